@@ -1,0 +1,298 @@
+//! A call as its caller holds it: lazy, owning its arguments, cancelled when dropped.
+
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    args::{Args, EncodedArgs},
+    client::{Client, blocking, in_flight::Want},
+    codec::{DecodeError, Reader},
+    context::inherited_deadline,
+    error::{CallFailure, ErrorKind, Ran, RpcError},
+    function::{RemoteFn, Signature},
+    message::{self, MsgId},
+};
+
+/// A call of the remote function `F`, made by `F::call(&client, ...)`.
+///
+/// It is a lazy future: nothing is sent, and its time does not run, until it is polled. It owns its encoded
+/// arguments, so that it can be spawned, joined and selected.
+///
+/// # Cancellation
+/// Dropping it cancels the call. If it was not sent yet it never will be; otherwise the server is told: what
+/// has not started never starts, an async function is dropped, a sync one can ask its context.
+///
+/// # Errors
+/// [`RpcError`], or [`CallError<E>`](crate::CallError) if the function returns `Result<T, E>`. It never waits
+/// beyond its timeout.
+#[must_use = "a call does nothing until it is awaited, or `.wait()` is called"]
+pub struct Call<F> {
+    raw: RawCall,
+    function: PhantomData<fn() -> F>,
+}
+
+impl<F: RemoteFn> Call<F> {
+    pub(crate) fn new(client: Client, args: Args<F>) -> Self {
+        let raw = RawCall::new(client, args.into_encoded(), Want::Reply, F::SIGNATURE.timeout);
+        Self {
+            raw,
+            function: PhantomData,
+        }
+    }
+
+    /// Sets how long the call may take, from its first poll to the reply. Without it the function's timeout
+    /// holds, then the client's, then 30 s; and never more than what is left of the call that this one is
+    /// made in.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.raw.timeout = Some(timeout);
+        self
+    }
+
+    /// Makes the call and blocks the thread until it has ended, for programs without an async runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    ///
+    /// # Panics
+    /// Never. But in an async function it blocks the runtime's thread: await the call there.
+    pub fn wait(mut self) -> Result<F::Output, F::Error> {
+        self.raw
+            .wait()
+            .map_or_else(|error| Err(error.into()), |reply| self.decode(&reply))
+    }
+
+    fn decode(&self, body: &Bytes) -> Result<F::Output, F::Error> {
+        let protocol = |message: String| RpcError::new(ErrorKind::Protocol, Ran::Yes, message);
+        let range = match message::parse_response(body) {
+            Some(Ok(range)) => range,
+            Some(Err(error)) => return Err(F::Error::from_reply(self.raw.locate(error))),
+            None => {
+                let error = RpcError::new(ErrorKind::Protocol, Ran::Maybe, "the reply is malformed");
+                return Err(self.raw.locate(error).into());
+            }
+        };
+        let mut reader = Reader::new(body, &body[range]);
+        let decoded = F::decode_output(&mut reader).map_err(|cause| {
+            let output = std::any::type_name::<F::Output>();
+            protocol(format!("the result is no `{output}`: {cause}")).with_source(cause)
+        });
+        match decoded {
+            Ok(_) if !reader.is_at_end() => Err(self
+                .raw
+                .locate(protocol("bytes follow the result".to_owned()))
+                .into()),
+            Ok(output) => Ok(output),
+            Err(error) => Err(self.raw.locate(error).into()),
+        }
+    }
+}
+
+impl<F: RemoteFn> Future for Call<F> {
+    type Output = Result<F::Output, F::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.raw
+            .poll(cx)
+            .map(|reply| reply.map_or_else(|error| Err(error.into()), |reply| self.decode(&reply)))
+    }
+}
+
+impl<F: RemoteFn> fmt::Debug for Call<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("function", &F::SIGNATURE.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A notification: a call whose result, and whether it ran at all, nobody will know. Made by
+/// `F::notify(&client, ...)`.
+///
+/// A lazy future that is ready when the message is with the socket. Dropping it before that means that it is
+/// not sent.
+///
+/// # Errors
+/// [`RpcError`] if there was no connection to send it on before its time ran out.
+#[must_use = "a notification is not sent until it is awaited, or `.wait()` is called"]
+pub struct Notify {
+    raw: RawCall,
+}
+
+impl Notify {
+    pub(crate) fn new<F: RemoteFn>(client: Client, args: Args<F>) -> Self {
+        Self {
+            raw: RawCall::new(client, args.into_encoded(), Want::Nothing, F::SIGNATURE.timeout),
+        }
+    }
+
+    /// Sets how long sending may take, from the first poll until the message is with the socket.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.raw.timeout = Some(timeout);
+        self
+    }
+
+    /// Blocks the thread until the message is with the socket, for programs without an async runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(mut self) -> Result<(), RpcError> {
+        self.raw.wait().map(drop)
+    }
+}
+
+impl Future for Notify {
+    type Output = Result<(), RpcError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.raw.poll(cx).map(|sent| sent.map(drop))
+    }
+}
+
+impl fmt::Debug for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notify")
+            .field("function", &self.raw.function)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Stands for a function that is known by name only, whose result is an `R`. See
+/// [`Client::call_dynamic`].
+pub struct Dynamic<R>(PhantomData<fn() -> R>);
+
+impl<R: DeserializeOwned + Send + 'static> RemoteFn for Dynamic<R> {
+    type Output = R;
+    type Error = RpcError;
+    const SIGNATURE: &'static Signature = &Signature::new("", "", &[]);
+
+    fn decode_output(reader: &mut Reader<'_>) -> Result<R, DecodeError> {
+        reader.value()
+    }
+}
+
+impl<R> fmt::Debug for Dynamic<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dynamic")
+    }
+}
+
+/// What calls and notifications have in common: everything but the types.
+struct RawCall {
+    client: Client,
+    function: std::borrow::Cow<'static, str>,
+    want: Want,
+    timeout: Option<Duration>,
+    /// What is left of the call that this one was made in.
+    inherited: Option<Instant>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Not polled yet.
+    New(EncodedArgs),
+    Waiting {
+        id: MsgId,
+        deadline: Instant,
+    },
+    Ended,
+}
+
+impl RawCall {
+    fn new(client: Client, args: EncodedArgs, want: Want, timeout: Option<Duration>) -> Self {
+        let function = args.method.clone();
+        let inherited = inherited_deadline();
+        Self {
+            client,
+            function,
+            want,
+            timeout,
+            inherited,
+            stage: Stage::New(args),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
+        let Stage::Waiting { id, .. } = self.stage else {
+            return match self.submit(cx) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(self.locate(error))),
+            };
+        };
+        self.client.connection().poll(id, cx.waker()).map(|outcome| {
+            self.stage = Stage::Ended;
+            outcome.map_err(|error| self.locate(error))
+        })
+    }
+
+    fn submit(&mut self, cx: &mut Context<'_>) -> Result<(), RpcError> {
+        let Stage::New(args) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            panic!("a call was polled after it had ended");
+        };
+        let timeout = self.timeout.unwrap_or_else(|| self.client.timeout());
+        let now = Instant::now();
+        // A timeout that no clock can hold is as good as a century.
+        let own = now
+            .checked_add(timeout)
+            .unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400));
+        let deadline = self.inherited.map_or(own, |inherited| inherited.min(own));
+        if deadline <= now {
+            let message = "no time was left before it could be sent";
+            return Err(RpcError::new(ErrorKind::DeadlineExceeded, Ran::No, message));
+        }
+        let id = self
+            .client
+            .connection()
+            .submit(args, self.want, deadline, cx.waker())?;
+        self.stage = Stage::Waiting { id, deadline };
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<Bytes, RpcError> {
+        /// The connection's own timer is on another thread: it is given this much before it is mistrusted.
+        const GRACE: Duration = Duration::from_millis(100);
+        blocking::wait(|cx| match self.poll(cx) {
+            Poll::Ready(outcome) => Ok(outcome),
+            Poll::Pending => {
+                let Stage::Waiting { id, deadline } = self.stage else {
+                    return Err(None);
+                };
+                if deadline + GRACE < Instant::now() {
+                    // Its connection lives on a runtime that does not run, perhaps because this thread waits.
+                    self.client.connection().expire_one(id);
+                }
+                Err(Some(deadline + 2 * GRACE))
+            }
+        })
+    }
+
+    fn locate(&self, error: RpcError) -> RpcError {
+        error.of(self.function.clone(), self.client.connection().endpoint())
+    }
+}
+
+impl Drop for RawCall {
+    fn drop(&mut self) {
+        // The reply may arrive at this very moment. The table decides: if the call has ended nothing is sent,
+        // and a reply that comes later finds nobody.
+        if let Stage::Waiting { id, .. } = self.stage {
+            self.client.connection().cancel(id);
+        }
+    }
+}
+
+impl fmt::Debug for RawCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawCall")
+            .field("function", &self.function)
+            .finish_non_exhaustive()
+    }
+}

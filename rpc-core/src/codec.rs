@@ -1,0 +1,296 @@
+//! Values ↔ MessagePack bytes. The only file that names rmp-serde; it never does I/O and knows no message.
+
+use std::fmt;
+
+use bytes::Bytes;
+use rmp_serde::decode::ReadRefReader;
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, Error as _, IgnoredAny, Visitor},
+};
+
+/// How deep a received value may be nested. Deeper is refused, so that no input can exhaust the stack.
+pub(crate) const MAX_DEPTH: usize = 128;
+
+/// Why a value could not be encoded.
+#[derive(Debug, Clone)]
+pub struct EncodeError(String);
+
+/// Why bytes are no value of the wanted type.
+#[derive(Debug, Clone)]
+pub struct DecodeError(String);
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl EncodeError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl std::error::Error for EncodeError {}
+impl std::error::Error for DecodeError {}
+
+impl From<rmp_serde::decode::Error> for DecodeError {
+    fn from(error: rmp_serde::decode::Error) -> Self {
+        use rmp_serde::decode::Error;
+        Self(match error {
+            Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => "the bytes end too early".to_owned(),
+            Error::DepthLimitExceeded => format!("nested deeper than {MAX_DEPTH} levels"),
+            other => other.to_string(),
+        })
+    }
+}
+
+/// Appends values to a buffer. Structs become maps with field names, so that fields can be added later.
+#[derive(Debug, Default)]
+pub struct Writer {
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn new(buffer: Vec<u8>) -> Self {
+        Self { buffer }
+    }
+
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    /// Begins an array of `len` values, which the caller appends next.
+    pub(crate) fn array(&mut self, len: u32) {
+        rmp::encode::write_array_len(&mut self.buffer, len).expect("a Vec takes any number of bytes");
+    }
+
+    /// Appends any serde value.
+    ///
+    /// # Errors
+    /// When the value's `Serialize` fails, or a sequence or map is longer than MessagePack can say.
+    pub fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        let mut serializer = rmp_serde::Serializer::new(&mut self.buffer).with_struct_map();
+        value
+            .serialize(&mut serializer)
+            .map_err(|error| EncodeError(error.to_string()))
+    }
+
+    /// Appends bytes as MessagePack `bin`.
+    ///
+    /// # Errors
+    /// When there are 4 GiB or more.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.buffer.reserve(bytes.len() + 5);
+        self.value(serde_bytes::Bytes::new(bytes))
+    }
+}
+
+/// Encodes one value.
+pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    let mut writer = Writer::default();
+    writer.value(value)?;
+    Ok(writer.into_buffer())
+}
+
+/// Decodes one value that takes up the whole slice.
+pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let mut deserializer = deserializer(bytes);
+    let value = T::deserialize(&mut deserializer)?;
+    if at_end(&mut deserializer) {
+        Ok(value)
+    } else {
+        Err(DecodeError("bytes follow the value".to_owned()))
+    }
+}
+
+type Deserializer<'de> = rmp_serde::Deserializer<ReadRefReader<'de, [u8]>>;
+
+fn deserializer(bytes: &[u8]) -> Deserializer<'_> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(MAX_DEPTH);
+    deserializer
+}
+
+/// rmp-serde does not tell its position, but it does tell when there is no further value.
+fn at_end(deserializer: &mut Deserializer<'_>) -> bool {
+    matches!(
+        IgnoredAny::deserialize(deserializer),
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_))
+    )
+}
+
+/// Reads consecutive values out of a buffer, borrowing from it where the type can.
+pub struct Reader<'de> {
+    /// `None` stands for a parameter that was left out.
+    deserializer: Option<Deserializer<'de>>,
+    buffer: &'de Bytes,
+}
+
+impl fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("missing", &self.deserializer.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'de> Reader<'de> {
+    /// Reads `part`, which must be a part of `buffer`.
+    pub(crate) fn new(buffer: &'de Bytes, part: &'de [u8]) -> Self {
+        Self {
+            deserializer: Some(deserializer(part)),
+            buffer,
+        }
+    }
+
+    /// Reads as if the value had been left out: an `Option` is `None`, anything else an error.
+    pub(crate) fn missing(buffer: &'de Bytes) -> Self {
+        Self {
+            deserializer: None,
+            buffer,
+        }
+    }
+
+    /// Reads any serde value.
+    ///
+    /// # Errors
+    /// When the bytes are no `T`, end too early, or nest deeper than 128 levels.
+    pub fn value<T: Deserialize<'de>>(&mut self) -> Result<T, DecodeError> {
+        match &mut self.deserializer {
+            Some(deserializer) => Ok(T::deserialize(deserializer)?),
+            None => Ok(T::deserialize(Missing)?),
+        }
+    }
+
+    /// Reads bytes without a copy: the result shares the received buffer.
+    ///
+    /// # Errors
+    /// As [`value`](Self::value).
+    pub fn shared_bytes(&mut self) -> Result<Bytes, DecodeError> {
+        let part: &'de [u8] = self.value()?;
+        Ok(self.buffer.slice_ref(part))
+    }
+
+    /// As [`shared_bytes`](Self::shared_bytes), for bytes that may be nil or left out.
+    ///
+    /// # Errors
+    /// As [`value`](Self::value).
+    pub fn shared_bytes_option(&mut self) -> Result<Option<Bytes>, DecodeError> {
+        let part: Option<&'de [u8]> = self.value()?;
+        Ok(part.map(|part| self.buffer.slice_ref(part)))
+    }
+
+    /// Whether everything was read.
+    pub(crate) fn is_at_end(&mut self) -> bool {
+        self.deserializer.as_mut().is_none_or(at_end)
+    }
+}
+
+/// The deserializer of a value that is not there.
+struct Missing;
+
+impl<'de> serde::Deserializer<'de> for Missing {
+    type Error = rmp_serde::decode::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("it is missing"))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_none()
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn structs_travel_as_maps_and_arrays_are_accepted() {
+        #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+        struct Point {
+            x: i32,
+            y: i32,
+        }
+        let bytes = to_vec(&Point { x: 1, y: -1 }).unwrap();
+        assert_eq!(bytes, b"\x82\xa1x\x01\xa1y\xff");
+        assert_eq!(from_slice::<Point>(&bytes).unwrap(), Point { x: 1, y: -1 });
+        assert_eq!(
+            from_slice::<Point>(b"\x92\x01\xff").unwrap(),
+            Point { x: 1, y: -1 }
+        );
+    }
+
+    #[test]
+    fn bytes_after_the_value_are_refused() {
+        assert_eq!(from_slice::<u8>(b"\x07").unwrap(), 7);
+        let error = from_slice::<u8>(b"\x07\x07").unwrap_err();
+        assert_eq!(error.to_string(), "bytes follow the value");
+    }
+
+    #[test]
+    fn nesting_beyond_the_limit_is_an_error_not_a_stack_overflow() {
+        for opening in [b"\x91".as_slice(), b"\x81\xa1k"] {
+            let mut deep = opening.repeat(1_000_000);
+            deep.push(0xc0);
+            let error = from_slice::<IgnoredAny>(&deep).unwrap_err();
+            assert_eq!(error.to_string(), "nested deeper than 128 levels");
+        }
+        let mut fits = vec![0x91; MAX_DEPTH - 2];
+        fits.push(0xc0);
+        from_slice::<IgnoredAny>(&fits).unwrap();
+    }
+
+    #[test]
+    fn a_length_that_lies_costs_no_memory() {
+        assert!(from_slice::<Vec<u64>>(b"\xdd\xff\xff\xff\xff").is_err());
+        assert!(from_slice::<serde_bytes::ByteBuf>(b"\xc6\xff\xff\xff\xff").is_err());
+        assert!(from_slice::<BTreeMap<u64, u64>>(b"\xdf\xff\xff\xff\xff").is_err());
+        assert!(from_slice::<String>(b"\xdb\xff\xff\xff\xff").is_err());
+    }
+
+    #[test]
+    fn borrowed_values_point_into_the_buffer() {
+        let mut writer = Writer::default();
+        writer.value("text").unwrap();
+        writer.bytes(b"raw").unwrap();
+        writer.bytes(b"").unwrap();
+        let buffer = Bytes::from(writer.into_buffer());
+        let range = buffer.as_ptr_range();
+
+        let mut reader = Reader::new(&buffer, &buffer);
+        let text: &str = reader.value().unwrap();
+        assert_eq!(text, "text");
+        assert!(range.contains(&text.as_ptr()));
+        let raw = reader.shared_bytes().unwrap();
+        assert_eq!(raw, "raw");
+        assert!(range.contains(&raw.as_ptr()));
+        assert_eq!(reader.shared_bytes().unwrap(), "");
+        assert!(reader.is_at_end());
+    }
+
+    #[test]
+    fn only_an_option_may_be_missing() {
+        let buffer = Bytes::new();
+        assert_eq!(Reader::missing(&buffer).value::<Option<u8>>().unwrap(), None);
+        assert_eq!(Reader::missing(&buffer).shared_bytes_option().unwrap(), None);
+        let error = Reader::missing(&buffer).value::<u8>().unwrap_err();
+        assert_eq!(error.to_string(), "it is missing");
+        assert!(Reader::missing(&buffer).shared_bytes().is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! What a function can know of the call it runs for, and the deadline that nested calls inherit.
+
+use std::{
+    cell::Cell,
+    fmt,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// The call that a function runs for. Ask for it with a `#[context] cx: &Context` parameter.
+///
+/// Cheap to clone; a clone may outlive the call.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    peer: Bytes,
+    function: &'static str,
+    deadline: Option<Instant>,
+    cancelled: AtomicBool,
+    notify: Notify,
+}
+
+impl Context {
+    pub(crate) fn new(peer: Bytes, function: &'static str, deadline: Option<Instant>) -> Self {
+        let (cancelled, notify) = (AtomicBool::new(false), Notify::new());
+        Self(Arc::new(Inner {
+            peer,
+            function,
+            deadline,
+            cancelled,
+            notify,
+        }))
+    }
+
+    /// The caller's ZeroMQ identity, or the in-memory transport's number for it: it tells peers apart while
+    /// they are connected. It proves nothing, since a peer chooses its own.
+    #[must_use]
+    pub fn peer(&self) -> &[u8] {
+        &self.0.peer
+    }
+
+    /// The wire name of the function.
+    #[must_use]
+    pub fn function(&self) -> &'static str {
+        self.0.function
+    }
+
+    /// When the caller stops waiting, if it said so.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.deadline
+    }
+
+    /// How much time is left; zero once the deadline has passed, `None` if there is none.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.0
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether nobody wants the result any more: the caller cancelled or vanished, or the deadline passed.
+    /// A sync function that runs for long should ask now and then, and return early.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Acquire)
+            || self.0.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Completes when the call is cancelled. An async function need not wait for it, because its future is
+    /// dropped then; a task that it spawned may want to.
+    pub async fn cancelled(&self) {
+        let mut notified = pin!(self.0.notify.notified());
+        // Registered before the flag is read, so that a cancellation between the two is not missed.
+        notified.as_mut().enable();
+        if !self.0.cancelled.load(Ordering::Acquire) {
+            notified.await;
+        }
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Release);
+        self.0.notify.notify_waiters();
+    }
+
+    /// Runs `f` so that calls made in it inherit this call's deadline.
+    pub(crate) fn scope<T>(&self, f: impl FnOnce() -> T) -> T {
+        /// Puts the outer deadline back, also when `f` panics.
+        struct Restore(Option<Instant>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT_DEADLINE.set(self.0);
+            }
+        }
+        let _restore = Restore(CURRENT_DEADLINE.replace(self.0.deadline));
+        f()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("function", &self.0.function)
+            .field("peer", &self.0.peer)
+            .field("remaining", &self.remaining())
+            .field("cancelled", &self.is_cancelled())
+            .finish()
+    }
+}
+
+thread_local! {
+    static CURRENT_DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The deadline of the call that this thread is running a function for, if any.
+pub(crate) fn inherited_deadline() -> Option<Instant> {
+    CURRENT_DEADLINE.get()
+}

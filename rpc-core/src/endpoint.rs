@@ -1,0 +1,172 @@
+//! The text of an endpoint ↔ where to bind or connect. No I/O: names are resolved by the transport.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
+
+/// A place that a server listens on, or a client connects to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Tcp { host: Host, port: u16 },
+    Ipc(PathBuf),
+    Inproc(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Host {
+    Address(IpAddr),
+    Name(String),
+}
+
+impl Endpoint {
+    /// An endpoint to listen on: the host may be `*` (every IPv4 interface), the port `0` or `*` (a free one).
+    pub(crate) fn to_bind(text: &str) -> Result<Self, String> {
+        Self::parse(text, true)
+    }
+
+    /// An endpoint to connect to: host and port must be real.
+    pub(crate) fn to_connect(text: &str) -> Result<Self, String> {
+        Self::parse(text, false)
+    }
+
+    fn parse(text: &str, bind: bool) -> Result<Self, String> {
+        let Some((transport, address)) = text.split_once("://") else {
+            return Err("an endpoint is `tcp://host:port`, `ipc:///path` or `inproc://name`".to_owned());
+        };
+        match transport {
+            "tcp" => tcp(address, bind),
+            "ipc" if address.is_empty() => Err("the path is missing: `ipc:///path/to/socket`".to_owned()),
+            "ipc" if address == "*" => {
+                Err("a wildcard path is not supported: name the file, as in `ipc:///run/app.sock`".to_owned())
+            }
+            "ipc" => Ok(Self::Ipc(PathBuf::from(address))),
+            "inproc" if address.is_empty() => Err("the name is missing: `inproc://name`".to_owned()),
+            "inproc" => Ok(Self::Inproc(address.to_owned())),
+            other => Err(format!(
+                "there is no transport `{other}`: use `tcp`, `ipc` or `inproc`"
+            )),
+        }
+    }
+}
+
+fn tcp(address: &str, bind: bool) -> Result<Endpoint, String> {
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return Err("the port is missing: `tcp://host:port`".to_owned());
+    };
+    let port = match (port, bind) {
+        ("*", true) => 0,
+        ("*" | "0", false) => return Err("a client needs the port that the server listens on".to_owned()),
+        (port, _) => port
+            .parse()
+            .map_err(|_| format!("`{port}` is no port from 0 to 65535"))?,
+    };
+    let host = match host {
+        "" => return Err("the host is missing: `tcp://host:port`".to_owned()),
+        "*" if bind => Host::Address(Ipv4Addr::UNSPECIFIED.into()),
+        "*" => return Err("a client needs the server's host, not `*`".to_owned()),
+        host => parse_host(host)?,
+    };
+    Ok(Endpoint::Tcp { host, port })
+}
+
+fn parse_host(host: &str) -> Result<Host, String> {
+    if let Some(inner) = host.strip_prefix('[') {
+        let address = inner
+            .strip_suffix(']')
+            .and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+        return match address {
+            Some(address) => Ok(Host::Address(address.into())),
+            None => Err(format!("`{host}` is no IPv6 address: write `tcp://[::1]:5555`")),
+        };
+    }
+    if host.contains(':') {
+        return Err(format!(
+            "write the IPv6 address in brackets: `tcp://[{host}]:port`"
+        ));
+    }
+    match host.parse::<Ipv4Addr>() {
+        Ok(address) => Ok(Host::Address(address.into())),
+        Err(_) if host.chars().any(|c| c.is_whitespace() || c == '/') => {
+            Err(format!("`{host}` is no host name"))
+        }
+        Err(_) => Ok(Host::Name(host.to_owned())),
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp {
+                host: Host::Address(IpAddr::V6(host)),
+                port,
+            } => write!(f, "tcp://[{host}]:{port}"),
+            Self::Tcp {
+                host: Host::Address(IpAddr::V4(host)),
+                port,
+            } => write!(f, "tcp://{host}:{port}"),
+            Self::Tcp {
+                host: Host::Name(host),
+                port,
+            } => write!(f, "tcp://{host}:{port}"),
+            Self::Ipc(path) => write!(f, "ipc://{}", path.display()),
+            Self::Inproc(name) => write!(f, "inproc://{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_as_they_are_written() {
+        for text in [
+            "tcp://127.0.0.1:5555",
+            "tcp://[::1]:1",
+            "tcp://a.example:80",
+            "ipc:///tmp/x",
+            "inproc://x",
+        ] {
+            assert_eq!(Endpoint::to_connect(text).unwrap().to_string(), text);
+            assert_eq!(Endpoint::to_bind(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn wildcards_are_for_binding_only() {
+        assert_eq!(
+            Endpoint::to_bind("tcp://*:*").unwrap().to_string(),
+            "tcp://0.0.0.0:0"
+        );
+        assert_eq!(
+            Endpoint::to_bind("tcp://[::]:0").unwrap().to_string(),
+            "tcp://[::]:0"
+        );
+        for text in ["tcp://*:5555", "tcp://127.0.0.1:0", "tcp://127.0.0.1:*"] {
+            Endpoint::to_connect(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_what_to_write_instead() {
+        let cases = [
+            ("127.0.0.1:5555", "tcp://host:port"),
+            ("http://x:1", "no transport `http`"),
+            ("tcp://localhost", "port is missing"),
+            ("tcp://:5555", "host is missing"),
+            ("tcp://localhost:99999", "no port"),
+            ("tcp://::1:5555", "in brackets"),
+            ("tcp://[::g]:5555", "no IPv6 address"),
+            ("tcp://a b:5555", "no host name"),
+            ("ipc://", "path is missing"),
+            ("ipc://*", "wildcard path"),
+            ("inproc://", "name is missing"),
+        ];
+        for (text, expected) in cases {
+            let error = Endpoint::to_bind(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Errors, in layers: what a caller sees ([`RpcError`], [`CallError`]), what stops a server from starting
+//! ([`ServeError`]), and what crosses the wire ([`WireError`], never shown to users as it is).
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::codec;
+
+/// Whether the remote function ran, as far as the caller can know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ran {
+    /// User code never started and never will: calling again is always safe.
+    No,
+    /// It may have run, fully, partly or not at all: call again only if the function is idempotent.
+    Maybe,
+    /// It started, and may have stopped part way.
+    Yes,
+}
+
+/// What kind of failure an [`RpcError`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The endpoint's text is not one this library understands. Nothing was sent.
+    InvalidEndpoint,
+    /// The function panicked. The server lives on, and its log has the panic.
+    Panicked,
+    /// The function returned an error, and the caller's side declared none. See [`RpcError::data`].
+    Failed,
+    /// The server could not read the request's frame: the two sides disagree about the protocol.
+    BadRequest,
+    /// The server has no function of that name. The message offers the nearest ones.
+    UnknownFunction,
+    /// The arguments could not be encoded, or do not decode to the function's parameters.
+    BadArguments,
+    /// The request or the reply is larger than a side accepts. The message gives size and limit, in bytes.
+    TooLarge,
+    /// The time ran out. [`RpcError::ran`] is `No` if the call never started.
+    DeadlineExceeded,
+    /// The call was cancelled.
+    Cancelled,
+    /// The server, or this client, has as much under way as it accepts. Never started.
+    Overloaded,
+    /// The server, or this client, is shutting down. Never started.
+    ShuttingDown,
+    /// This peer may not call this function. Never started.
+    Denied,
+    /// There is no connection, or it was lost while the call was under way.
+    Disconnected,
+    /// The reply does not decode to the function's result: the two sides disagree about a type.
+    Protocol,
+    /// The peer answered with an error that this version does not know, or with plain MessagePack-RPC's.
+    Remote,
+}
+
+/// Why a call has no result, apart from the function's own error.
+///
+/// It is one pointer wide, so that results stay small. It names the function and the endpoint.
+pub struct RpcError(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    ran: Ran,
+    function: Cow<'static, str>,
+    endpoint: Arc<str>,
+    retry_after: Option<Duration>,
+    data: Option<Bytes>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl RpcError {
+    pub(crate) fn new(kind: ErrorKind, ran: Ran, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            ran,
+            function: Cow::Borrowed(""),
+            endpoint: Arc::from(""),
+            retry_after: None,
+            data: None,
+            source: None,
+        }))
+    }
+
+    /// Says which call at which endpoint it was about.
+    pub(crate) fn of(mut self, function: Cow<'static, str>, endpoint: &Arc<str>) -> Self {
+        self.0.function = function;
+        self.0.endpoint = Arc::clone(endpoint);
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the function ran. Where this side cannot know, it says [`Ran::Maybe`].
+    #[must_use]
+    pub fn ran(&self) -> Ran {
+        self.0.ran
+    }
+
+    /// The wire name of the function that was called; empty if the error is about the connection itself.
+    #[must_use]
+    pub fn function(&self) -> &str {
+        &self.0.function
+    }
+
+    /// The endpoint that was called, as it was given to the client.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// What happened, without function and endpoint (which `Display` adds).
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// How long the server asks to wait before another try, if it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The error's `data`, decoded to `T`: the function's own error where the caller's side declared none
+    /// (as [`Client::call_dynamic`](crate::Client::call_dynamic) cannot). `None` without data, or if it is no `T`.
+    #[must_use]
+    pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
+        codec::from_slice(self.0.data.as_ref()?).ok()
+    }
+}
+
+impl fmt::Display for RpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            function,
+            endpoint,
+            message,
+            ..
+        } = &*self.0;
+        match (function.is_empty(), endpoint.is_empty()) {
+            (false, false) => write!(f, "call of `{function}` at {endpoint}: {message}"),
+            (false, true) => write!(f, "call of `{function}`: {message}"),
+            (true, false) => write!(f, "{endpoint}: {message}"),
+            (true, true) => f.write_str(message),
+        }
+    }
+}
+
+impl fmt::Debug for RpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcError")
+            .field("kind", &self.0.kind)
+            .field("ran", &self.0.ran)
+            .field("function", &self.0.function)
+            .field("endpoint", &self.0.endpoint)
+            .field("message", &self.0.message)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for RpcError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Why a call of a function that returns `Result<T, E>` has no `T`.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError<E> {
+    /// The function ran and returned its own error.
+    #[error("{0}")]
+    Failed(E),
+    /// The call itself went wrong.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+}
+
+impl<E> CallError<E> {
+    /// Whether the function ran. See [`RpcError::ran`].
+    pub fn ran(&self) -> Ran {
+        match self {
+            Self::Failed(_) => Ran::Yes,
+            Self::Rpc(error) => error.ran(),
+        }
+    }
+
+    /// The function's own error, if that is what this is.
+    pub fn failed(self) -> Option<E> {
+        match self {
+            Self::Failed(error) => Some(error),
+            Self::Rpc(_) => None,
+        }
+    }
+
+    /// The failure of the call, if that is what this is.
+    pub fn rpc(&self) -> Option<&RpcError> {
+        match self {
+            Self::Failed(_) => None,
+            Self::Rpc(error) => Some(error),
+        }
+    }
+}
+
+/// How a failed call is told to its caller: [`RpcError`] for a plain function, [`CallError<E>`] for one that
+/// returns a `Result`. Sealed: the macro chooses.
+pub trait CallFailure: From<RpcError> + fmt::Debug + fmt::Display + Send + 'static + sealed::Sealed {
+    /// Takes the function's own error out of `error`, where this side declared one.
+    #[doc(hidden)]
+    fn from_reply(error: RpcError) -> Self;
+}
+
+impl CallFailure for RpcError {
+    fn from_reply(error: RpcError) -> Self {
+        error
+    }
+}
+
+impl<E: DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static> CallFailure for CallError<E> {
+    fn from_reply(mut error: RpcError) -> Self {
+        if error.kind() != ErrorKind::Failed {
+            return Self::Rpc(error);
+        }
+        let decoded = error.0.data.as_ref().map(|data| codec::from_slice(data));
+        match decoded {
+            Some(Ok(failed)) => Self::Failed(failed),
+            Some(Err(cause)) => {
+                error.0.kind = ErrorKind::Protocol;
+                error.0.message = format!(
+                    "the function's error is no `{}`: {cause}",
+                    std::any::type_name::<E>()
+                );
+                Self::Rpc(error)
+            }
+            None => Self::Rpc(error),
+        }
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::RpcError {}
+    impl<E> Sealed for super::CallError<E> {}
+}
+
+/// Why a server could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The endpoint's text is not one this library understands.
+    #[error("cannot bind `{endpoint}`: {reason}")]
+    InvalidEndpoint {
+        /// As it was given.
+        endpoint: String,
+        /// What is wrong with it, and what to write instead.
+        reason: String,
+    },
+    /// The endpoint could not be listened on: it is taken, or not this machine's, or not permitted.
+    #[error("cannot listen on {endpoint}: {source}")]
+    Bind {
+        /// As it was given.
+        endpoint: String,
+        /// What the transport said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// Two served functions have one wire name. Give one another name with `#[remote(name = "...")]`, or
+    /// serve a subset.
+    #[error("two functions are named `{name}`: {first} and {second}")]
+    DuplicateFunction {
+        /// The name on the wire.
+        name: String,
+        /// Where one is defined (`file:line`).
+        first: String,
+        /// Where the other is defined.
+        second: String,
+    },
+    /// A served function has a `#[state]` parameter that the server was not given.
+    #[error("function `{function}` needs state of type `{state}`: add `.state(...)` before bind")]
+    MissingState {
+        /// The name on the wire.
+        function: String,
+        /// The type's path.
+        state: &'static str,
+    },
+    /// There is nothing to serve: no function is registered in this program, or none was chosen.
+    #[error(
+        "no function to serve: no `#[remote]` function is linked into this program \
+         (a crate that is only depended on may not be linked: write `use that_crate as _;`)"
+    )]
+    NoFunctions,
+    /// `bind` was called outside a tokio runtime, which async functions need.
+    #[error("a server is bound inside a tokio runtime, and there is none here")]
+    NoRuntime,
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// The error codes of PROTOCOL.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Failed,
+    Panicked,
+    BadRequest,
+    UnknownFunction,
+    BadArguments,
+    TooLarge,
+    DeadlineExceeded,
+    Cancelled,
+    Overloaded,
+    ShuttingDown,
+    Denied,
+}
+
+/// Every code with its text on the wire and the kind that its caller sees.
+const CODES: [(Code, &str, ErrorKind); 11] = [
+    (Code::Failed, "failed", ErrorKind::Failed),
+    (Code::Panicked, "panicked", ErrorKind::Panicked),
+    (Code::BadRequest, "bad_request", ErrorKind::BadRequest),
+    (
+        Code::UnknownFunction,
+        "unknown_function",
+        ErrorKind::UnknownFunction,
+    ),
+    (Code::BadArguments, "bad_arguments", ErrorKind::BadArguments),
+    (Code::TooLarge, "too_large", ErrorKind::TooLarge),
+    (
+        Code::DeadlineExceeded,
+        "deadline_exceeded",
+        ErrorKind::DeadlineExceeded,
+    ),
+    (Code::Cancelled, "cancelled", ErrorKind::Cancelled),
+    (Code::Overloaded, "overloaded", ErrorKind::Overloaded),
+    (Code::ShuttingDown, "shutting_down", ErrorKind::ShuttingDown),
+    (Code::Denied, "denied", ErrorKind::Denied),
+];
+
+impl Code {
+    pub(crate) fn as_str(self) -> &'static str {
+        CODES
+            .iter()
+            .find(|(code, ..)| *code == self)
+            .map_or("", |(_, text, _)| text)
+    }
+}
+
+/// An error as a server puts it into a response.
+#[derive(Debug)]
+pub struct WireError {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) ran: Ran,
+    /// The function's own error, encoded.
+    pub(crate) data: Option<Vec<u8>>,
+}
+
+impl WireError {
+    pub(crate) fn new(code: Code, ran: Ran, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            ran,
+            data: None,
+        }
+    }
+}
+
+/// An error as a client reads it from a response. Every field is optional, because a plain MessagePack-RPC
+/// peer may send anything.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct ErrorReply {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) ran: Option<String>,
+    pub(crate) retry_after_ms: Option<u64>,
+}
+
+impl ErrorReply {
+    /// What the caller gets to see of it; `data` is the function's own error, still encoded.
+    pub(crate) fn into_error(self, data: Option<Bytes>) -> RpcError {
+        let kind = CODES
+            .iter()
+            .find(|(_, text, _)| *text == self.code)
+            .map_or(ErrorKind::Remote, |(.., kind)| *kind);
+        let ran = match (self.ran.as_deref(), kind) {
+            (Some("no"), _) => Ran::No,
+            (Some("yes"), _) | (None, ErrorKind::Failed | ErrorKind::Panicked) => Ran::Yes,
+            _ => Ran::Maybe,
+        };
+        let message = match (kind, self.message.is_empty()) {
+            (ErrorKind::Remote, false) if !self.code.is_empty() => format!("{}: {}", self.code, self.message),
+            (_, false) => self.message,
+            (_, true) if self.code.is_empty() => "the peer answered with an error".to_owned(),
+            (_, true) => self.code,
+        };
+        let mut error = RpcError::new(kind, ran, message);
+        error.0.retry_after = self.retry_after_ms.map(Duration::from_millis);
+        error.0.data = data;
+        error
+    }
+}

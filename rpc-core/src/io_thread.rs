@@ -1,0 +1,94 @@
+//! The thread that owns sockets: a current-thread runtime of its own, so that neither a busy runtime nor a
+//! blocking function can starve the I/O, and a socket, its engine's tasks and our loops share one thread.
+
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+
+/// How long a stopping thread waits for its tasks, above all for what they still have to send.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// A running I/O thread. Dropping it ends the thread once its tasks have ended, or [`LINGER`] has passed.
+#[derive(Debug)]
+pub(crate) struct IoThread {
+    handle: Handle,
+    /// Dropped to stop the thread.
+    _stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl IoThread {
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(async {
+                // Either way the sender is gone.
+                let _ = stopped.await;
+                wait_for_tasks(runtime.handle()).await;
+            });
+            runtime.shutdown_background();
+            // Nobody may be waiting any more.
+            let _ = end.send(());
+        })?;
+        Ok(Self {
+            handle,
+            _stop: stop,
+            ended,
+        })
+    }
+
+    /// The thread that all clients of this process share. It ends when the last of them has gone.
+    pub(crate) fn shared() -> io::Result<Arc<Self>> {
+        static SHARED: Mutex<Weak<IoThread>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = shared.upgrade() {
+            return Ok(running);
+        }
+        let started = Arc::new(Self::start("rpc-client-io")?);
+        *shared = Arc::downgrade(&started);
+        Ok(started)
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs `work` on the thread.
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        self.handle
+            .spawn(work)
+            .await
+            .expect("the thread's runtime lives and this work does not panic")
+    }
+
+    /// Stops the thread and waits until what its tasks still had to send is sent, or [`LINGER`] has passed.
+    pub(crate) async fn finish(self) {
+        let Self {
+            _stop: stop, ended, ..
+        } = self;
+        drop(stop);
+        // The thread ends by itself; that it did not say so would only mean that it has.
+        let _ = ended.await;
+    }
+}
+
+async fn wait_for_tasks(runtime: &Handle) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(2);
+    let give_up = Instant::now() + LINGER;
+    // The engine's writer tasks cannot be joined, only counted.
+    while runtime.metrics().num_alive_tasks() > 0 && Instant::now() < give_up {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}

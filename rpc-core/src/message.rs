@@ -1,0 +1,424 @@
+//! Request, response, notification: bytes ↔ header, as PROTOCOL.md has them. No I/O, and params and results
+//! stay bytes: nothing here walks a caller's arguments.
+
+use std::{ops::Range, time::Duration};
+
+use bytes::Bytes;
+use rmp::{Marker, decode, encode};
+
+use crate::{
+    codec::{self, MAX_DEPTH},
+    error::{ErrorReply, Ran, RpcError, WireError},
+};
+
+/// The version of the protocol that `rpc.hello` tells.
+pub(crate) const PROTOCOL_VERSION: u32 = 1;
+
+/// The longest message that a side takes and sends unless it is told otherwise, in bytes: far more than a call
+/// needs, and little enough that a hundred of them fit into a machine.
+pub(crate) const DEFAULT_MAX_MESSAGE_SIZE: usize = 16 * 1024 * 1024;
+
+pub(crate) const NIL: u8 = 0xc0;
+pub(crate) const EMPTY_ARRAY: u8 = 0x90;
+const U32: u8 = 0xce;
+
+const REQUEST: u32 = 0;
+const RESPONSE: u32 = 1;
+const NOTIFICATION: u32 = 2;
+const TIMEOUT_KEY: &str = "timeout_ms";
+
+/// Identifies a call among those in flight on its connection; chosen by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct MsgId(pub(crate) u32);
+
+/// What stands in front of the params.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Head {
+    Request {
+        id: MsgId,
+        /// What is left of the caller's budget, in milliseconds; `None` for a peer that knows no options.
+        timeout_ms: Option<u32>,
+    },
+    Notification,
+}
+
+/// The longest head that a message for `method` can have, in bytes.
+pub(crate) fn max_head_len(method: &str) -> usize {
+    head_len(
+        method,
+        Head::Request {
+            id: MsgId(0),
+            timeout_ms: Some(0),
+        },
+    )
+}
+
+pub(crate) fn head_len(method: &str, head: Head) -> usize {
+    let method_len = str_header_len(method.len()) + method.len();
+    match head {
+        Head::Request {
+            timeout_ms: Some(_), ..
+        } => 1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_KEY.len() + 5,
+        Head::Request { timeout_ms: None, .. } => 1 + 1 + 5 + method_len,
+        Head::Notification => 1 + 1 + method_len,
+    }
+}
+
+fn str_header_len(len: usize) -> usize {
+    match len {
+        0..32 => 1,
+        32..256 => 2,
+        256..65_536 => 3,
+        _ => 5,
+    }
+}
+
+/// Fills `out`, which is exactly [`head_len`] long. Numbers that change between tries are fixed-width.
+pub(crate) fn write_head(mut out: &mut [u8], method: &str, head: Head) {
+    const FITS: &str = "`out` has the length that `head_len` gives";
+    let out = &mut out;
+    let (elements, kind) = match head {
+        Head::Request {
+            timeout_ms: Some(_), ..
+        } => (5, REQUEST),
+        Head::Request { timeout_ms: None, .. } => (4, REQUEST),
+        Head::Notification => (3, NOTIFICATION),
+    };
+    encode::write_array_len(out, elements).expect(FITS);
+    encode::write_uint(out, kind.into()).expect(FITS);
+    if let Head::Request { id, .. } = head {
+        encode::write_u32(out, id.0).expect(FITS);
+    }
+    encode::write_str(out, method).expect(FITS);
+    if let Head::Request {
+        timeout_ms: Some(timeout_ms),
+        ..
+    } = head
+    {
+        encode::write_map_len(out, 1).expect(FITS);
+        encode::write_str(out, TIMEOUT_KEY).expect(FITS);
+        encode::write_u32(out, timeout_ms).expect(FITS);
+    }
+    debug_assert!(out.is_empty(), "`head_len` and `write_head` agree");
+}
+
+/// A received body, its params still bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Message<'a> {
+    Request(Request<'a>),
+    Notification(Notification<'a>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Request<'a> {
+    pub(crate) id: MsgId,
+    pub(crate) method: &'a str,
+    pub(crate) timeout: Option<Duration>,
+    /// Where the params begin; they end with the body, or there is something that should not be.
+    pub(crate) params_at: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Notification<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) params_at: usize,
+}
+
+/// A body that is no message, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// Answer `bad_request`, with the id if it could be read, so that a REQ socket does not lock up.
+    Request(Option<MsgId>, &'static str),
+    /// A notification is never answered, malformed or not.
+    Notification(&'static str),
+}
+
+/// Reads a body as a server receives it.
+pub(crate) fn parse(body: &[u8]) -> Result<Message<'_>, Malformed> {
+    let bad = |reason| Malformed::Request(None, reason);
+    let mut rest = body;
+    let elements = decode::read_array_len(&mut rest).map_err(|_| bad("the body is no MessagePack array"))?;
+    match read_u32(&mut rest) {
+        Some(REQUEST) => {
+            let id = read_u32(&mut rest)
+                .map(MsgId)
+                .ok_or(bad("the msgid is no unsigned 32-bit integer"))?;
+            let (method, timeout, params_at) = parse_method(body, rest, elements, 3)
+                .map_err(|reason| Malformed::Request(Some(id), reason))?;
+            Ok(Message::Request(Request {
+                id,
+                method,
+                timeout,
+                params_at,
+            }))
+        }
+        Some(NOTIFICATION) => {
+            let (method, _, params_at) =
+                parse_method(body, rest, elements, 2).map_err(Malformed::Notification)?;
+            Ok(Message::Notification(Notification { method, params_at }))
+        }
+        Some(RESPONSE) => Err(bad("a server takes no responses")),
+        _ => Err(bad(
+            "the body's first element is not 0 (request) or 2 (notification)",
+        )),
+    }
+}
+
+/// The rest of a request or notification, which has `before` elements before its options or params.
+fn parse_method<'a>(
+    body: &'a [u8],
+    mut rest: &'a [u8],
+    elements: u32,
+    before: u32,
+) -> Result<(&'a str, Option<Duration>, usize), &'static str> {
+    if elements != before + 1 && elements != before + 2 {
+        return Err("a request has 4 or 5 elements, a notification 3 or 4");
+    }
+    let method = read_str(&mut rest).ok_or("the method is no UTF-8 string")?;
+    let timeout = if elements == before + 2 {
+        read_options(&mut rest)?
+    } else {
+        None
+    };
+    if !rest.first().copied().is_some_and(is_params_marker) {
+        return Err("the params are neither an array nor a map");
+    }
+    Ok((method, timeout, body.len() - rest.len()))
+}
+
+/// Reads `timeout_ms` and skips every other option, known to a later version or not.
+fn read_options(rest: &mut &[u8]) -> Result<Option<Duration>, &'static str> {
+    const NO_MAP: &str = "the options are no map of strings to values";
+    let mut timeout = None;
+    for _ in 0..decode::read_map_len(rest).map_err(|_| NO_MAP)? {
+        if read_str(rest).ok_or(NO_MAP)? == TIMEOUT_KEY {
+            let millis: u64 = decode::read_int(rest).map_err(|_| "timeout_ms is no unsigned integer")?;
+            timeout = Some(Duration::from_millis(millis));
+        } else {
+            skip_value(rest).ok_or(NO_MAP)?;
+        }
+    }
+    Ok(timeout)
+}
+
+fn read_u32(rest: &mut &[u8]) -> Option<u32> {
+    // `read_int` consumes the marker even of what is no integer, so the caller must not go on after `None`.
+    decode::read_int(rest).ok()
+}
+
+pub(crate) fn read_str<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let (text, after) = decode::read_str_from_slice(*rest).ok()?;
+    *rest = after;
+    Some(text)
+}
+
+/// Whether `marker` begins an array or a map.
+pub(crate) fn is_params_marker(marker: u8) -> bool {
+    matches!(
+        Marker::from_u8(marker),
+        Marker::FixArray(_)
+            | Marker::Array16
+            | Marker::Array32
+            | Marker::FixMap(_)
+            | Marker::Map16
+            | Marker::Map32
+    )
+}
+
+/// How many params there are. `None` if they are no well-formed array or map, or something follows them.
+pub(crate) fn count_params(params: &[u8]) -> Option<usize> {
+    let mut rest = params;
+    let count = decode::read_array_len(&mut rest).or_else(|_| {
+        rest = params;
+        decode::read_map_len(&mut rest)
+    });
+    let mut rest = params;
+    skip_value(&mut rest)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    usize::try_from(count.ok()?).ok()
+}
+
+/// Moves `rest` behind one value of any kind, without decoding it. `None` if the bytes end too early, nest
+/// too deeply or hold the one reserved marker.
+pub(crate) fn skip_value(rest: &mut &[u8]) -> Option<()> {
+    // How many values are still to come on each level. A fixed array: no input can make it grow.
+    let mut open = [0u64; MAX_DEPTH];
+    let mut depth = 0;
+    open[0] = 1;
+    loop {
+        while open[depth] == 0 {
+            if depth == 0 {
+                return Some(());
+            }
+            depth -= 1;
+        }
+        open[depth] -= 1;
+        let marker = decode::read_marker(rest).ok()?;
+        let (bytes, values) = size_behind(marker, rest)?;
+        *rest = rest.get(bytes..)?;
+        if values > 0 {
+            depth += 1;
+            *open.get_mut(depth)? = values;
+        }
+    }
+}
+
+/// How many plain bytes and how many values follow `marker`, whose length field is read from `rest`.
+fn size_behind(marker: Marker, rest: &mut &[u8]) -> Option<(usize, u64)> {
+    let mut length = |width: usize| {
+        let (field, after) = rest.split_at_checked(width)?;
+        *rest = after;
+        Some(
+            field
+                .iter()
+                .fold(0_usize, |length, byte| length << 8 | usize::from(*byte)),
+        )
+    };
+    let bytes = match marker {
+        Marker::Null | Marker::True | Marker::False | Marker::FixPos(_) | Marker::FixNeg(_) => 0,
+        Marker::U8 | Marker::I8 => 1,
+        Marker::U16 | Marker::I16 | Marker::FixExt1 => 2,
+        Marker::FixExt2 => 3,
+        Marker::U32 | Marker::I32 | Marker::F32 => 4,
+        Marker::FixExt4 => 5,
+        Marker::U64 | Marker::I64 | Marker::F64 => 8,
+        Marker::FixExt8 => 9,
+        Marker::FixExt16 => 17,
+        Marker::FixStr(len) => len.into(),
+        Marker::Str8 | Marker::Bin8 => length(1)?,
+        Marker::Str16 | Marker::Bin16 => length(2)?,
+        Marker::Str32 | Marker::Bin32 => length(4)?,
+        Marker::Ext8 => length(1)? + 1,
+        Marker::Ext16 => length(2)? + 1,
+        Marker::Ext32 => length(4)? + 1,
+        Marker::FixArray(len) => return Some((0, len.into())),
+        Marker::Array16 => return Some((0, length(2)? as u64)),
+        Marker::Array32 => return Some((0, length(4)? as u64)),
+        Marker::FixMap(len) => return Some((0, 2 * u64::from(len))),
+        Marker::Map16 => return Some((0, 2 * length(2)? as u64)),
+        Marker::Map32 => return Some((0, 2 * length(4)? as u64)),
+        Marker::Reserved => return None,
+    };
+    Some((bytes, 0))
+}
+
+/// What a successful response begins with; the result follows and ends the body.
+pub(crate) fn response_head(id: MsgId) -> [u8; 8] {
+    let [a, b, c, d] = id.0.to_be_bytes();
+    [0x94, 0x01, U32, a, b, c, d, NIL]
+}
+
+/// A response with an encoded result.
+pub(crate) fn response(id: MsgId, result: &[u8]) -> Bytes {
+    Bytes::from([&response_head(id), result].concat())
+}
+
+/// A response that says what went wrong.
+pub(crate) fn error_response(id: Option<MsgId>, error: &WireError) -> Bytes {
+    const INFALLIBLE: &str = "a Vec takes any number of bytes";
+    let mut out = Vec::with_capacity(64 + error.message.len());
+    encode::write_array_len(&mut out, 4).expect(INFALLIBLE);
+    encode::write_uint(&mut out, RESPONSE.into()).expect(INFALLIBLE);
+    match id {
+        Some(id) => encode::write_u32(&mut out, id.0).expect(INFALLIBLE),
+        None => encode::write_nil(&mut out).expect(INFALLIBLE),
+    }
+    let ran = match error.ran {
+        Ran::No => Some("no"),
+        Ran::Yes => Some("yes"),
+        Ran::Maybe => None,
+    };
+    let fields = 2 + u32::from(error.data.is_some()) + u32::from(ran.is_some());
+    encode::write_map_len(&mut out, fields).expect(INFALLIBLE);
+    encode::write_str(&mut out, "code").expect(INFALLIBLE);
+    encode::write_str(&mut out, error.code.as_str()).expect(INFALLIBLE);
+    encode::write_str(&mut out, "message").expect(INFALLIBLE);
+    encode::write_str(&mut out, &error.message).expect(INFALLIBLE);
+    if let Some(ran) = ran {
+        encode::write_str(&mut out, "ran").expect(INFALLIBLE);
+        encode::write_str(&mut out, ran).expect(INFALLIBLE);
+    }
+    if let Some(data) = &error.data {
+        encode::write_str(&mut out, "data").expect(INFALLIBLE);
+        out.extend_from_slice(data);
+    }
+    out.push(NIL);
+    Bytes::from(out)
+}
+
+/// What a client receives.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    Response(MsgId),
+    /// The server is about to stop: new calls belong elsewhere.
+    Goodbye,
+    /// Something that this version does not know, or cannot match. A caller ignores it.
+    Other,
+}
+
+/// Reads only as much of a body as tells whose it is; the waiting call reads the rest in its own task.
+pub(crate) fn classify(body: &[u8]) -> Incoming {
+    let mut rest = body;
+    if decode::read_array_len(&mut rest).is_err() {
+        return Incoming::Other;
+    }
+    match read_u32(&mut rest) {
+        Some(RESPONSE) => read_u32(&mut rest).map_or(Incoming::Other, |id| Incoming::Response(MsgId(id))),
+        Some(NOTIFICATION) if read_str(&mut rest) == Some("rpc.goodbye") => Incoming::Goodbye,
+        _ => Incoming::Other,
+    }
+}
+
+/// A response's outcome: where in the body the result is, or what the peer says went wrong.
+pub(crate) type Outcome = Result<Range<usize>, RpcError>;
+
+/// Reads a response that [`classify`] has recognised. `None` if it is no well-formed response after all.
+pub(crate) fn parse_response(body: &Bytes) -> Option<Outcome> {
+    let mut rest: &[u8] = body;
+    let elements = decode::read_array_len(&mut rest).ok()?;
+    if elements != 4 && elements != 5 {
+        return None;
+    }
+    read_u32(&mut rest)?;
+    read_u32(&mut rest)?;
+    let error_at = rest;
+    skip_value(&mut rest)?;
+    let error = &error_at[..error_at.len() - rest.len()];
+    if error != [NIL] {
+        return Some(Err(parse_error(body, error)));
+    }
+    let start = body.len() - rest.len();
+    let end = if elements == 5 {
+        // An `info` follows, which this version does not use.
+        skip_value(&mut rest)?;
+        body.len() - rest.len()
+    } else {
+        body.len()
+    };
+    Some(Ok(start..end))
+}
+
+fn parse_error(body: &Bytes, error: &[u8]) -> RpcError {
+    let reply = codec::from_slice::<ErrorReply>(error).unwrap_or_else(|_| ErrorReply {
+        // Plain MessagePack-RPC allows any value; text is what most servers send.
+        message: codec::from_slice::<String>(error).unwrap_or_default(),
+        ..ErrorReply::default()
+    });
+    let data = find_key(error, "data").unwrap_or(error);
+    reply.into_error(Some(body.slice_ref(data)))
+}
+
+/// The value of `key` in an encoded map.
+fn find_key<'a>(mut map: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    for _ in 0..decode::read_map_len(&mut map).ok()? {
+        let matches = read_str(&mut map)? == key;
+        let value = map;
+        skip_value(&mut map)?;
+        if matches {
+            return Some(&value[..value.len() - map.len()]);
+        }
+    }
+    None
+}

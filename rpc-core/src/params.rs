@@ -1,0 +1,152 @@
+//! Reads a request's params one parameter at a time, by position or by name.
+
+use bytes::Bytes;
+use rmp::{Marker, decode};
+
+use crate::{
+    codec::{DecodeError, Reader},
+    error::{Code, Ran, WireError},
+    function::Param,
+    message,
+};
+
+/// The params of one request, read in the order of the function's parameters.
+#[derive(Debug)]
+pub struct Params<'de> {
+    names: &'static [Param],
+    next: usize,
+    source: Source<'de>,
+    body: &'de Bytes,
+}
+
+#[derive(Debug)]
+enum Source<'de> {
+    Positional {
+        reader: Reader<'de>,
+        left: usize,
+    },
+    /// One reader per parameter, `missing` where the caller named none.
+    Named(Vec<Reader<'de>>),
+}
+
+impl<'de> Params<'de> {
+    /// `body` from `params_at` on is an array or a map, which the message's parser has seen to.
+    pub(crate) fn new(
+        body: &'de Bytes,
+        params_at: usize,
+        names: &'static [Param],
+    ) -> Result<Self, WireError> {
+        let mut rest = &body[params_at..];
+        let first = rest.first().copied().map(Marker::from_u8);
+        let source = if matches!(first, Some(Marker::FixMap(_) | Marker::Map16 | Marker::Map32)) {
+            Source::Named(by_name(body, rest, names)?)
+        } else {
+            let given = decode::read_array_len(&mut rest)
+                .map_err(|_| bad_arguments("the params are neither an array nor a map"))?;
+            let given = usize::try_from(given).unwrap_or(usize::MAX);
+            if given > names.len() {
+                let takes = names.len();
+                return Err(bad_arguments(format!(
+                    "{given} arguments were given, but the function takes {takes}"
+                )));
+            }
+            Source::Positional {
+                reader: Reader::new(body, rest),
+                left: given,
+            }
+        };
+        Ok(Self {
+            names,
+            next: 0,
+            source,
+            body,
+        })
+    }
+
+    /// Reads the next parameter with `decode`.
+    ///
+    /// # Errors
+    /// `bad_arguments`, with the parameter's name, when it is missing and no `Option`, or no such value.
+    pub fn next<T>(
+        &mut self,
+        decode: impl FnOnce(&mut Reader<'de>) -> Result<T, DecodeError>,
+    ) -> Result<T, WireError> {
+        let index = self.next;
+        self.next += 1;
+        let decoded = match &mut self.source {
+            Source::Positional { left: 0, .. } => decode(&mut Reader::missing(self.body)),
+            Source::Positional { reader, left } => {
+                *left -= 1;
+                decode(reader)
+            }
+            Source::Named(readers) => decode(&mut readers[index]),
+        };
+        decoded.map_err(|error| bad_arguments(describe(&self.names[index], &error)))
+    }
+
+    /// Ends the params. To be called after the last parameter, before the function runs.
+    ///
+    /// # Errors
+    /// `bad_request` when bytes follow the params: nothing may follow the message.
+    pub fn finish(self) -> Result<(), WireError> {
+        let ended = match self.source {
+            Source::Positional { mut reader, .. } => reader.is_at_end(),
+            Source::Named(_) => true,
+        };
+        if ended { Ok(()) } else { Err(trailing_bytes()) }
+    }
+}
+
+fn describe(param: &Param, error: &DecodeError) -> String {
+    format!("parameter `{}` ({}): {error}", param.name, param.ty)
+}
+
+/// Finds each parameter's value in the map, whatever order the caller chose.
+fn by_name<'de>(
+    body: &'de Bytes,
+    mut rest: &'de [u8],
+    names: &'static [Param],
+) -> Result<Vec<Reader<'de>>, WireError> {
+    let broken = || bad_arguments("the params are a map that ends too early or nests too deeply");
+    let mut readers: Vec<_> = names.iter().map(|_| Reader::missing(body)).collect();
+    for _ in 0..decode::read_map_len(&mut rest).map_err(|_| broken())? {
+        let Some(name) = message::read_str(&mut rest) else {
+            return Err(bad_arguments(
+                "the params are a map with a key that is no parameter's name",
+            ));
+        };
+        let value = rest;
+        message::skip_value(&mut rest).ok_or_else(broken)?;
+        let value = &value[..value.len() - rest.len()];
+        match names.iter().position(|param| param.name == name) {
+            Some(index) => readers[index] = Reader::new(body, value),
+            None => return Err(bad_arguments(unknown_parameter(name, names))),
+        }
+    }
+    if rest.is_empty() {
+        Ok(readers)
+    } else {
+        Err(trailing_bytes())
+    }
+}
+
+fn unknown_parameter(name: &str, names: &[Param]) -> String {
+    let known: Vec<_> = names.iter().map(|param| param.name).collect();
+    // The name is a stranger's: it is cut, so that the answer stays small.
+    let name: String = name.chars().take(64).collect();
+    match known.as_slice() {
+        [] => format!("there is no parameter `{name}`: the function takes none"),
+        known => format!(
+            "there is no parameter `{name}`: the function takes `{}`",
+            known.join("`, `")
+        ),
+    }
+}
+
+fn bad_arguments(message: impl Into<String>) -> WireError {
+    WireError::new(Code::BadArguments, Ran::No, message)
+}
+
+fn trailing_bytes() -> WireError {
+    WireError::new(Code::BadRequest, Ran::No, "bytes follow the params")
+}

@@ -1,0 +1,460 @@
+//! The server: binds, serves, drains.
+
+mod admission;
+mod builtin;
+mod dispatch;
+mod in_flight;
+mod io;
+mod pool;
+mod run;
+
+use std::{
+    any::{Any, TypeId, type_name},
+    fmt,
+    future::Future,
+    hash::{BuildHasher, RandomState},
+    num::NonZero,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time,
+};
+
+use self::{
+    admission::Admission,
+    dispatch::{Dispatcher, Service},
+    io::Phase,
+    pool::Pool,
+    run::Runner,
+};
+use crate::{
+    endpoint::Endpoint,
+    error::ServeError,
+    function::{Entry, ServedFn},
+    io_thread::IoThread,
+    message::DEFAULT_MAX_MESSAGE_SIZE,
+    registry::{Registry, States},
+    transport::Listener,
+};
+
+/// How many requests may be under way at once: a request holds its message and little else, so this is what
+/// a server of small messages takes easily.
+const DEFAULT_MAX_IN_FLIGHT: usize = 16_384;
+/// How many of them may wait for a worker: at ten thousand calls a second, less than a second's work.
+const DEFAULT_MAX_WAITING: usize = 8_192;
+/// How long draining may take: less than what most supervisors wait before they kill.
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server that is bound and does not serve yet: clients can connect, and what they send waits.
+///
+/// Sync functions run on its worker threads, async functions on the tokio runtime that it was bound in, inline
+/// functions on its I/O thread. Begin with [`bind`](Self::bind), or with [`builder`](Self::builder) to set
+/// options; go on with [`serve_until`](Self::serve_until) or [`spawn`](Self::spawn).
+pub struct Server {
+    service: Arc<Service>,
+    listeners: Vec<Listener>,
+    endpoints: Vec<String>,
+    options: Options,
+    runtime: Handle,
+    /// Last, so that what the listeners leave behind is sent.
+    io: IoThread,
+}
+
+impl Server {
+    /// Listens on one endpoint or several, and serves every `#[remote]` function that is linked into this
+    /// program. See [`ServerBuilder::bind`].
+    ///
+    /// # Errors
+    /// See [`ServerBuilder::bind`].
+    pub async fn bind(endpoints: impl Endpoints) -> Result<Self, ServeError> {
+        Self::builder().bind(endpoints).await
+    }
+
+    /// Sets options before binding.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// Where the server listens: the first endpoint, with the real port if `0` was asked for.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoints[0]
+    }
+
+    /// Where the server listens, in the order that was asked for.
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// The names of the functions that are served, in alphabetical order.
+    #[must_use]
+    pub fn functions(&self) -> Vec<&'static str> {
+        self.service
+            .registry
+            .signatures()
+            .iter()
+            .map(|signature| signature.name)
+            .collect()
+    }
+
+    /// Serves until `stop` is ready, then drains: takes no new peers, refuses new requests as `shutting_down`
+    /// (which never started, and may safely be made elsewhere), waits for those that run, up to the drain
+    /// timeout, and sends their replies.
+    ///
+    /// # Cancellation
+    /// If it is dropped, what runs is given up.
+    ///
+    /// # Errors
+    /// [`ServeError::Thread`] if the workers cannot be started.
+    pub async fn serve_until(self, stop: impl Future) -> Result<(), ServeError> {
+        let running = self.spawn()?;
+        stop.await;
+        running.shutdown().await;
+        Ok(())
+    }
+
+    /// Serves in the background.
+    ///
+    /// # Errors
+    /// [`ServeError::Thread`] if the workers cannot be started.
+    pub fn spawn(self) -> Result<ServerHandle, ServeError> {
+        let Self {
+            service,
+            listeners,
+            endpoints,
+            options,
+            runtime,
+            io,
+        } = self;
+        let pool = Pool::start(options.workers, options.max_waiting).map_err(ServeError::Thread)?;
+        let pool = Arc::new(pool);
+        let (phase, _) = watch::channel(Phase::Serving);
+        let mut loops = JoinSet::new();
+        for listener in listeners {
+            let (outbox, outcomes) = mpsc::unbounded_channel();
+            let runner = Runner {
+                pool: Arc::clone(&pool),
+                runtime: runtime.clone(),
+                outbox,
+            };
+            let dispatcher = Dispatcher::new(Arc::clone(&service), runner);
+            loops.spawn_on(
+                io::serve(listener, dispatcher, outcomes, phase.subscribe()),
+                io.handle(),
+            );
+        }
+        let functions: Vec<_> = service
+            .registry
+            .signatures()
+            .iter()
+            .map(|signature| signature.name)
+            .collect();
+        tracing::info!(?endpoints, ?functions, workers = options.workers, "serving");
+        let drain_timeout = options.drain_timeout;
+        Ok(ServerHandle {
+            service,
+            endpoints,
+            phase,
+            loops,
+            drain_timeout,
+            io,
+        })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("endpoints", &self.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server that serves in the background. Dropping it stops the server at once, and gives up what runs;
+/// [`shutdown`](Self::shutdown) drains.
+#[must_use = "dropping it stops the server"]
+pub struct ServerHandle {
+    service: Arc<Service>,
+    endpoints: Vec<String>,
+    phase: watch::Sender<Phase>,
+    /// Detached when dropped with the handle: the loops see that `phase` has gone, and end.
+    loops: JoinSet<()>,
+    drain_timeout: Duration,
+    io: IoThread,
+}
+
+impl ServerHandle {
+    /// See [`Server::endpoint`].
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoints[0]
+    }
+
+    /// See [`Server::endpoints`].
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// Drains and stops. See [`Server::serve_until`].
+    pub async fn shutdown(mut self) {
+        self.service.draining.store(true, Ordering::Relaxed);
+        self.phase.send_replace(Phase::Draining);
+        let all_ended = async { while self.loops.join_next().await.is_some() {} };
+        if time::timeout(self.drain_timeout, all_ended).await.is_err() {
+            tracing::warn!(timeout = ?self.drain_timeout, "functions still run after draining; they are given up");
+            self.phase.send_replace(Phase::Stopped);
+            while self.loops.join_next().await.is_some() {}
+        }
+        self.io.finish().await;
+        tracing::info!(endpoints = ?self.endpoints, "stopped");
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("endpoints", &self.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The options of a [`Server`].
+pub struct ServerBuilder {
+    states: States,
+    /// `None` stands for all that are linked.
+    served: Option<Vec<&'static Entry>>,
+    options: Options,
+    max_in_flight: usize,
+    max_message_size: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Options {
+    workers: usize,
+    max_waiting: usize,
+    drain_timeout: Duration,
+}
+
+impl Default for ServerBuilder {
+    fn default() -> Self {
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            states: States::new(),
+            served: None,
+            options: Options {
+                workers,
+                max_waiting: DEFAULT_MAX_WAITING,
+                drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            },
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+        }
+    }
+}
+
+impl ServerBuilder {
+    /// Gives the server a value that `#[state]` parameters of type `&T` or `Arc<T>` refer to. One value per
+    /// type: a second one replaces the first. To share one with the rest of the program, see
+    /// [`shared_state`](Self::shared_state).
+    #[must_use]
+    pub fn state<T: Any + Send + Sync>(self, state: T) -> Self {
+        self.shared_state(Arc::new(state))
+    }
+
+    /// As [`state`](Self::state), for a value that the program keeps using.
+    #[must_use]
+    pub fn shared_state<T: Any + Send + Sync>(mut self, state: Arc<T>) -> Self {
+        self.states.insert(TypeId::of::<T>(), Arc::new(state));
+        self
+    }
+
+    /// Serves the function `F`, and only those that are named like this; without it, all that are linked.
+    ///
+    /// ```
+    /// use rpc_core::{Server, remote};
+    ///
+    /// #[remote(inline)]
+    /// fn add(a: i64, b: i64) -> i64 {
+    ///     a + b
+    /// }
+    ///
+    /// let builder = Server::builder().serve::<add>();
+    /// ```
+    #[must_use]
+    pub fn serve<F: ServedFn>(mut self) -> Self {
+        self.served.get_or_insert_default().push(F::ENTRY);
+        self
+    }
+
+    /// How many threads run sync functions; at least one. One per core unless set.
+    #[must_use]
+    pub fn workers(mut self, threads: usize) -> Self {
+        self.options.workers = threads.max(1);
+        self
+    }
+
+    /// How many requests may be under way at once, waiting or running, over all endpoints; one more is
+    /// answered `overloaded`. Inline functions do not count. 16,384 unless set.
+    #[must_use]
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.max_in_flight = requests;
+        self
+    }
+
+    /// How many requests may wait for a worker; one more is answered `overloaded`. 8,192 unless set.
+    #[must_use]
+    pub fn max_waiting(mut self, requests: usize) -> Self {
+        self.options.max_waiting = requests;
+        self
+    }
+
+    /// The longest request that is accepted and the longest reply that is sent, in bytes. 16 MiB unless set.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = bytes;
+        self
+    }
+
+    /// How long shutting down waits for what runs, before it is given up. 10 s unless set.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.options.drain_timeout = timeout;
+        self
+    }
+
+    /// Listens on `endpoints`: one, or an array, slice or `Vec` of them. `tcp://host:port`, where the host
+    /// may be `*` and the port `0` for a free one; `ipc:///path`; or `inproc://name`.
+    ///
+    /// # Errors
+    /// [`ServeError`]: an endpoint that is malformed or taken, two served functions with one name, a missing
+    /// `#[state]`, nothing to serve, or no tokio runtime to run async functions on.
+    pub async fn bind(self, endpoints: impl Endpoints) -> Result<Server, ServeError> {
+        let runtime = Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
+        let registry = match self.served {
+            Some(entries) => Registry::new(entries, &self.states)?,
+            None => Registry::new(Registry::linked(), &self.states)?,
+        };
+        let endpoints = parse(endpoints)?;
+        let io = IoThread::start("rpc-server-io").map_err(ServeError::Thread)?;
+        let bound = io.run(Listener::bind(endpoints)).await;
+        let (listeners, endpoints) = bound.map_err(|(endpoint, source)| {
+            let endpoint = endpoint.to_string();
+            ServeError::Bind { endpoint, source }
+        })?;
+        let service = Service {
+            registry,
+            admission: Admission::new(self.max_in_flight),
+            max_message_size: self.max_message_size,
+            instance: random_name(),
+            draining: AtomicBool::new(false),
+        };
+        Ok(Server {
+            service: Arc::new(service),
+            listeners,
+            endpoints,
+            options: self.options,
+            runtime,
+            io,
+        })
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(type_name::<Self>())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+fn parse(endpoints: impl Endpoints) -> Result<Vec<Endpoint>, ServeError> {
+    let texts = endpoints.into_texts();
+    if texts.is_empty() {
+        let reason = "no endpoint was given".to_owned();
+        return Err(ServeError::InvalidEndpoint {
+            endpoint: String::new(),
+            reason,
+        });
+    }
+    let parse = |text: String| {
+        Endpoint::to_bind(&text).map_err(|reason| ServeError::InvalidEndpoint {
+            endpoint: text,
+            reason,
+        })
+    };
+    texts.into_iter().map(parse).collect()
+}
+
+/// Different for every server, without a dependency: the standard library seeds each hasher at random.
+fn random_name() -> String {
+    let word = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", word(), word())
+}
+
+/// One endpoint, or several: what [`Server::bind`] takes.
+pub trait Endpoints: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_texts(self) -> Vec<String>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for &str {}
+    impl Sealed for &String {}
+    impl Sealed for String {}
+    impl<T: AsRef<str>, const N: usize> Sealed for [T; N] {}
+    impl<T: AsRef<str>> Sealed for &[T] {}
+    impl<T: AsRef<str>> Sealed for &Vec<T> {}
+    impl<T: AsRef<str>> Sealed for Vec<T> {}
+}
+
+impl Endpoints for &str {
+    fn into_texts(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl Endpoints for &String {
+    fn into_texts(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl Endpoints for String {
+    fn into_texts(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl<T: AsRef<str>, const N: usize> Endpoints for [T; N] {
+    fn into_texts(self) -> Vec<String> {
+        self.as_slice().into_texts()
+    }
+}
+
+impl<T: AsRef<str>> Endpoints for &[T] {
+    fn into_texts(self) -> Vec<String> {
+        self.iter().map(|text| text.as_ref().to_owned()).collect()
+    }
+}
+
+impl<T: AsRef<str>> Endpoints for &Vec<T> {
+    fn into_texts(self) -> Vec<String> {
+        self.as_slice().into_texts()
+    }
+}
+
+impl<T: AsRef<str>> Endpoints for Vec<T> {
+    fn into_texts(self) -> Vec<String> {
+        self.as_slice().into_texts()
+    }
+}

@@ -1,0 +1,350 @@
+//! What a server does with each message: look up, admit, choose where it runs, and answer exactly once.
+//! No I/O, no clock, no threads: it is told what came and what time it is, and says what to send.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    context::Context,
+    error::{Code, Ran, WireError},
+    function::{Handler, HandlerResult, Kind},
+    invocation::Invocation,
+    message::{self, Malformed, Message, MsgId},
+    registry::{Function, Registry},
+    server::{
+        admission::Admission,
+        builtin,
+        in_flight::{Caller, Entry, InFlight},
+        run::{Admitted, Outcome, Run, Running, Ticket, run_here},
+    },
+    transport::Envelope,
+};
+
+/// How many peers can be told goodbye. Further ones find out when the connection ends.
+const MAX_GREETED: usize = 65_536;
+
+/// What all listeners of a server share.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) registry: Registry,
+    pub(crate) admission: Admission,
+    /// In bytes, for requests and responses.
+    pub(crate) max_message_size: usize,
+    /// Random, so that clients can tell a restarted server from this one.
+    pub(crate) instance: String,
+    pub(crate) draining: AtomicBool,
+}
+
+/// A message to a peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) envelope: Envelope,
+    pub(crate) body: Bytes,
+}
+
+/// The state of one listener.
+#[derive(Debug)]
+pub(crate) struct Dispatcher<R> {
+    service: Arc<Service>,
+    in_flight: InFlight,
+    run: R,
+    /// Where to say goodbye to each peer that said hello.
+    greeted: HashMap<Bytes, Envelope>,
+}
+
+/// A message whose function has been found.
+struct Found {
+    function: Arc<Function>,
+    body: Bytes,
+    params_at: usize,
+    deadline: Option<Instant>,
+}
+
+impl<R: Run> Dispatcher<R> {
+    pub(crate) fn new(service: Arc<Service>, run: R) -> Self {
+        Self {
+            service,
+            in_flight: InFlight::new(),
+            run,
+            greeted: HashMap::new(),
+        }
+    }
+
+    /// Whether every function that was started has ended.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Handles a message that arrived at `now`. What is to be sent at once is added to `out`.
+    pub(crate) fn on_message(
+        &mut self,
+        envelope: Envelope,
+        body: &Bytes,
+        now: Instant,
+        out: &mut Vec<Reply>,
+    ) {
+        let (size, limit) = (body.len(), self.service.max_message_size);
+        let message = match message::parse(body) {
+            Ok(message) => message,
+            Err(Malformed::Request(id, reason)) => {
+                let error = WireError::new(Code::BadRequest, Ran::No, reason);
+                return out.push(refuse(envelope, id, &error));
+            }
+            Err(Malformed::Notification(reason)) => {
+                return tracing::debug!(reason, "ignored a malformed notification");
+            }
+        };
+        match message {
+            Message::Request(request) => {
+                let id = request.id;
+                if size > limit {
+                    let text = format!("the request has {size} bytes, and the limit is {limit}");
+                    let error = WireError::new(Code::TooLarge, Ran::No, text);
+                    return out.push(refuse(envelope, Some(id), &error));
+                }
+                let caller = Caller { envelope, id };
+                if request.method.starts_with("rpc.") {
+                    return out.push(self.builtin(caller, request.method, &body[request.params_at..]));
+                }
+                let Some(function) = self.service.registry.find(request.method) else {
+                    let error = self.unknown_function(request.method);
+                    return out.push(refuse(caller.envelope, Some(id), &error));
+                };
+                let found = Found {
+                    function: Arc::clone(function),
+                    params_at: request.params_at,
+                    deadline: deadline(request.timeout.or(function.signature().timeout), now),
+                    body: body.clone(),
+                };
+                out.extend(self.start(found, Ok(caller)));
+            }
+            Message::Notification(notification) => {
+                if size > limit {
+                    return tracing::debug!(size, limit, "ignored a notification that is too large");
+                }
+                if notification.method == "rpc.cancel" {
+                    let cancelled = builtin::cancelled_id(&body[notification.params_at..]);
+                    return cancelled
+                        .into_iter()
+                        .for_each(|id| self.cancel(&envelope, id, out));
+                }
+                let Some(function) = self.service.registry.find(notification.method) else {
+                    return tracing::debug!(
+                        function = notification.method,
+                        "ignored an unknown notification"
+                    );
+                };
+                let found = Found {
+                    function: Arc::clone(function),
+                    params_at: notification.params_at,
+                    deadline: deadline(function.signature().timeout, now),
+                    body: body.clone(),
+                };
+                // Nobody is answered, whatever happens.
+                let _ = self.start(found, Err(envelope.peer().clone()));
+            }
+        }
+    }
+
+    /// Answers frames that hold no body, or several.
+    pub(crate) fn on_malformed(envelope: Envelope, reason: &'static str) -> Reply {
+        refuse(envelope, None, &WireError::new(Code::BadRequest, Ran::No, reason))
+    }
+
+    /// Runs a function, or has it run. `caller` is the peer alone for a notification.
+    fn start(&mut self, found: Found, caller: Result<Caller, Bytes>) -> Option<Reply> {
+        let Found {
+            function,
+            body,
+            params_at,
+            deadline,
+        } = found;
+        let signature = function.signature();
+        let handler = function.handler();
+        let (peer, id) = match &caller {
+            Ok(caller) => (caller.envelope.peer().clone(), Some(caller.id)),
+            Err(peer) => (peer.clone(), None),
+        };
+        let caller = caller.ok();
+        if self.service.draining.load(Ordering::Relaxed) {
+            let error = WireError::new(Code::ShuttingDown, Ran::No, "the server is shutting down");
+            return Some(self.answer(caller?, Err(error)));
+        }
+        let context = Context::new(peer.clone(), signature.name, deadline);
+        let invocation = Invocation {
+            function,
+            body,
+            params_at,
+            id,
+            context: context.clone(),
+        };
+        if let (Kind::Inline, Handler::Sync(function)) = (signature.kind, handler) {
+            let result = run_here(function, &invocation);
+            return Some(self.answer(caller?, result));
+        }
+        let Some(permit) = self.service.admission.admit() else {
+            let limit = self.service.admission.limit();
+            let text = format!("{limit} requests are under way, which is the server's limit");
+            return Some(self.answer(caller?, Err(WireError::new(Code::Overloaded, Ran::No, text))));
+        };
+        let entry = Entry {
+            caller,
+            peer,
+            context,
+            running: None,
+            over: false,
+        };
+        let ticket = self.in_flight.insert(entry);
+        let work = Admitted {
+            invocation,
+            ticket,
+            permit,
+        };
+        let running = match handler {
+            Handler::Sync(function) => self.run.run_sync(function, work),
+            Handler::Async(function) => Ok(self.run.run_async(function, work)),
+        };
+        let Ok(running) = running else {
+            let caller = self.in_flight.remove(ticket)?.caller?;
+            let text = "as many requests wait for a worker as the server lets wait";
+            return Some(self.answer(caller, Err(WireError::new(Code::Overloaded, Ran::No, text))));
+        };
+        self.in_flight.get_mut(ticket)?.running = Some(running);
+        None
+    }
+
+    /// A function has ended.
+    pub(crate) fn on_outcome(&mut self, outcome: Outcome) -> Option<Reply> {
+        let caller = self.in_flight.remove(outcome.ticket)?.caller?;
+        Some(self.answer(caller, outcome.result))
+    }
+
+    /// A peer cancels a call: what has not started never starts, an async function is dropped, and a sync one
+    /// can ask its context.
+    fn cancel(&mut self, envelope: &Envelope, id: MsgId, out: &mut Vec<Reply>) {
+        for ticket in self.in_flight.find(envelope, id) {
+            out.extend(self.end(ticket, Code::Cancelled, "the caller cancelled"));
+        }
+    }
+
+    /// A peer has gone: nobody waits for its requests. Its notifications still run.
+    pub(crate) fn on_peer_gone(&mut self, peer: &Bytes) {
+        self.greeted.remove(peer);
+        for ticket in self.in_flight.of_peer(peer) {
+            // Its reply has nowhere to go.
+            let _ = self.end(ticket, Code::Cancelled, "the caller has gone");
+        }
+    }
+
+    /// When [`on_time`](Self::on_time) is to be called next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.in_flight.next_deadline()
+    }
+
+    /// Answers every request whose time has run out.
+    pub(crate) fn on_time(&mut self, now: Instant, out: &mut Vec<Reply>) {
+        for ticket in self.in_flight.overdue(now) {
+            out.extend(self.end(ticket, Code::DeadlineExceeded, "the time ran out"));
+        }
+    }
+
+    /// The server begins to shut down: who said hello is told.
+    pub(crate) fn goodbye(&mut self, out: &mut Vec<Reply>) {
+        let body = builtin::goodbye();
+        out.extend(self.greeted.drain().map(|(_, envelope)| Reply {
+            envelope,
+            body: body.clone(),
+        }));
+    }
+
+    /// Gives up what has not ended when the time for draining has passed.
+    pub(crate) fn give_up(&mut self, out: &mut Vec<Reply>) {
+        for ticket in self.in_flight.all() {
+            out.extend(self.end(ticket, Code::Cancelled, "the server has shut down"));
+        }
+    }
+
+    /// Ends a request before its function has, and answers it.
+    fn end(&mut self, ticket: Ticket, code: Code, why: &str) -> Option<Reply> {
+        let entry = self.in_flight.get_mut(ticket)?;
+        entry.context.cancel();
+        let never_started = entry
+            .running
+            .as_ref()
+            .is_some_and(|running| self.run.stop(running));
+        let (ran, runs_on) = match (never_started, &entry.running) {
+            (true, _) => (Ran::No, false),
+            // Whether it has been polled is the runtime's secret.
+            (false, Some(Running::Task(_))) => (Ran::Maybe, false),
+            (false, _) => (Ran::Yes, true),
+        };
+        let caller = if runs_on {
+            self.in_flight.take_caller(ticket)
+        } else {
+            self.in_flight.remove(ticket)?.caller
+        };
+        let text = match ran {
+            Ran::No => format!("{why} before the function started"),
+            _ => format!("{why} while the function ran"),
+        };
+        Some(self.answer(caller?, Err(WireError::new(code, ran, text))))
+    }
+
+    fn answer(&self, caller: Caller, result: HandlerResult) -> Reply {
+        let Caller { envelope, id } = caller;
+        let limit = self.service.max_message_size;
+        let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
+        if body.len() > limit {
+            let text = format!("the reply has {} bytes, and the limit is {limit}", body.len());
+            return refuse(envelope, Some(id), &WireError::new(Code::TooLarge, Ran::Yes, text));
+        }
+        Reply { envelope, body }
+    }
+
+    fn builtin(&mut self, caller: Caller, method: &str, params: &[u8]) -> Reply {
+        let Caller { envelope, id } = caller;
+        if method == builtin::HELLO && self.greeted.len() < MAX_GREETED {
+            self.greeted.insert(envelope.peer().clone(), envelope.clone());
+        }
+        let body = match builtin::answer(&self.service, method, params) {
+            Some(Ok(result)) => message::response(id, &result),
+            Some(Err(error)) => message::error_response(Some(id), &error),
+            None => message::error_response(Some(id), &self.unknown_function(method)),
+        };
+        Reply { envelope, body }
+    }
+
+    fn unknown_function(&self, name: &str) -> WireError {
+        let nearest = self.service.registry.nearest(name);
+        // The name is a stranger's: it is cut, so that the answer stays small.
+        let shown: String = name.chars().take(64).collect();
+        let text = match nearest.as_slice() {
+            [] => format!("there is no function `{shown}`"),
+            near => format!(
+                "there is no function `{shown}`; did you mean `{}`?",
+                near.join("` or `")
+            ),
+        };
+        WireError::new(Code::UnknownFunction, Ran::No, text)
+    }
+}
+
+fn deadline(timeout: Option<Duration>, now: Instant) -> Option<Instant> {
+    // A timeout that no clock can hold never ends.
+    now.checked_add(timeout?)
+}
+
+fn refuse(envelope: Envelope, id: Option<MsgId>, error: &WireError) -> Reply {
+    Reply {
+        envelope,
+        body: message::error_response(id, error),
+    }
+}

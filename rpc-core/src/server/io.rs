@@ -1,0 +1,127 @@
+//! The loop that owns a listener: messages in, outcomes in, deadlines, replies out. It never runs a user's
+//! function, unless that is `inline`, and never waits for a peer.
+
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::{
+    sync::{mpsc, watch},
+    task::coop,
+    time,
+};
+
+use crate::{
+    server::{
+        dispatch::{Dispatcher, Reply},
+        run::{Outcome, Runner},
+    },
+    transport::{Event, Listener},
+};
+
+/// How many messages, and how many outcomes, are handled before looking at anything else.
+const BATCH: usize = 256;
+/// How often deadlines are looked at, at most. Calls may end this much late.
+const DEADLINE_TICK: Duration = Duration::from_millis(1);
+/// How long an idle listener waits, while it drains, for what its peers had already sent.
+const LAST_MESSAGES: Duration = Duration::from_millis(20);
+
+/// How far a server's life has come. It only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    /// Nothing new is started; what runs may end.
+    Draining,
+    /// What still runs is given up.
+    Stopped,
+}
+
+/// Serves a listener until it has drained, or the server has stopped.
+pub(crate) async fn serve(
+    mut listener: Listener,
+    mut dispatcher: Dispatcher<Runner>,
+    mut outcomes: mpsc::UnboundedReceiver<Outcome>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let mut replies = Vec::new();
+    let mut finished = Vec::with_capacity(BATCH);
+    let mut dropped = Dropped::default();
+    let mut draining = false;
+    loop {
+        let deadline = dispatcher
+            .next_deadline()
+            .map(|next| next.max(Instant::now() + DEADLINE_TICK));
+        // A server without deadlines does not wake up for them.
+        let on_deadline = async {
+            match deadline {
+                Some(deadline) => time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let drained = draining && dispatcher.is_idle();
+        tokio::select! {
+            event = listener.recv() => {
+                handle(event, &mut dispatcher, &mut replies);
+                // Whatever else has arrived is taken along, before anything sleeps.
+                for _ in 1..BATCH {
+                    let Some(event) = listener.recv().now_or_never() else { break };
+                    handle(event, &mut dispatcher, &mut replies);
+                }
+            }
+            _ = outcomes.recv_many(&mut finished, BATCH) => {
+                replies.extend(finished.drain(..).filter_map(|outcome| dispatcher.on_outcome(outcome)));
+            }
+            () = on_deadline => dispatcher.on_time(Instant::now(), &mut replies),
+            // An error means that the server was dropped.
+            changed = phase.changed() => {
+                let now = if changed.is_ok() { *phase.borrow_and_update() } else { Phase::Stopped };
+                if now == Phase::Stopped {
+                    dispatcher.give_up(&mut replies);
+                    send(&mut listener, &mut replies, &mut dropped);
+                    return;
+                }
+                draining = true;
+                listener.stop_accepting();
+                dispatcher.goodbye(&mut replies);
+            }
+            () = time::sleep(LAST_MESSAGES), if drained => return,
+        }
+        send(&mut listener, &mut replies, &mut dropped);
+        // The engine's own tasks have to run on this thread too, and nothing above need ever wait.
+        coop::consume_budget().await;
+    }
+}
+
+fn handle(event: Event, dispatcher: &mut Dispatcher<Runner>, replies: &mut Vec<Reply>) {
+    match event {
+        Event::Message(envelope, body) => dispatcher.on_message(envelope, &body, Instant::now(), replies),
+        Event::Malformed(envelope, reason) => {
+            replies.push(Dispatcher::<Runner>::on_malformed(envelope, reason));
+        }
+        Event::PeerGone(peer) => dispatcher.on_peer_gone(&peer),
+    }
+}
+
+fn send(listener: &mut Listener, replies: &mut Vec<Reply>, dropped: &mut Dropped) {
+    for Reply { envelope, body } in replies.drain(..) {
+        if !listener.send(envelope, body) {
+            dropped.count();
+        }
+    }
+}
+
+/// Replies that found no peer, or one that does not read.
+#[derive(Default)]
+struct Dropped(u64);
+
+impl Dropped {
+    /// Logs the first, and then every time that their number has doubled.
+    fn count(&mut self) {
+        self.0 += 1;
+        if self.0.is_power_of_two() {
+            tracing::warn!(
+                dropped = self.0,
+                "a reply was dropped: its peer has gone, or does not read"
+            );
+        }
+    }
+}

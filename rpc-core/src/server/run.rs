@@ -1,0 +1,253 @@
+//! Running functions: on the pool, on the runtime, or right here. A panic becomes an outcome like any other.
+
+use std::{
+    any::Any,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
+
+use crate::{
+    context::Context,
+    error::{Code, Ran, WireError},
+    function::{HandlerFuture, HandlerResult},
+    invocation::Invocation,
+    server::{
+        admission::Permit,
+        pool::{JobNumber, Pool},
+    },
+};
+
+/// Identifies a request among those that a listener has in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(pub(crate) u32);
+
+/// How a function ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) ticket: Ticket,
+    pub(crate) result: HandlerResult,
+}
+
+/// Where outcomes go. Unbounded by itself: each admitted request sends one, and those are bounded.
+pub(crate) type Outbox = mpsc::UnboundedSender<Outcome>;
+
+/// What admission has let in, on its way to where it runs.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) invocation: Invocation,
+    pub(crate) ticket: Ticket,
+    pub(crate) permit: Permit,
+}
+
+/// What is running, as far as it can be stopped.
+#[derive(Debug)]
+pub(crate) enum Running {
+    /// A sync function, which can be taken back as long as it waits.
+    Job(JobNumber),
+    /// An async function, which can be dropped.
+    Task(AbortHandle),
+}
+
+type SyncFn = fn(&Invocation) -> HandlerResult;
+type AsyncFn = fn(Invocation) -> HandlerFuture;
+
+/// Starts and stops functions. Dispatch knows no more of threads than this.
+pub(crate) trait Run {
+    /// Has a worker run a sync function. `Err` if too many wait.
+    fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()>;
+    /// Has the runtime run an async function.
+    fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running;
+    /// Stops what can be stopped. `true` if the function never started; otherwise a sync function runs on, and
+    /// an async one is dropped, with or without an outcome.
+    fn stop(&mut self, running: &Running) -> bool;
+}
+
+/// Runs functions for real.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) runtime: Handle,
+    pub(crate) outbox: Outbox,
+}
+
+impl Run for Runner {
+    fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()> {
+        let job = Job {
+            function,
+            work,
+            outbox: self.outbox.clone(),
+        };
+        self.pool.submit(job).map(Running::Job).map_err(drop)
+    }
+
+    fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running {
+        let Admitted {
+            invocation,
+            ticket,
+            permit,
+        } = work;
+        let context = invocation.context().clone();
+        let guarded = Guarded {
+            context,
+            future: function(invocation),
+        };
+        let outbox = self.outbox.clone();
+        let task = self.runtime.spawn(async move {
+            let result = guarded.await;
+            drop(permit);
+            // The listener may have ended: nobody waits for it then.
+            let _ = outbox.send(Outcome { ticket, result });
+        });
+        Running::Task(task.abort_handle())
+    }
+
+    fn stop(&mut self, running: &Running) -> bool {
+        match running {
+            Running::Job(number) => self.pool.withdraw(*number).is_some(),
+            Running::Task(task) => {
+                task.abort();
+                false
+            }
+        }
+    }
+}
+
+/// A sync function on its way to a worker.
+#[derive(Debug)]
+pub(crate) struct Job {
+    function: SyncFn,
+    work: Admitted,
+    outbox: Outbox,
+}
+
+impl Job {
+    #[cfg(test)]
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.work.ticket
+    }
+
+    pub(crate) fn run(self) {
+        let Admitted {
+            invocation,
+            ticket,
+            permit,
+        } = self.work;
+        let result = run_here(self.function, &invocation);
+        drop(permit);
+        // The listener may have ended: nobody waits for it then.
+        let _ = self.outbox.send(Outcome { ticket, result });
+    }
+}
+
+/// Runs a sync function in this thread.
+pub(crate) fn run_here(function: SyncFn, invocation: &Invocation) -> HandlerResult {
+    let context = invocation.context();
+    if context.is_cancelled() {
+        return Err(never_started());
+    }
+    let run = || context.scope(|| function(invocation));
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(context, &*panic)))
+}
+
+/// The outcome of what was over before it began. Its caller has been answered, or is about to be.
+fn never_started() -> WireError {
+    WireError::new(
+        Code::DeadlineExceeded,
+        Ran::No,
+        "the time ran out before the function started",
+    )
+}
+
+/// The future of an async function: calls made in it inherit its deadline, and a panic ends it with an error.
+struct Guarded {
+    context: Context,
+    future: HandlerFuture,
+}
+
+impl Future for Guarded {
+    type Output = HandlerResult;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<HandlerResult> {
+        let Self { context, future } = self.get_mut();
+        let poll = || context.scope(|| future.as_mut().poll(cx));
+        // After a panic the future is not polled again.
+        catch_unwind(AssertUnwindSafe(poll))
+            .unwrap_or_else(|panic| Poll::Ready(Err(panicked(context, &*panic))))
+    }
+}
+
+fn panicked(context: &Context, panic: &(dyn Any + Send)) -> WireError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a value that is no text");
+    tracing::error!(
+        function = context.function(),
+        panic = text,
+        "a remote function panicked"
+    );
+    WireError::new(Code::Panicked, Ran::Yes, format!("the function panicked: {text}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unnecessary_wraps)] // Handlers have one signature, whether they can fail or not.
+pub(crate) mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{registry::tests::function, server::admission::Admission};
+
+    /// A job that does nothing.
+    pub(crate) fn job(ticket: u32, outbox: &Outbox) -> Job {
+        fn nothing(_: &Invocation) -> HandlerResult {
+            Ok(Bytes::new())
+        }
+        let permit = Admission::new(1).admit().unwrap();
+        let work = Admitted {
+            invocation: invocation(),
+            ticket: Ticket(ticket),
+            permit,
+        };
+        Job {
+            function: nothing,
+            work,
+            outbox: outbox.clone(),
+        }
+    }
+
+    fn invocation() -> Invocation {
+        Invocation {
+            function: function(),
+            body: Bytes::from_static(b"\x90"),
+            params_at: 0,
+            id: None,
+            context: Context::new(Bytes::new(), "f", None),
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_outcome_with_its_text() {
+        fn fails(_: &Invocation) -> HandlerResult {
+            panic!("no luck: {}", 13)
+        }
+        let error = run_here(fails, &invocation()).unwrap_err();
+        assert_eq!((error.code, error.ran), (Code::Panicked, Ran::Yes));
+        assert_eq!(error.message, "the function panicked: no luck: 13");
+    }
+
+    #[test]
+    fn what_was_cancelled_before_it_started_does_not_start() {
+        fn starts(_: &Invocation) -> HandlerResult {
+            unreachable!("it was cancelled")
+        }
+        let invocation = invocation();
+        invocation.context.cancel();
+        assert_eq!(run_here(starts, &invocation).unwrap_err().ran, Ran::No);
+    }
+}

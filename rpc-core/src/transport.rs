@@ -1,0 +1,260 @@
+//! The seam between the protocol and what carries it: frames from and to peers, and peers that go.
+//!
+//! Each engine is one file below, and only that file names it. A server holds [`Listener`]s, a client's
+//! connection holds a [`LinkSender`] and a [`LinkReceiver`].
+
+mod inproc;
+mod zeromq;
+
+use std::{collections::VecDeque, error::Error as StdError, time::Duration};
+
+use bytes::Bytes;
+
+use crate::endpoint::Endpoint;
+
+/// What went wrong, in the engine's words.
+pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
+
+/// The frames that a request came behind, to be sent back in front of its response, as RFC 28 asks. The first
+/// is the peer's identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Envelope(VecDeque<Bytes>);
+
+impl Envelope {
+    pub(crate) fn new(peer: Bytes) -> Self {
+        Self(VecDeque::from([peer]))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(frames: &[&'static str]) -> Self {
+        Self(
+            frames
+                .iter()
+                .map(|frame| Bytes::from_static(frame.as_bytes()))
+                .collect(),
+        )
+    }
+
+    /// Whoever the transport received it from: a client, or the proxy that stands in front of it.
+    pub(crate) fn peer(&self) -> &Bytes {
+        &self.0[0]
+    }
+
+    /// Puts `body` behind the envelope, ready to be sent.
+    fn with(mut self, body: Bytes) -> VecDeque<Bytes> {
+        self.0.push_back(body);
+        self.0
+    }
+}
+
+/// What came from a peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A message, its body behind its envelope.
+    Message(Envelope, Bytes),
+    /// Frames that have no body, or more than one.
+    Malformed(Envelope, &'static str),
+    /// The peer has gone, and so have the replies that were not sent yet.
+    PeerGone(Bytes),
+}
+
+/// Splits what a ROUTER received. `None` if there is nothing in it to answer: a peer that says it is there.
+fn open(mut frames: VecDeque<Bytes>) -> Option<Event> {
+    let delimiter = frames
+        .iter()
+        .skip(1)
+        .position(Bytes::is_empty)
+        .map(|position| position + 1);
+    let bodies = match delimiter {
+        Some(delimiter) => frames.len() - delimiter - 1,
+        None => usize::from(frames.len() > 1),
+    };
+    match (bodies, delimiter) {
+        (1, _) => {
+            let body = frames.pop_back()?;
+            Some(Event::Message(Envelope(frames), body))
+        }
+        (0, Some(delimiter)) if delimiter > 1 => Some(Event::Malformed(
+            Envelope(frames),
+            "no body follows the empty frame",
+        )),
+        (0, _) => None,
+        (_, delimiter) => {
+            frames.truncate(delimiter? + 1);
+            Some(Event::Malformed(
+                Envelope(frames),
+                "more than one frame follows the empty one",
+            ))
+        }
+    }
+}
+
+/// Where a server takes messages from. One listener may stand for several endpoints.
+pub(crate) enum Listener {
+    Zeromq(zeromq::Listener),
+    Inproc(inproc::Listener),
+}
+
+impl Listener {
+    /// Listens on all `endpoints`; tells with each listener where it really listens, in their order.
+    pub(crate) async fn bind(
+        endpoints: Vec<Endpoint>,
+    ) -> Result<(Vec<Self>, Vec<String>), (Endpoint, TransportError)> {
+        let mut zeromq = None;
+        let (mut listeners, mut bound) = (Vec::new(), Vec::new());
+        for endpoint in endpoints {
+            let listening = match &endpoint {
+                Endpoint::Inproc(name) => inproc::Listener::bind(name).map(|listener| {
+                    listeners.push(Self::Inproc(listener));
+                    endpoint.to_string()
+                }),
+                _ => {
+                    zeromq
+                        .get_or_insert_with(zeromq::Binding::new)
+                        .bind(&endpoint)
+                        .await
+                }
+            };
+            bound.push(listening.map_err(|error| (endpoint, error))?);
+        }
+        listeners.extend(zeromq.map(|binding| Self::Zeromq(binding.listen())));
+        Ok((listeners, bound))
+    }
+
+    /// Waits for the next event. Cancel-safe.
+    pub(crate) async fn recv(&mut self) -> Event {
+        match self {
+            Self::Zeromq(listener) => listener.recv().await,
+            Self::Inproc(listener) => listener.recv().await,
+        }
+    }
+
+    /// Hands a message to the peer's queue. It never waits: `false` if the peer has gone, or reads so slowly
+    /// that its queue is full; the message is dropped then.
+    pub(crate) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
+        match self {
+            Self::Zeromq(listener) => listener.send(envelope, body),
+            Self::Inproc(listener) => listener.send(&envelope, body),
+        }
+    }
+
+    /// Takes no new peers from here on; those that are connected stay.
+    pub(crate) fn stop_accepting(&mut self) {
+        match self {
+            Self::Zeromq(listener) => listener.stop_accepting(),
+            Self::Inproc(listener) => listener.stop_accepting(),
+        }
+    }
+}
+
+/// Opens a connection, or fails within `timeout`. There is no reconnecting: a link that ended is replaced.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    timeout: Duration,
+) -> Result<(LinkSender, LinkReceiver), TransportError> {
+    if let Endpoint::Inproc(name) = endpoint {
+        let (sender, receiver) = inproc::connect(name).await?;
+        return Ok((LinkSender::Inproc(sender), LinkReceiver::Inproc(receiver)));
+    }
+    let (sender, receiver) = zeromq::connect(endpoint, timeout).await?;
+    Ok((LinkSender::Zeromq(sender), LinkReceiver::Zeromq(receiver)))
+}
+
+/// The sending half of a client's connection.
+pub(crate) enum LinkSender {
+    Zeromq(zeromq::LinkSender),
+    Inproc(inproc::LinkSender),
+}
+
+impl LinkSender {
+    /// Hands a body to the transport; waits while its queue is full. An error means that the link has ended.
+    pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
+        match self {
+            Self::Zeromq(sender) => sender.send(body).await,
+            Self::Inproc(sender) => sender.send(body).await,
+        }
+    }
+}
+
+/// The receiving half of a client's connection.
+pub(crate) enum LinkReceiver {
+    Zeromq(zeromq::LinkReceiver),
+    Inproc(inproc::LinkReceiver),
+}
+
+impl LinkReceiver {
+    /// Waits for the next body. Cancel-safe. An error means that the link has ended.
+    pub(crate) async fn recv(&mut self) -> Result<Bytes, TransportError> {
+        match self {
+            Self::Zeromq(receiver) => receiver.recv().await,
+            Self::Inproc(receiver) => receiver.recv().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(frames: &[&'static str]) -> VecDeque<Bytes> {
+        frames
+            .iter()
+            .map(|frame| Bytes::from_static(frame.as_bytes()))
+            .collect()
+    }
+
+    #[test]
+    fn the_envelope_ends_with_the_first_empty_frame() {
+        for envelope in [
+            vec!["id", ""],
+            vec!["id", "1234", ""],
+            vec!["proxy", "id", "1234", ""],
+            vec!["id"],
+        ] {
+            let mut all = envelope.clone();
+            all.push("body");
+            let Some(Event::Message(found, body)) = open(frames(&all)) else {
+                panic!("{all:?}")
+            };
+            assert_eq!(found, Envelope(frames(&envelope)));
+            assert_eq!(body, "body");
+            assert_eq!(found.peer(), envelope[0]);
+            assert_eq!(found.with(body), frames(&all));
+        }
+    }
+
+    #[test]
+    fn without_an_empty_frame_the_last_one_is_the_body() {
+        let event = open(frames(&["id", "forwarded", "body"]));
+        let envelope = Envelope(frames(&["id", "forwarded"]));
+        assert_eq!(event, Some(Event::Message(envelope, Bytes::from_static(b"body"))));
+    }
+
+    #[test]
+    fn a_probe_is_ignored() {
+        assert_eq!(open(frames(&["id", ""])), None);
+        assert_eq!(open(frames(&["id"])), None);
+        assert_eq!(open(frames(&[])), None);
+    }
+
+    #[test]
+    fn an_empty_body_is_a_body() {
+        let event = open(frames(&["id", "", ""]));
+        assert_eq!(
+            event,
+            Some(Event::Message(Envelope(frames(&["id", ""])), Bytes::new()))
+        );
+    }
+
+    #[test]
+    fn missing_and_surplus_bodies_can_be_answered() {
+        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "1234", ""])) else {
+            panic!()
+        };
+        assert_eq!(envelope, Envelope(frames(&["id", "1234", ""])));
+        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "", "body", "more"])) else {
+            panic!()
+        };
+        assert_eq!(envelope, Envelope(frames(&["id", ""])));
+    }
+}

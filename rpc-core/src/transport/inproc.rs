@@ -1,0 +1,157 @@
+//! `inproc://name`: clients and servers of one process, over channels. The body is the same as on a wire.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::transport::{Envelope, Event, TransportError};
+
+/// Requests that wait for a server to take them; a client's sender waits when it is full.
+const REQUEST_QUEUE: usize = 4_096;
+/// Replies that wait for a client to take them; beyond it they are dropped. It is what a client may have in
+/// flight by default, so that only one that stopped reading gets there.
+const REPLY_QUEUE: usize = 65_536;
+
+enum FromClient {
+    Connected {
+        peer: Bytes,
+        replies: mpsc::Sender<Bytes>,
+    },
+    Message {
+        peer: Bytes,
+        body: Bytes,
+    },
+}
+
+#[derive(Clone)]
+struct Entrance {
+    requests: mpsc::Sender<FromClient>,
+    /// Apart from the bounded queue, because a client that goes cannot wait; one message a client.
+    gone: mpsc::UnboundedSender<Bytes>,
+}
+
+/// Every name that is listened on in this process.
+static ENTRANCES: LazyLock<Mutex<HashMap<String, Entrance>>> = LazyLock::new(Mutex::default);
+
+fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
+    ENTRANCES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) struct Listener {
+    requests: mpsc::Receiver<FromClient>,
+    gone: mpsc::UnboundedReceiver<Bytes>,
+    peers: HashMap<Bytes, mpsc::Sender<Bytes>>,
+    /// Given up when the listener stops accepting.
+    name: Option<String>,
+}
+
+impl Listener {
+    pub(super) fn bind(name: &str) -> Result<Self, TransportError> {
+        let mut entrances = entrances();
+        if entrances.contains_key(name) {
+            return Err("the name is taken in this process".into());
+        }
+        let (requests, from_clients) = mpsc::channel(REQUEST_QUEUE);
+        let (gone, from_gone) = mpsc::unbounded_channel();
+        entrances.insert(name.to_owned(), Entrance { requests, gone });
+        Ok(Self {
+            requests: from_clients,
+            gone: from_gone,
+            peers: HashMap::new(),
+            name: Some(name.to_owned()),
+        })
+    }
+
+    pub(super) async fn recv(&mut self) -> Event {
+        loop {
+            tokio::select! {
+                // What a peer sent comes before the news that it has gone.
+                biased;
+                Some(message) = self.requests.recv() => match message {
+                    FromClient::Connected { peer, replies } => {
+                        self.peers.insert(peer, replies);
+                    }
+                    FromClient::Message { peer, body } => return Event::Message(Envelope::new(peer), body),
+                },
+                Some(peer) = self.gone.recv() => {
+                    self.peers.remove(&peer);
+                    return Event::PeerGone(peer);
+                }
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, envelope: &Envelope, body: Bytes) -> bool {
+        self.peers
+            .get(envelope.peer())
+            .is_some_and(|replies| replies.try_send(body).is_ok())
+    }
+
+    pub(super) fn stop_accepting(&mut self) {
+        if let Some(name) = self.name.take() {
+            entrances().remove(&name);
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop_accepting();
+    }
+}
+
+pub(super) async fn connect(name: &str) -> Result<(LinkSender, LinkReceiver), TransportError> {
+    static NEXT_PEER: AtomicU64 = AtomicU64::new(1);
+    let entrance = entrances()
+        .get(name)
+        .cloned()
+        .ok_or("nothing listens there in this process")?;
+    let peer = Bytes::copy_from_slice(&NEXT_PEER.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    let (replies, receiver) = mpsc::channel(REPLY_QUEUE);
+    let connected = FromClient::Connected {
+        peer: peer.clone(),
+        replies,
+    };
+    entrance.requests.send(connected).await.map_err(|_| LOST)?;
+    Ok((LinkSender { peer, entrance }, LinkReceiver(receiver)))
+}
+
+const LOST: &str = "the server has gone";
+
+pub(crate) struct LinkSender {
+    peer: Bytes,
+    entrance: Entrance,
+}
+
+impl LinkSender {
+    pub(super) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
+        let message = FromClient::Message {
+            peer: self.peer.clone(),
+            body,
+        };
+        Ok(self.entrance.requests.send(message).await.map_err(|_| LOST)?)
+    }
+}
+
+impl Drop for LinkSender {
+    fn drop(&mut self) {
+        // It fails only if the server has gone as well.
+        let _ = self.entrance.gone.send(self.peer.clone());
+    }
+}
+
+pub(crate) struct LinkReceiver(mpsc::Receiver<Bytes>);
+
+impl LinkReceiver {
+    pub(super) async fn recv(&mut self) -> Result<Bytes, TransportError> {
+        Ok(self.0.recv().await.ok_or(LOST)?)
+    }
+}

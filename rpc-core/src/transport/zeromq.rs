@@ -1,0 +1,212 @@
+//! tcp and ipc on the `zeromq` crate: the only file that names it.
+//!
+//! What the engine leaves to us: it does not reconnect, it tells of a lost peer through its monitor only, its
+//! `send` waits when a peer's queue (100,000 messages) is full, and it leaves the files of ipc sockets behind.
+
+use std::{collections::VecDeque, fs, io, os::unix::net::UnixStream, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::{FutureExt, StreamExt};
+use tokio::net;
+use zeromq::{
+    DealerRecvHalf, DealerSendHalf, DealerSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket,
+    SocketEvent, SocketOptions, SocketRecv, SocketSend, ZmqError, ZmqMessage,
+};
+
+use crate::{
+    endpoint::{Endpoint, Host},
+    transport::{Envelope, Event, TransportError, open},
+};
+
+/// Names a peer, as ROUTER does.
+type Identity = Bytes;
+type Monitor = Box<dyn Stream<Item = SocketEvent> + Send + Unpin>;
+
+/// A ROUTER socket that is being bound.
+pub(super) struct Binding {
+    socket: RouterSocket,
+    files: SocketFiles,
+}
+
+impl Binding {
+    pub(super) fn new() -> Self {
+        Self {
+            socket: RouterSocket::new(),
+            files: SocketFiles(Vec::new()),
+        }
+    }
+
+    /// Listens on one more endpoint, and tells where.
+    pub(super) async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
+        if let Endpoint::Ipc(path) = endpoint {
+            remove_stale(path)?;
+        }
+        let bound = self.socket.bind(&endpoint.to_string()).await?;
+        if let Endpoint::Ipc(path) = endpoint {
+            self.files.0.push(path.clone());
+        }
+        Ok(bound.to_string())
+    }
+
+    pub(super) fn listen(mut self) -> Listener {
+        let monitor = Box::new(self.socket.monitor());
+        // The halves cannot unbind: these handles stop accepting when they are dropped.
+        let accepting = std::mem::take(self.socket.binds());
+        let (sender, receiver) = self.socket.split();
+        let stop = Box::new(move || drop(accepting));
+        Listener {
+            sender,
+            receiver,
+            monitor,
+            stop: Some(stop),
+            _files: self.files,
+        }
+    }
+}
+
+/// A server that was killed leaves its socket's file behind, and `bind` then fails. The file is removed if
+/// nobody answers there; a file that is no socket is left alone.
+fn remove_stale(path: &PathBuf) -> io::Result<()> {
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+/// The files of the ipc sockets, removed with them.
+struct SocketFiles(Vec<PathBuf>);
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // It may have been removed by somebody else, which is as good.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A ROUTER socket.
+pub(crate) struct Listener {
+    sender: RouterSendHalf,
+    receiver: RouterRecvHalf,
+    monitor: Monitor,
+    stop: Option<Box<dyn FnOnce() + Send>>,
+    _files: SocketFiles,
+}
+
+impl Listener {
+    pub(super) async fn recv(&mut self) -> Event {
+        loop {
+            // Not biased: under load there is always a message, and the news of lost peers must not wait.
+            tokio::select! {
+                message = self.receiver.recv() => {
+                    // The engine's queue never ends, so there are no errors to be seen here.
+                    if let Some(event) = message.ok().and_then(|message| open(message.into_vecdeque())) {
+                        return event;
+                    }
+                }
+                Some(event) = self.monitor.next() => {
+                    if let SocketEvent::Disconnected(peer) = event {
+                        return Event::PeerGone(Identity::from(peer));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
+        let Ok(message) = ZmqMessage::try_from(envelope.with(body)) else {
+            return false;
+        };
+        // Polled once. A send that waited would hold the engine's entry for the peer, and stop every other.
+        matches!(self.sender.send(message).now_or_never(), Some(Ok(())))
+    }
+
+    pub(super) fn stop_accepting(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop();
+        }
+    }
+}
+
+/// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another client's place.
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    timeout: Duration,
+) -> Result<(LinkSender, LinkReceiver), TransportError> {
+    let look = (timeout / 4).min(LONGEST_LOOK);
+    let mut options = SocketOptions::default();
+    options.connect_timeout(timeout.saturating_sub(look));
+    let mut socket = DealerSocket::with_options(options);
+    let monitor = Box::new(socket.monitor());
+    if let Err(error) = socket.connect(&endpoint.to_string()).await {
+        return Err(explain(endpoint, error, look).await);
+    }
+    let (sender, receiver) = socket.split();
+    Ok((LinkSender(sender), LinkReceiver { receiver, monitor }))
+}
+
+/// How long [`explain`] may look, at most.
+const LONGEST_LOOK: Duration = Duration::from_millis(200);
+
+/// The engine tries again and again until its time is up, and then does not say why it failed.
+async fn explain(endpoint: &Endpoint, error: ZmqError, look: Duration) -> TransportError {
+    if !matches!(error, ZmqError::ConnectTimeout(_)) {
+        return error.into();
+    }
+    let reached = async {
+        match endpoint {
+            Endpoint::Tcp {
+                host: Host::Address(address),
+                port,
+            } => net::TcpStream::connect((*address, *port)).await.map(drop),
+            Endpoint::Tcp {
+                host: Host::Name(name),
+                port,
+            } => net::TcpStream::connect((name.as_str(), *port)).await.map(drop),
+            Endpoint::Ipc(path) => net::UnixStream::connect(path).await.map(drop),
+            Endpoint::Inproc(_) => Ok(()),
+        }
+    };
+    match tokio::time::timeout(look, reached).await {
+        Ok(Err(cause)) => cause.into(),
+        Ok(Ok(())) => "something listens there, but it does not speak ZeroMQ (ZMTP 3)".into(),
+        Err(_) => "the host does not answer".into(),
+    }
+}
+
+pub(crate) struct LinkSender(DealerSendHalf);
+
+impl LinkSender {
+    pub(super) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
+        let frames = VecDeque::from([Bytes::new(), body]);
+        let message = ZmqMessage::try_from(frames).map_err(|_| "a message has at least one frame")?;
+        Ok(self.0.send(message).await?)
+    }
+}
+
+pub(crate) struct LinkReceiver {
+    receiver: DealerRecvHalf,
+    monitor: Monitor,
+}
+
+impl LinkReceiver {
+    pub(super) async fn recv(&mut self) -> Result<Bytes, TransportError> {
+        loop {
+            tokio::select! {
+                biased;
+                message = self.receiver.recv() => {
+                    // Whatever stands in front of the body is the envelope of our own making.
+                    if let Some(body) = message?.into_vecdeque().pop_back() {
+                        return Ok(body);
+                    }
+                }
+                event = self.monitor.next() => match event {
+                    Some(SocketEvent::Disconnected(_)) | None => return Err("the connection was lost".into()),
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! [`RemoteFunction`] → tokens. Cannot fail, and decides nothing but spelling.
+//!
+//! Generated code names `__private`, the standard library and the user's own items. What it binds itself has
+//! the hygiene of `mixed_site`, so that no parameter's name can clash with it.
+
+mod client;
+mod server;
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens as _, quote_spanned};
+use syn::{Ident, Type, spanned::Spanned as _};
+
+use crate::{
+    function::{Kind, Output, RemoteFunction},
+    params::Param,
+    types::{Shape, has_elided_lifetime, text},
+};
+
+/// Everything that stands beside the function.
+pub(crate) fn expand(function: &RemoteFunction) -> TokenStream {
+    let RemoteFunction {
+        cfgs, krate, allowed, ..
+    } = function;
+    let structure = structure(function);
+    let remote_fn = remote_fn(function);
+    let functions = client::functions(function);
+    let served_fn = function.implemented.then(|| server::served_fn(function));
+    let checks = checks(function);
+    let deprecated = function
+        .deprecated
+        .then(|| quote_spanned!(here()=> #[allow(deprecated)]));
+    quote_spanned! {here()=>
+        #structure
+
+        #(#cfgs)*
+        #deprecated
+        #(#[allow(#allowed)])*
+        #[allow(dead_code, unused_imports, clippy::all, clippy::pedantic)]
+        const _: () = {
+            use #krate::__private as __rpc;
+            use __rpc::{DecodeBySerde as _, EncodeBySerde as _, IsNoResult as _};
+
+            #remote_fn
+            #functions
+            #served_fn
+            #checks
+        };
+    }
+}
+
+/// Where generated code stands: at the attribute, with names of its own.
+fn here() -> Span {
+    Span::mixed_site()
+}
+
+/// Generated code that is to be blamed on the user's tokens at `span`.
+fn blame(span: Span) -> Span {
+    span.resolved_at(Span::mixed_site())
+}
+
+/// Spans for the first and the last generated token of what is to be blamed on the whole of `ty`.
+fn ends(ty: &Type) -> (Span, Span) {
+    let mut spans = ty.to_token_stream().into_iter().map(|token| token.span());
+    let first = spans.next().unwrap_or_else(here);
+    (blame(first), blame(spans.last().unwrap_or(first)))
+}
+
+fn structure(function: &RemoteFunction) -> TokenStream {
+    let RemoteFunction {
+        vis,
+        ty,
+        cfgs,
+        shared_attrs,
+        allowed,
+        ..
+    } = function;
+    let docs = struct_docs(function);
+    quote_spanned! {here()=>
+        #(#cfgs)*
+        #(#[doc = #docs])*
+        #(#shared_attrs)*
+        #(#[allow(#allowed)])*
+        #[allow(non_camel_case_types, dead_code)]
+        #vis struct #ty {}
+    }
+}
+
+/// Beside a function only the first paragraph of its docs is repeated, since examples would run twice.
+fn struct_docs(function: &RemoteFunction) -> Vec<String> {
+    let RemoteFunction { ident, doc, .. } = function;
+    if !function.implemented {
+        let line = "A remote function that is implemented elsewhere.";
+        return if doc.is_empty() {
+            vec![line.to_owned()]
+        } else {
+            vec![doc.clone(), String::new(), line.to_owned()]
+        };
+    }
+    let line = if ident.to_string().starts_with("r#") {
+        format!("The remote side of `{ident}`.")
+    } else {
+        format!("The remote side of [`{ident}`](fn@{ident}).")
+    };
+    match doc.split("\n\n").next() {
+        Some(summary) if !summary.trim().is_empty() && !summary.contains("```") => {
+            vec![summary.to_owned(), String::new(), line]
+        }
+        _ => vec![line],
+    }
+}
+
+fn remote_fn(function: &RemoteFunction) -> TokenStream {
+    let ty = &function.ty;
+    let signature = signature(function);
+    let ok = ok_type(&function.output);
+    let error = match &function.output {
+        Output::Value(_) => quote_spanned!(here()=> __rpc::RpcError),
+        Output::Result { ty, .. } => {
+            let error = part(ty, "Err");
+            quote_spanned!(here()=> __rpc::CallError<#error>)
+        }
+    };
+    quote_spanned! {here()=>
+        impl __rpc::RemoteFn for #ty {
+            type Output = #ok;
+            type Error = #error;
+            const SIGNATURE: &'static __rpc::Signature = &#signature;
+
+            fn decode_output(
+                reader: &mut __rpc::Reader<'_>,
+            ) -> ::core::result::Result<Self::Output, __rpc::DecodeError> {
+                __rpc::Value::<#ok>::decode(reader)
+            }
+        }
+    }
+}
+
+fn signature(function: &RemoteFunction) -> TokenStream {
+    let RemoteFunction {
+        name,
+        doc,
+        idempotent,
+        ..
+    } = function;
+    let params = function.travelling().map(|param| {
+        let (name, ty) = (&param.name, text(param.ty.to_token_stream()));
+        quote_spanned!(here()=> __rpc::Param::new(#name, #ty))
+    });
+    let output = match &function.output {
+        Output::Value(ty) => {
+            let text = text(ty.to_token_stream());
+            quote_spanned!(here()=> #text, ::core::option::Option::None)
+        }
+        Output::Result { ty, text } => {
+            let error = part(ty, "Err");
+            quote_spanned!(here()=> #text, ::core::option::Option::Some(__rpc::type_name::<#error>))
+        }
+    };
+    let kind = match function.kind {
+        Kind::Pool => quote_spanned!(here()=> Pool),
+        Kind::Async => quote_spanned!(here()=> Async),
+        Kind::Inline => quote_spanned!(here()=> Inline),
+    };
+    let timeout = function
+        .timeout_nanos
+        .map(|nanos| quote_spanned!(here()=> .with_timeout_nanos(#nanos)));
+    quote_spanned! {here()=>
+        __rpc::Signature::new(#name, #doc, &[#(#params),*])
+            .with_output(#output)
+            .with_kind(__rpc::Kind::#kind, #idempotent)
+            #timeout
+    }
+}
+
+/// The type of a successful result. Of a `Result`, it is looked up and not taken from between the angle
+/// brackets, which an alias may fill as it likes.
+fn ok_type(output: &Output) -> TokenStream {
+    match output {
+        Output::Value(ty) => ty.to_token_stream(),
+        Output::Result { ty, .. } => part(ty, "Ok"),
+    }
+}
+
+/// `Ok` or `Err` of a `Result`.
+fn part(result: &Type, name: &str) -> TokenStream {
+    let (first, last) = ends(result);
+    let name = Ident::new(name, last);
+    quote_spanned!(first=> <#result as __rpc::ResultParts>::#name)
+}
+
+/// What every type must be, asked where the user wrote it.
+fn checks(function: &RemoteFunction) -> TokenStream {
+    let params = function.params.iter().map(check_param);
+    let output = match &function.output {
+        Output::Value(ty) => quote_spanned!(blame(ty.span())=> __rpc::assert_output::<#ty>();),
+        Output::Result { ty, .. } => {
+            let (ok, error) = (part(ty, "Ok"), part(ty, "Err"));
+            quote_spanned! {here()=>
+                __rpc::assert_output::<#ok>();
+                __rpc::assert_error::<#error>();
+            }
+        }
+    };
+    let alias = match &function.output {
+        Output::Value(ty @ Type::Path(_)) => {
+            let (first, last) = ends(ty);
+            let condition = quote_spanned! {last=> (
+                !__rpc::Check::<#ty>::IS_RESULT,
+                "this is a `Result` under another name: write the type as `Result<T, E>`"
+            )};
+            Some(quote_spanned!(first=> const _: () = ::core::assert!#condition;))
+        }
+        _ => None,
+    };
+    quote_spanned! {here()=>
+        const _: fn() = || {
+            #(#params)*
+            #output
+        };
+        #alias
+    }
+}
+
+fn check_param(param: &Param) -> TokenStream {
+    let ty = match param {
+        Param::Context { .. } => return TokenStream::new(),
+        Param::State { ty, .. } => return quote_spanned!(blame(ty.span())=> __rpc::assert_state::<#ty>();),
+        Param::Travels(param) => match &param.shape {
+            Shape::Str => return TokenStream::new(),
+            Shape::Owned => &param.ty,
+            Shape::Slice(ty) | Shape::Ref(ty) => ty,
+        },
+    };
+    if has_elided_lifetime(ty) {
+        quote_spanned!(blame(ty.span())=> __rpc::assert_borrowed_param::<#ty>();)
+    } else {
+        quote_spanned!(blame(ty.span())=> __rpc::assert_param::<#ty>();)
+    }
+}

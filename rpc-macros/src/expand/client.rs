@@ -1,0 +1,180 @@
+//! The functions of the struct: `args`, `call`, `notify` and `map`.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote_spanned};
+use syn::{Ident, Lifetime, Type};
+
+use super::here;
+use crate::{
+    function::RemoteFunction,
+    params::Travels,
+    types::{Shape, has_elided_lifetime, with_lifetime},
+};
+
+pub(super) fn functions(function: &RemoteFunction) -> TokenStream {
+    let RemoteFunction { vis, ty, .. } = function;
+    let params: Vec<_> = function.travelling().collect();
+    let names: Vec<_> = params.iter().map(|param| &param.ident).collect();
+    let types: Vec<_> = params.iter().map(|param| &param.ty).collect();
+    let count = u32::try_from(params.len()).expect("no source file holds 2^32 parameters");
+    let values = params.iter().map(|param| encode(param));
+    let map = map(function, &params);
+    quote_spanned! {here()=>
+        impl #ty {
+            /// Encodes the arguments of a call, for code that is generic over remote functions.
+            #vis fn args(#(#names: #types),*) -> __rpc::Args<Self> {
+                __rpc::Args::encode(#count, |writer| {
+                    #(#values)*
+                    ::core::result::Result::Ok(())
+                })
+            }
+
+            /// Calls the function on the server. Nothing is sent before the call is awaited.
+            #vis fn call(client: &__rpc::Client, #(#names: #types),*) -> __rpc::Call<Self> {
+                client.call(Self::args(#(#names),*))
+            }
+
+            /// Calls the function on the server and wants no answer. Nothing is sent before this is awaited.
+            #vis fn notify(client: &__rpc::Client, #(#names: #types),*) -> __rpc::Notify {
+                client.notify(Self::args(#(#names),*))
+            }
+
+            #map
+        }
+    }
+}
+
+fn encode(param: &Travels) -> TokenStream {
+    let ident = &param.ident;
+    let (ty, value) = match &param.shape {
+        Shape::Owned => (travelling_type(param), quote_spanned!(here()=> &#ident)),
+        Shape::Str | Shape::Slice(_) | Shape::Ref(_) => {
+            (travelling_type(param), quote_spanned!(here()=> #ident))
+        }
+    };
+    quote_spanned!(here()=> __rpc::Value::<#ty>::encode(#value, writer)?;)
+}
+
+/// The type without the reference to it.
+fn travelling_type(param: &Travels) -> TokenStream {
+    match &param.shape {
+        Shape::Str => quote_spanned!(here()=> ::core::primitive::str),
+        Shape::Slice(elem) => quote_spanned!(here()=> [#elem]),
+        Shape::Ref(ty) => quote_spanned!(here()=> #ty),
+        Shape::Owned => {
+            let ty = &param.ty;
+            quote_spanned!(here()=> #ty)
+        }
+    }
+}
+
+fn map(function: &RemoteFunction, params: &[&Travels]) -> TokenStream {
+    let vis = &function.vis;
+    let lifetime = Lifetime::new("'__input", here());
+    let items: Vec<_> = params
+        .iter()
+        .enumerate()
+        .map(|(index, param)| MapItem::new(index, param, &lifetime))
+        .collect();
+    let lifetime = items
+        .iter()
+        .any(|item| item.borrows)
+        .then_some(lifetime)
+        .into_iter();
+    let generics = items.iter().filter_map(|item| item.generic.as_ref());
+    let bounds = items.iter().filter_map(|item| item.bound.as_ref());
+    let (types, values) = (
+        items.iter().map(|item| &item.ty),
+        items.iter().map(|item| &item.value),
+    );
+    let names = params.iter().map(|param| &param.ident);
+    let (item, pattern) = if params.len() == 1 {
+        (
+            quote_spanned!(here()=> #(#types)*),
+            quote_spanned!(here()=> #(#names)*),
+        )
+    } else {
+        (
+            quote_spanned!(here()=> (#(#types),*)),
+            quote_spanned!(here()=> (#(#names),*)),
+        )
+    };
+    quote_spanned! {here()=>
+        /// Calls the function once for each input, several at a time, and yields the results as they come.
+        #vis fn map<#(#lifetime,)* __Inputs, #(#generics),*>(
+            client: &__rpc::Client,
+            inputs: __Inputs,
+        ) -> __rpc::Map<Self, __Inputs::IntoIter>
+        where
+            __Inputs: ::core::iter::IntoIterator<Item = #item>,
+            #(#bounds,)*
+        {
+            __rpc::Map::new(client, ::core::iter::IntoIterator::into_iter(inputs), |#pattern| {
+                Self::args(#(#values),*)
+            })
+        }
+    }
+}
+
+/// What `map` takes for one parameter: its type, or anything that can lend it.
+struct MapItem {
+    ty: TokenStream,
+    generic: Option<Ident>,
+    bound: Option<TokenStream>,
+    value: TokenStream,
+    /// Whether an elided lifetime had to be named, which bounds do not allow.
+    borrows: bool,
+}
+
+impl MapItem {
+    fn new(index: usize, param: &Travels, lifetime: &Lifetime) -> Self {
+        let ident = &param.ident;
+        let named = |ty: &Type| (with_lifetime(ty, lifetime), has_elided_lifetime(ty));
+        let ((ty, borrows), lend, by) = match &param.shape {
+            Shape::Owned => {
+                let (ty, borrows) = named(&param.ty);
+                return Self {
+                    ty: quote_spanned!(here()=> #ty),
+                    generic: None,
+                    bound: None,
+                    value: quote_spanned!(here()=> #ident),
+                    borrows,
+                };
+            }
+            Shape::Str => {
+                let ty = quote_spanned!(here()=> ::core::primitive::str);
+                (
+                    (ty, false),
+                    quote_spanned!(here()=> ::core::convert::AsRef),
+                    quote_spanned!(here()=> as_ref),
+                )
+            }
+            Shape::Slice(elem) => {
+                let (elem, borrows) = named(elem);
+                let ty = quote_spanned!(here()=> [#elem]);
+                (
+                    (ty, borrows),
+                    quote_spanned!(here()=> ::core::convert::AsRef),
+                    quote_spanned!(here()=> as_ref),
+                )
+            }
+            Shape::Ref(ty) => {
+                let (ty, borrows) = named(ty);
+                let ty = quote_spanned!(here()=> #ty);
+                (
+                    (ty, borrows),
+                    quote_spanned!(here()=> ::core::borrow::Borrow),
+                    quote_spanned!(here()=> borrow),
+                )
+            }
+        };
+        let generic = format_ident!("__Item{index}", span = here());
+        Self {
+            bound: Some(quote_spanned!(here()=> #generic: #lend<#ty>)),
+            value: quote_spanned!(here()=> #lend::<#ty>::#by(&#ident)),
+            ty: quote_spanned!(here()=> #generic),
+            generic: Some(generic),
+            borrows,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a server runs: decode the parameters, call the function, encode the result.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote_spanned};
+use syn::spanned::Spanned as _;
+
+use super::{blame, here, ok_type};
+use crate::{
+    function::{Kind, Output, RemoteFunction},
+    params::{Param, Travels},
+    types::Shape,
+};
+
+pub(super) fn served_fn(function: &RemoteFunction) -> TokenStream {
+    let RemoteFunction { ty, ident, .. } = function;
+    let handler = handler(function);
+    let states = function.params.iter().filter_map(|param| match param {
+        Param::State { ty, .. } => Some(quote_spanned!(here()=> __rpc::StateType::of::<#ty>())),
+        Param::Travels(_) | Param::Context { .. } => None,
+    });
+    // With the span of the name, these tell the function's place and not the attribute's.
+    let place = quote_spanned!(ident.span()=> ::core::file!(), ::core::line!());
+    quote_spanned! {here()=>
+        impl __rpc::ServedFn for #ty {
+            const ENTRY: &'static __rpc::Entry = &__rpc::Entry::new(
+                <Self as __rpc::RemoteFn>::SIGNATURE,
+                #handler,
+                &[#(#states),*],
+                #place,
+            );
+        }
+
+        __rpc::inventory::submit! { <#ty as __rpc::ServedFn>::ENTRY }
+    }
+}
+
+fn handler(function: &RemoteFunction) -> TokenStream {
+    let ident = &function.ident;
+    let decode = decode(function);
+    let arguments = arguments(function);
+    let run = quote_spanned!(here()=> #ident(#(#arguments),*));
+    if function.kind == Kind::Async {
+        let respond = respond(function, &quote_spanned!(here()=> #run.await));
+        // A future that is not `Send` is blamed on the function.
+        quote_spanned! {blame(ident.span())=>
+            __rpc::Handler::Async(|invocation: __rpc::Invocation| ::std::boxed::Box::pin(async move {
+                let invocation = invocation;
+                #decode
+                #respond
+            }))
+        }
+    } else {
+        let respond = respond(function, &run);
+        quote_spanned! {here()=>
+            __rpc::Handler::Sync(|invocation: &__rpc::Invocation| {
+                #decode
+                #respond
+            })
+        }
+    }
+}
+
+fn decode(function: &RemoteFunction) -> TokenStream {
+    if function.travelling().next().is_none() {
+        return quote_spanned!(here()=> invocation.params()?.finish()?;);
+    }
+    let params = function.travelling().enumerate().map(|(index, param)| {
+        let (local, value) = (local(index), decode_one(param));
+        quote_spanned!(here()=> let #local = params.next(|reader| #value)?;)
+    });
+    quote_spanned! {here()=>
+        let mut params = invocation.params()?;
+        #(#params)*
+        params.finish()?;
+    }
+}
+
+fn decode_one(param: &Travels) -> TokenStream {
+    let ty = &param.ty;
+    match &param.shape {
+        Shape::Str => quote_spanned!(here()=> reader.value::<&::core::primitive::str>()),
+        Shape::Slice(elem) => quote_spanned!(here()=> __rpc::Value::<::std::vec::Vec<#elem>>::decode(reader)),
+        Shape::Ref(ty) => quote_spanned!(here()=> __rpc::Value::<#ty>::decode(reader)),
+        Shape::Owned => quote_spanned!(here()=> __rpc::Value::<#ty>::decode(reader)),
+    }
+}
+
+/// The local that holds the `index`th parameter that travels.
+fn local(index: usize) -> Ident {
+    format_ident!("p{index}", span = here())
+}
+
+/// One expression for each parameter of the function.
+fn arguments(function: &RemoteFunction) -> Vec<TokenStream> {
+    let (mut travelling, mut states) = (0.., 0usize..);
+    let mut arguments = Vec::new();
+    for param in &function.params {
+        arguments.push(match param {
+            Param::Travels(param) => {
+                let local = travelling.next().map(local);
+                match param.shape {
+                    Shape::Owned | Shape::Str => quote_spanned!(here()=> #local),
+                    Shape::Slice(_) | Shape::Ref(_) => quote_spanned!(here()=> &#local),
+                }
+            }
+            Param::State { ty, shared } => {
+                let index = states.next();
+                let state = quote_spanned!(blame(ty.span())=> invocation.state::<#ty>(#index));
+                if *shared {
+                    quote_spanned!(blame(ty.span())=> ::std::sync::Arc::clone(#state))
+                } else {
+                    state
+                }
+            }
+            Param::Context { ty, owned: false } => quote_spanned!(blame(ty.span())=> invocation.context()),
+            Param::Context { ty, owned: true } => quote_spanned! {blame(ty.span())=>
+                ::core::clone::Clone::clone(invocation.context())
+            },
+        });
+    }
+    arguments
+}
+
+fn respond(function: &RemoteFunction, run: &TokenStream) -> TokenStream {
+    let ok = ok_type(&function.output);
+    let encode = quote_spanned! {here()=>
+        invocation.respond(|writer| __rpc::Value::<#ok>::encode(&result, writer))
+    };
+    match function.output {
+        Output::Value(_) => quote_spanned! {here()=>
+            let result = #run;
+            #encode
+        },
+        Output::Result { .. } => quote_spanned! {here()=>
+            match __rpc::ResultParts::into_result(#run) {
+                ::core::result::Result::Ok(result) => #encode,
+                ::core::result::Result::Err(error) => invocation.fail(&error),
+            }
+        },
+    }
+}

@@ -1,0 +1,91 @@
+//! The item under the attribute, as it was written, and as it is given back to the compiler. Judges nothing
+//! but whether it is a function.
+
+use proc_macro2::{Delimiter, Group, TokenStream};
+use quote::{ToTokens, TokenStreamExt as _};
+use syn::{
+    Attribute, FnArg, Result, Signature, Token, Visibility,
+    ext::IdentExt as _,
+    parse::{Parse, ParseStream},
+};
+
+/// A function, or the declaration of one.
+pub(crate) struct Item {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) sig: Signature,
+    /// `None` for a declaration. It is not parsed: a mistake in it is the compiler's to explain.
+    pub(crate) body: Option<Group>,
+}
+
+impl Parse for Item {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let attrs = input.call(Attribute::parse_outer)?;
+        let vis = input.parse()?;
+        if !is_function(&input.fork()) {
+            return Err(input.error("`#[remote]` goes on a free function: put it on a `fn`"));
+        }
+        let sig = input.parse()?;
+        let body = if input.peek(Token![;]) {
+            input.parse::<Token![;]>()?;
+            None
+        } else {
+            Some(body(input)?)
+        };
+        Ok(Self {
+            attrs,
+            vis,
+            sig,
+            body,
+        })
+    }
+}
+
+fn is_function(ahead: ParseStream<'_>) -> bool {
+    while !ahead.peek(Token![fn]) {
+        let qualifier = ahead.peek(Token![const])
+            || ahead.peek(Token![async])
+            || ahead.peek(Token![unsafe])
+            || ahead.peek(Token![extern])
+            || ahead.peek(syn::LitStr);
+        if !qualifier || ahead.parse::<proc_macro2::TokenTree>().is_err() {
+            return false;
+        }
+    }
+    ahead.peek2(syn::Ident::peek_any)
+}
+
+fn body(input: ParseStream<'_>) -> Result<Group> {
+    input.step(|cursor| {
+        let Some((content, span, rest)) = cursor.group(Delimiter::Brace) else {
+            return Err(cursor.error(
+                "write a body in braces, or `;` to declare a function that is implemented elsewhere",
+            ));
+        };
+        let mut body = Group::new(Delimiter::Brace, content.token_stream());
+        body.set_span(span.join());
+        Ok((body, rest))
+    })
+}
+
+/// Whether an attribute of a parameter is for `#[remote]`, and not for the compiler.
+pub(crate) fn is_marker(attr: &Attribute) -> bool {
+    attr.path().is_ident("state") || attr.path().is_ident("context")
+}
+
+/// The function as it was written, without what the compiler would not understand. Nothing for a declaration.
+impl ToTokens for Item {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let Some(body) = &self.body else { return };
+        let mut sig = self.sig.clone();
+        for input in &mut sig.inputs {
+            if let FnArg::Typed(param) = input {
+                param.attrs.retain(|attr| !is_marker(attr));
+            }
+        }
+        tokens.append_all(&self.attrs);
+        self.vis.to_tokens(tokens);
+        sig.to_tokens(tokens);
+        body.to_tokens(tokens);
+    }
+}

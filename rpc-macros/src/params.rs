@@ -1,0 +1,217 @@
+//! The parameters of a remote function, and every rule about them.
+
+use proc_macro2::Span;
+use quote::format_ident;
+use syn::{
+    Attribute, Error, FnArg, Ident, Lifetime, Meta, Pat, PatType, Type, ext::IdentExt as _,
+    spanned::Spanned as _,
+};
+
+use crate::{
+    item::{Item, is_marker},
+    types::{Shape, check_param, first_argument, last_segment, peel, text},
+};
+
+/// A parameter of the function.
+pub(crate) enum Param {
+    /// Sent by the caller.
+    Travels(Travels),
+    /// Handed in by the server: `&T`, or `Arc<T>` if `shared`.
+    State { ty: Type, shared: bool },
+    /// Handed in by the server: `&Context`, or `Context` if `owned`.
+    Context { ty: Type, owned: bool },
+}
+
+/// A parameter that is sent by the caller.
+pub(crate) struct Travels {
+    /// What the generated functions call it.
+    pub(crate) ident: Ident,
+    /// What the wire calls it.
+    pub(crate) name: String,
+    /// Its type as it is written.
+    pub(crate) ty: Type,
+    pub(crate) shape: Shape,
+}
+
+/// Reads the parameters that are legal; every mistake goes to `errors`.
+pub(crate) fn parse(item: &Item, errors: &mut Vec<Error>) -> Vec<Param> {
+    let declared: Vec<&Lifetime> = item
+        .sig
+        .generics
+        .lifetimes()
+        .map(|param| &param.lifetime)
+        .collect();
+    let mut params = Vec::new();
+    for input in &item.sig.inputs {
+        let param = match input {
+            FnArg::Typed(param) => param,
+            FnArg::Receiver(receiver) => {
+                errors.push(Error::new_spanned(
+                    receiver,
+                    "a method cannot be remote: write a free function, and take what it needs from the server \
+                     as `#[state] name: &T`",
+                ));
+                continue;
+            }
+        };
+        refuse_cfg(param, errors);
+        match marker(param, errors) {
+            Some(marker) if item.body.is_none() => errors.push(Error::new_spanned(
+                marker,
+                "a declaration lists only what travels: leave this parameter to the implementation",
+            )),
+            Some(marker) if marker.path().is_ident("state") => {
+                params.extend(state(param).map_err(|error| errors.push(error)).ok());
+            }
+            Some(marker) if params.iter().any(|param| matches!(param, Param::Context { .. })) => {
+                errors.push(Error::new_spanned(
+                    marker,
+                    "a call has one context: remove the second `#[context]`",
+                ));
+            }
+            Some(_) => params.extend(context(param).map_err(|error| errors.push(error)).ok()),
+            None => {
+                check_param(&param.ty, &declared, errors);
+                let travels = travels(param, &params);
+                refuse_same_name(param, &travels, &params, errors);
+                params.push(Param::Travels(travels));
+            }
+        }
+    }
+    if let Some(variadic) = &item.sig.variadic {
+        let message = "a remote function takes a fixed number of parameters: take a `Vec<T>`";
+        errors.push(Error::new_spanned(variadic.dots, message));
+    }
+    params
+}
+
+fn refuse_cfg(param: &PatType, errors: &mut Vec<Error>) {
+    for attr in &param.attrs {
+        if attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr") {
+            let message = "caller and server must agree on the parameters: put the `cfg` on the whole function, \
+                           or take an `Option`";
+            errors.push(Error::new_spanned(attr, message));
+        }
+    }
+}
+
+/// The one `#[state]` or `#[context]` of a parameter, if there is one.
+fn marker<'a>(param: &'a PatType, errors: &mut Vec<Error>) -> Option<&'a Attribute> {
+    let mut markers = param.attrs.iter().filter(|attr| is_marker(attr));
+    let first = markers.next()?;
+    for other in markers {
+        let message = if other.path().get_ident() == first.path().get_ident() {
+            "this is said twice: remove one"
+        } else {
+            "a parameter is either `#[state]` or `#[context]`: remove one"
+        };
+        errors.push(Error::new_spanned(other, message));
+    }
+    for attr in param.attrs.iter().filter(|attr| is_marker(attr)) {
+        if !matches!(attr.meta, Meta::Path(_)) {
+            let name = attr.path().get_ident().map(Ident::to_string).unwrap_or_default();
+            errors.push(Error::new_spanned(
+                &attr.meta,
+                format!("this takes no arguments: write `#[{name}]`"),
+            ));
+        }
+    }
+    Some(first)
+}
+
+fn state(param: &PatType) -> Result<Param, Error> {
+    let (ty, shared) = match peel(&param.ty) {
+        Type::Reference(reference) => {
+            if let Some(mutability) = reference.mutability {
+                let message = "state is shared by all calls: take `&T`, and put what changes behind a `Mutex` or an atomic";
+                return Err(Error::new_spanned(mutability, message));
+            }
+            if let Some(lifetime) = &reference.lifetime
+                && lifetime.ident != "_"
+            {
+                let message = "state is lent for the call: write `&T`, without a lifetime";
+                return Err(Error::new_spanned(lifetime, message));
+            }
+            if let Some(inner) = arc(&reference.elem) {
+                let inner = text(quote::quote!(#inner));
+                let message = format!("state is kept in an `Arc` already: take `&{inner}` or `Arc<{inner}>`");
+                return Err(Error::new_spanned(&param.ty, message));
+            }
+            (peel(&reference.elem), false)
+        }
+        other => match arc(other) {
+            Some(inner) => (peel(inner), true),
+            None => {
+                let ty = text(quote::quote!(#other));
+                let message = format!("state is lent or shared, not given away: take `&{ty}` or `Arc<{ty}>`");
+                return Err(Error::new_spanned(&param.ty, message));
+            }
+        },
+    };
+    if let Type::TraitObject(_) = ty {
+        let message =
+            "state is found by its type, which must have a size: put the `Box<dyn ...>` in a struct of yours";
+        return Err(Error::new_spanned(ty, message));
+    }
+    Ok(Param::State {
+        ty: ty.clone(),
+        shared,
+    })
+}
+
+/// `T` of `Arc<T>`.
+fn arc(ty: &Type) -> Option<&Type> {
+    let segment = last_segment(ty)?;
+    if segment.ident == "Arc" {
+        first_argument(segment)
+    } else {
+        None
+    }
+}
+
+fn context(param: &PatType) -> Result<Param, Error> {
+    let owned = match peel(&param.ty) {
+        Type::Reference(reference) if reference.mutability.is_none() => false,
+        ty if last_segment(ty).is_some_and(|segment| segment.ident == "Context") => true,
+        _ => {
+            return Err(Error::new_spanned(
+                &param.ty,
+                "a context is a `&Context` or a `Context`",
+            ));
+        }
+    };
+    Ok(Param::Context {
+        ty: (*param.ty).clone(),
+        owned,
+    })
+}
+
+fn travels(param: &PatType, before: &[Param]) -> Travels {
+    let index = before
+        .iter()
+        .filter(|param| matches!(param, Param::Travels(_)))
+        .count();
+    let ident = match &*param.pat {
+        Pat::Ident(pattern) => pattern.ident.clone(),
+        _ => format_ident!("arg{index}", span = Span::mixed_site()),
+    };
+    let name = ident.unraw().to_string();
+    Travels {
+        ident,
+        name,
+        ty: (*param.ty).clone(),
+        shape: Shape::of(&param.ty),
+    }
+}
+
+/// Two patterns cannot share a name, but one can be named as another without a name is numbered.
+fn refuse_same_name(param: &PatType, travels: &Travels, before: &[Param], errors: &mut Vec<Error>) {
+    let same = |other: &Param| matches!(other, Param::Travels(other) if other.name == travels.name);
+    if before.iter().any(same) {
+        let name = &travels.name;
+        let message = format!(
+            "two parameters travel as `{name}`, as a pattern is called by its position: name one otherwise"
+        );
+        errors.push(Error::new(param.pat.span(), message));
+    }
+}

@@ -1,0 +1,322 @@
+//! Types as users write them: which may travel, how each is passed, and how it reads in a message.
+
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
+use quote::ToTokens as _;
+use syn::{
+    Error, GenericArgument, Lifetime, ParenthesizedGenericArguments, PathArguments, PathSegment, Type,
+    TypeFnPtr, TypeImplTrait, TypeNever, TypeReference, TypeTraitObject,
+    visit::Visit,
+    visit_mut::{self, VisitMut},
+};
+
+/// How a parameter is passed to the function.
+pub(crate) enum Shape {
+    /// `T`, which may still borrow inside, as `Option<&str>` does.
+    Owned,
+    /// `&str`.
+    Str,
+    /// `&[T]`.
+    Slice(Type),
+    /// `&T`.
+    Ref(Type),
+}
+
+impl Shape {
+    pub(crate) fn of(ty: &Type) -> Self {
+        let Type::Reference(reference) = peel(ty) else {
+            return Self::Owned;
+        };
+        match peel(&reference.elem) {
+            Type::Path(path) if path.path.is_ident("str") => Self::Str,
+            Type::Slice(slice) => Self::Slice((*slice.elem).clone()),
+            other => Self::Ref(other.clone()),
+        }
+    }
+}
+
+/// The type without the parentheses, seen and unseen, around it.
+pub(crate) fn peel(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => peel(&group.elem),
+        Type::Paren(paren) => peel(&paren.elem),
+        other => other,
+    }
+}
+
+/// The last segment of a type that is a path.
+pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
+    match peel(ty) {
+        Type::Path(path) => path.path.segments.last(),
+        _ => None,
+    }
+}
+
+/// The first type among the arguments in angle brackets.
+pub(crate) fn first_argument(segment: &PathSegment) -> Option<&Type> {
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+        return None;
+    };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
+}
+
+/// Reports what makes `ty` impossible as a parameter that travels. `declared` are the function's lifetime
+/// parameters, which are refused where they are declared and so not again where they are used.
+pub(crate) fn check_param(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
+    Rules {
+        of_result: false,
+        declared,
+        errors,
+    }
+    .visit_type(ty);
+}
+
+/// Reports what makes `ty` impossible as a result.
+pub(crate) fn check_result(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
+    Rules {
+        of_result: true,
+        declared,
+        errors,
+    }
+    .visit_type(ty);
+}
+
+struct Rules<'a> {
+    of_result: bool,
+    declared: &'a [&'a Lifetime],
+    errors: &'a mut Vec<Error>,
+}
+
+impl Rules<'_> {
+    fn refuse(&mut self, tokens: impl quote::ToTokens, message: impl Into<String>) {
+        self.errors.push(Error::new_spanned(tokens, message.into()));
+    }
+}
+
+impl Visit<'_> for Rules<'_> {
+    fn visit_type_reference(&mut self, reference: &TypeReference) {
+        let inner = text(reference.elem.to_token_stream());
+        if self.of_result {
+            let owned = match Shape::of(&Type::Reference(reference.clone())) {
+                Shape::Str => "String".to_owned(),
+                Shape::Slice(elem) => format!("Vec<{}>", text(elem.to_token_stream())),
+                Shape::Owned | Shape::Ref(_) => inner,
+            };
+            self.refuse(
+                reference,
+                format!("a result travels to its caller and cannot borrow: write `{owned}`"),
+            );
+            return;
+        }
+        if let Some(mutability) = reference.mutability {
+            let message = format!(
+                "changes would not travel back to the caller: take `&{inner}`, and return what has changed"
+            );
+            self.refuse(mutability, message);
+        }
+        match &reference.lifetime {
+            Some(lifetime) if lifetime.ident != "_" && !self.declared.contains(&lifetime) => {
+                let message = format!(
+                    "a parameter lives as long as the call and no longer: write `&{inner}`, without a lifetime"
+                );
+                self.refuse(lifetime, message);
+            }
+            _ => {}
+        }
+        self.visit_type(&reference.elem);
+    }
+
+    fn visit_lifetime(&mut self, lifetime: &Lifetime) {
+        if lifetime.ident == "static" || self.declared.contains(&lifetime) {
+            return;
+        }
+        if self.of_result {
+            self.refuse(
+                lifetime,
+                "a result travels to its caller and cannot borrow: write `'static`, or a type that owns",
+            );
+        } else if lifetime.ident != "_" {
+            self.refuse(
+                lifetime,
+                "a parameter lives as long as the call and no longer: write `'_`",
+            );
+        }
+    }
+
+    fn visit_type_impl_trait(&mut self, ty: &TypeImplTrait) {
+        let message = if self.of_result {
+            "the caller must know the type of the result: write it out, such as `Vec<T>` for an iterator"
+        } else {
+            "the server must know the type to decode: write it out, such as `&str` or `Vec<T>`"
+        };
+        self.refuse(ty, message);
+    }
+
+    fn visit_type_trait_object(&mut self, ty: &TypeTraitObject) {
+        let message = if self.of_result {
+            "a `dyn` type cannot be decoded: write a type that implements `serde::Serialize` and \
+             `serde::Deserialize`; for an error, an enum of your own or `String`"
+        } else {
+            "a `dyn` type cannot be decoded: write a type that implements `serde::Serialize` and \
+             `serde::Deserialize`, such as an enum with a variant for each case"
+        };
+        self.refuse(ty, message);
+    }
+
+    fn visit_type_never(&mut self, ty: &TypeNever) {
+        self.refuse(
+            ty,
+            "a remote function must return: leave the result out, or write the type of the result",
+        );
+    }
+}
+
+/// Whether a lifetime is elided somewhere in `ty`.
+pub(crate) fn has_elided_lifetime(ty: &Type) -> bool {
+    let mut names = NameElided {
+        name: None,
+        found: false,
+    };
+    names.visit_type_mut(&mut ty.clone());
+    names.found
+}
+
+/// `ty` with `name` for each elided lifetime.
+pub(crate) fn with_lifetime(ty: &Type, name: &Lifetime) -> Type {
+    let mut ty = ty.clone();
+    NameElided {
+        name: Some(name),
+        found: false,
+    }
+    .visit_type_mut(&mut ty);
+    ty
+}
+
+struct NameElided<'a> {
+    name: Option<&'a Lifetime>,
+    found: bool,
+}
+
+impl VisitMut for NameElided<'_> {
+    fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
+        if reference.lifetime.is_none() {
+            self.found = true;
+            reference.lifetime = self.name.cloned();
+        }
+        visit_mut::visit_type_reference_mut(self, reference);
+    }
+
+    fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
+        if lifetime.ident == "_" {
+            self.found = true;
+            if let Some(name) = self.name {
+                *lifetime = name.clone();
+            }
+        }
+    }
+
+    // What is elided within `fn(&str)` and `Fn(&str)` belongs to these.
+    fn visit_type_fn_ptr_mut(&mut self, _: &mut TypeFnPtr) {}
+    fn visit_parenthesized_generic_arguments_mut(&mut self, _: &mut ParenthesizedGenericArguments) {}
+}
+
+/// The tokens of a type as a person would write them: `HashMap<String, u64>`, not `HashMap < String , u64 >`.
+pub(crate) fn text(tokens: TokenStream) -> String {
+    let mut out = String::new();
+    append(tokens, &mut out);
+    out
+}
+
+fn append(tokens: TokenStream, out: &mut String) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::None => ("", ""),
+                };
+                out.push_str(open);
+                append(group.stream(), out);
+                out.push_str(close);
+            }
+            TokenTree::Punct(punct) => {
+                let c = punct.as_char();
+                // `->`, `=` and `+` stand free; the `>` of an arrow follows its `-` and gets the second space.
+                let arrow_head = c == '>' && out.ends_with('-');
+                if matches!(c, '=' | '+') || (c == '-' && punct.spacing() == Spacing::Joint) {
+                    out.push(' ');
+                }
+                out.push(c);
+                if matches!(c, ',' | ';' | '=' | '+') || arrow_head {
+                    out.push(' ');
+                }
+            }
+            word => {
+                if out.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                    out.push(' ');
+                }
+                out.push_str(&word.to_string());
+            }
+        }
+    }
+    // The trailing comma of `(T,)` needs no space behind it.
+    out.truncate(out.trim_end().len());
+}
+
+#[cfg(test)]
+mod tests {
+    use quote::quote;
+
+    use super::*;
+
+    #[test]
+    fn types_read_as_they_are_written() {
+        for (tokens, expected) in [
+            (quote!(&str), "&str"),
+            (
+                quote!(std::collections::HashMap<String, Vec<u64>>),
+                "std::collections::HashMap<String, Vec<u64>>",
+            ),
+            (quote!(&[u8]), "&[u8]"),
+            (quote!(Option<&mut T>), "Option<&mut T>"),
+            (quote!(((), (T,), (A, B))), "((), (T,), (A, B))"),
+            (quote!([[u8; 4]; N]), "[[u8; 4]; N]"),
+            (quote!(Cow<'_, str>), "Cow<'_, str>"),
+            (quote!(&'static str), "&'static str"),
+            (quote!(fn(A, B) -> C), "fn(A, B) -> C"),
+            (quote!(Box<dyn A + B>), "Box<dyn A + B>"),
+            (quote!(<A as B<C>>::D), "<A as B<C>>::D"),
+            (quote!(impl Iterator<Item = u8>), "impl Iterator<Item = u8>"),
+            (quote!(r#type::T), "r#type::T"),
+        ] {
+            assert_eq!(text(tokens), expected);
+        }
+    }
+
+    #[test]
+    fn elided_lifetimes_get_a_name() {
+        let name: Lifetime = syn::parse_quote!('a);
+        for (before, after) in [
+            (quote!(Option<&str>), quote!(Option<&'a str>)),
+            (quote!(Cow<'_, [&[u8]]>), quote!(Cow<'a, [&'a [u8]]>)),
+        ] {
+            let ty: Type = syn::parse2(before).unwrap();
+            assert!(has_elided_lifetime(&ty));
+            assert_eq!(
+                with_lifetime(&ty, &name).to_token_stream().to_string(),
+                after.to_string()
+            );
+        }
+        for owned in [
+            quote!(Vec<u8>),
+            quote!(Cow<'static, str>),
+            quote!(fn(&str) -> &str),
+        ] {
+            assert!(!has_elided_lifetime(&syn::parse2(owned).unwrap()));
+        }
+    }
+}
