@@ -422,3 +422,6 @@ fn find_key<'a>(mut map: &'a [u8], key: &str) -> Option<&'a [u8]> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,3 +150,88 @@ fn bad_arguments(message: impl Into<String>) -> WireError {
 fn trailing_bytes() -> WireError {
     WireError::new(Code::BadRequest, Ran::No, "bytes follow the params")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static NAMES: [Param; 3] = [
+        Param::new("a", "i64"),
+        Param::new("b", "String"),
+        Param::new("c", "Option<u8>"),
+    ];
+
+    type Read = (i64, String, Option<u8>);
+
+    fn read(params: &'static [u8]) -> Result<Read, WireError> {
+        let body = Bytes::from_static(params);
+        let mut params = Params::new(&body, 0, &NAMES)?;
+        let a = params.next(Reader::value)?;
+        let b = params.next(Reader::value)?;
+        let c = params.next(Reader::value)?;
+        params.finish()?;
+        Ok((a, b, c))
+    }
+
+    fn refusal(params: &'static [u8]) -> (Code, String) {
+        let error = read(params).unwrap_err();
+        assert_eq!(error.ran, Ran::No);
+        (error.code, error.message)
+    }
+
+    #[test]
+    fn by_position_and_by_name_are_the_same() {
+        let expected = (1, "x".to_owned(), Some(2));
+        assert_eq!(read(b"\x93\x01\xa1x\x02").unwrap(), expected);
+        assert_eq!(read(b"\x83\xa1c\x02\xa1a\x01\xa1b\xa1x").unwrap(), expected);
+        let short = (1, "x".to_owned(), None);
+        assert_eq!(read(b"\x92\x01\xa1x").unwrap(), short);
+        assert_eq!(read(b"\x82\xa1b\xa1x\xa1a\x01").unwrap(), short);
+    }
+
+    #[test]
+    fn a_mistake_names_the_parameter() {
+        let cases: [(&[u8], &str); 7] = [
+            (b"\x91\x01", "parameter `b` (String): it is missing"),
+            (b"\x81\xa1b\xa1x", "parameter `a` (i64): it is missing"),
+            (b"\x92\xa1x\xa1x", "parameter `a` (i64): "),
+            (b"\x92\x01\xa2\xff\xff", "parameter `b` (String): "),
+            (
+                b"\x94\x01\xa1x\x02\x03",
+                "4 arguments were given, but the function takes 3",
+            ),
+            (
+                b"\x81\xa1d\x01",
+                "there is no parameter `d`: the function takes `a`, `b`, `c`",
+            ),
+            (
+                b"\x81\x01\x01",
+                "the params are a map with a key that is no parameter's name",
+            ),
+        ];
+        for (params, expected) in cases {
+            let (code, message) = refusal(params);
+            assert_eq!(code, Code::BadArguments);
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn nothing_may_follow() {
+        for params in [&b"\x92\x01\xa1x\x02"[..], b"\x82\xa1a\x01\xa1b\xa1x\x02"] {
+            assert_eq!(refusal(params).0, Code::BadRequest);
+        }
+    }
+
+    #[test]
+    fn what_ends_too_early_is_refused() {
+        for params in [
+            &b"\x93\x01\xa1x"[..],
+            b"\x82\xa1a\x01\xa1b",
+            b"\xdf\xff\xff\xff\xff",
+            b"\xdd\xff\xff\xff\xff",
+        ] {
+            assert_eq!(refusal(params).0, Code::BadArguments);
+        }
+    }
+}

@@ -165,7 +165,8 @@ fn nanos(text: &LitStr) -> Result<u64> {
     };
     if number.is_empty() || unit == 0 {
         return error(
-            "a timeout is an integer and a unit, one of `us`, `ms`, `s`, `m` and `h`: write `\"2s\"` or `\"1500ms\"`",
+            "a timeout is an integer and a unit, one of `us`, `ms`, `s`, `m` and `h`: write `\"2s\"` or \
+             `\"1500ms\"`",
         );
     }
     // Digits only, so the one way to fail is to be too large.

@@ -7,7 +7,7 @@ mod client;
 mod server;
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens as _, quote_spanned};
+use quote::{ToTokens, quote_spanned};
 use syn::{Ident, Type, spanned::Spanned as _};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Everything that stands beside the function.
-pub(crate) fn expand(function: &RemoteFunction) -> TokenStream {
+pub(crate) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
     let RemoteFunction {
         cfgs, krate, allowed, ..
     } = function;
@@ -58,14 +58,21 @@ fn blame(span: Span) -> Span {
     span.resolved_at(Span::mixed_site())
 }
 
-/// Spans for the first and the last generated token of what is to be blamed on the whole of `ty`.
-fn ends(ty: &Type) -> (Span, Span) {
-    let mut spans = ty.to_token_stream().into_iter().map(|token| token.span());
+/// Spans for the first and the last generated token of what is to be blamed on all of `tokens`.
+fn ends(tokens: &impl ToTokens) -> (Span, Span) {
+    let mut spans = tokens.to_token_stream().into_iter().map(|token| token.span());
     let first = spans.next().unwrap_or_else(here);
     (blame(first), blame(spans.last().unwrap_or(first)))
 }
 
-fn structure(function: &RemoteFunction) -> TokenStream {
+/// `encode` or `decode` of the type that stands for `ty` at run time.
+fn codec(ty: &impl ToTokens, name: &str) -> TokenStream {
+    let (first, last) = ends(ty);
+    let name = Ident::new(name, last);
+    quote_spanned!(first=> __rpc::Value::<#ty>::#name)
+}
+
+fn structure(function: &RemoteFunction<'_>) -> TokenStream {
     let RemoteFunction {
         vis,
         ty,
@@ -77,47 +84,53 @@ fn structure(function: &RemoteFunction) -> TokenStream {
     let docs = struct_docs(function);
     quote_spanned! {here()=>
         #(#cfgs)*
-        #(#[doc = #docs])*
         #(#shared_attrs)*
+        #[doc = #docs]
         #(#[allow(#allowed)])*
-        #[allow(non_camel_case_types, dead_code)]
+        #[allow(non_camel_case_types, dead_code, clippy::exhaustive_structs)]
         #vis struct #ty {}
     }
 }
 
-/// Beside a function only the first paragraph of its docs is repeated, since examples would run twice.
-fn struct_docs(function: &RemoteFunction) -> Vec<String> {
+/// What the struct's docs add to the attributes it shares with the function.
+fn struct_docs(function: &RemoteFunction<'_>) -> String {
     let RemoteFunction { ident, doc, .. } = function;
     if !function.implemented {
-        let line = "A remote function that is implemented elsewhere.";
-        return if doc.is_empty() {
-            vec![line.to_owned()]
-        } else {
-            vec![doc.clone(), String::new(), line.to_owned()]
-        };
+        return "\n\nA remote function that is implemented elsewhere.".to_owned();
     }
+    // The first paragraph only, since examples would be tested twice; and what its links refer to.
+    let summary = doc
+        .split("\n\n")
+        .next()
+        .filter(|summary| !summary.contains("```"));
+    let links = doc
+        .lines()
+        .filter(|line| line.starts_with('[') && line.contains("]: "));
+    let links: Vec<_> = links.collect();
     let line = if ident.to_string().starts_with("r#") {
         format!("The remote side of `{ident}`.")
     } else {
-        format!("The remote side of [`{ident}`](fn@{ident}).")
+        format!("The remote side of [`{ident}()`].")
     };
-    match doc.split("\n\n").next() {
-        Some(summary) if !summary.trim().is_empty() && !summary.contains("```") => {
-            vec![summary.to_owned(), String::new(), line]
-        }
-        _ => vec![line],
-    }
+    format!(
+        "{}\n\n{line}\n\n{}",
+        summary.unwrap_or_default(),
+        links.join("\n")
+    )
 }
 
-fn remote_fn(function: &RemoteFunction) -> TokenStream {
+fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {
     let ty = &function.ty;
     let signature = signature(function);
     let ok = ok_type(&function.output);
+    let decode = codec(&ok, "decode");
     let error = match &function.output {
-        Output::Value(_) => quote_spanned!(here()=> __rpc::RpcError),
-        Output::Result { ty, .. } => {
-            let error = part(ty, "Err");
-            quote_spanned!(here()=> __rpc::CallError<#error>)
+        Output::Unit | Output::Value(_) => quote_spanned!(here()=> __rpc::RpcError),
+        Output::Result { ty, error, .. } => {
+            let (first, last) = ends(error);
+            let error = part(ty, "Err", error);
+            let arguments = quote_spanned!(last=> <#error>);
+            quote_spanned!(first=> __rpc::CallError #arguments)
         }
     };
     quote_spanned! {here()=>
@@ -129,13 +142,13 @@ fn remote_fn(function: &RemoteFunction) -> TokenStream {
             fn decode_output(
                 reader: &mut __rpc::Reader<'_>,
             ) -> ::core::result::Result<Self::Output, __rpc::DecodeError> {
-                __rpc::Value::<#ok>::decode(reader)
+                #decode(reader)
             }
         }
     }
 }
 
-fn signature(function: &RemoteFunction) -> TokenStream {
+fn signature(function: &RemoteFunction<'_>) -> TokenStream {
     let RemoteFunction {
         name,
         doc,
@@ -147,12 +160,13 @@ fn signature(function: &RemoteFunction) -> TokenStream {
         quote_spanned!(here()=> __rpc::Param::new(#name, #ty))
     });
     let output = match &function.output {
+        Output::Unit => quote_spanned!(here()=> "()", ::core::option::Option::None),
         Output::Value(ty) => {
             let text = text(ty.to_token_stream());
             quote_spanned!(here()=> #text, ::core::option::Option::None)
         }
-        Output::Result { ty, text } => {
-            let error = part(ty, "Err");
+        Output::Result { ty, ok, error } => {
+            let (text, error) = (text(ok.to_token_stream()), part(ty, "Err", error));
             quote_spanned!(here()=> #text, ::core::option::Option::Some(__rpc::type_name::<#error>))
         }
     };
@@ -174,27 +188,29 @@ fn signature(function: &RemoteFunction) -> TokenStream {
 
 /// The type of a successful result. Of a `Result`, it is looked up and not taken from between the angle
 /// brackets, which an alias may fill as it likes.
-fn ok_type(output: &Output) -> TokenStream {
+fn ok_type(output: &Output<'_>) -> TokenStream {
     match output {
+        Output::Unit => quote_spanned!(here()=> ()),
         Output::Value(ty) => ty.to_token_stream(),
-        Output::Result { ty, .. } => part(ty, "Ok"),
+        Output::Result { ty, ok, .. } => part(ty, "Ok", ok),
     }
 }
 
-/// `Ok` or `Err` of a `Result`.
-fn part(result: &Type, name: &str) -> TokenStream {
-    let (first, last) = ends(result);
+/// `Ok` or `Err` of a `Result`, which is to be blamed on the type that is written there.
+fn part(result: &Type, name: &str, written: &Type) -> TokenStream {
+    let (first, last) = ends(written);
     let name = Ident::new(name, last);
     quote_spanned!(first=> <#result as __rpc::ResultParts>::#name)
 }
 
 /// What every type must be, asked where the user wrote it.
-fn checks(function: &RemoteFunction) -> TokenStream {
+fn checks(function: &RemoteFunction<'_>) -> TokenStream {
     let params = function.params.iter().map(check_param);
     let output = match &function.output {
+        Output::Unit => TokenStream::new(),
         Output::Value(ty) => quote_spanned!(blame(ty.span())=> __rpc::assert_output::<#ty>();),
-        Output::Result { ty, .. } => {
-            let (ok, error) = (part(ty, "Ok"), part(ty, "Err"));
+        Output::Result { ty, ok, error } => {
+            let (ok, error) = (part(ty, "Ok", ok), part(ty, "Err", error));
             quote_spanned! {here()=>
                 __rpc::assert_output::<#ok>();
                 __rpc::assert_error::<#error>();
@@ -202,7 +218,7 @@ fn checks(function: &RemoteFunction) -> TokenStream {
         }
     };
     let alias = match &function.output {
-        Output::Value(ty @ Type::Path(_)) => {
+        &Output::Value(ty @ Type::Path(_)) => {
             let (first, last) = ends(ty);
             let condition = quote_spanned! {last=> (
                 !__rpc::Check::<#ty>::IS_RESULT,
@@ -221,13 +237,13 @@ fn checks(function: &RemoteFunction) -> TokenStream {
     }
 }
 
-fn check_param(param: &Param) -> TokenStream {
+fn check_param(param: &Param<'_>) -> TokenStream {
     let ty = match param {
         Param::Context { .. } => return TokenStream::new(),
         Param::State { ty, .. } => return quote_spanned!(blame(ty.span())=> __rpc::assert_state::<#ty>();),
         Param::Travels(param) => match &param.shape {
             Shape::Str => return TokenStream::new(),
-            Shape::Owned => &param.ty,
+            Shape::Owned => param.ty,
             Shape::Slice(ty) | Shape::Ref(ty) => ty,
         },
     };

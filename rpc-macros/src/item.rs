@@ -4,7 +4,7 @@
 use proc_macro2::{Delimiter, Group, TokenStream};
 use quote::{ToTokens, TokenStreamExt as _};
 use syn::{
-    Attribute, FnArg, Result, Signature, Token, Visibility,
+    Attribute, FnArg, Lifetime, Result, Signature, Token, Visibility,
     ext::IdentExt as _,
     parse::{Parse, ParseStream},
 };
@@ -58,9 +58,9 @@ fn is_function(ahead: ParseStream<'_>) -> bool {
 fn body(input: ParseStream<'_>) -> Result<Group> {
     input.step(|cursor| {
         let Some((content, span, rest)) = cursor.group(Delimiter::Brace) else {
-            return Err(cursor.error(
-                "write a body in braces, or `;` to declare a function that is implemented elsewhere",
-            ));
+            return Err(
+                cursor.error("write a body, or `;` to declare a function that is implemented elsewhere")
+            );
         };
         let mut body = Group::new(Delimiter::Brace, content.token_stream());
         body.set_span(span.join());
@@ -71,6 +71,15 @@ fn body(input: ParseStream<'_>) -> Result<Group> {
 /// Whether an attribute of a parameter is for `#[remote]`, and not for the compiler.
 pub(crate) fn is_marker(attr: &Attribute) -> bool {
     attr.path().is_ident("state") || attr.path().is_ident("context")
+}
+
+impl Item {
+    /// The lifetimes that the function declares. They are refused there, and so not again where they are
+    /// used.
+    pub(crate) fn lifetimes(&self) -> Vec<&Lifetime> {
+        let params = self.sig.generics.lifetimes();
+        params.map(|param| &param.lifetime).collect()
+    }
 }
 
 /// The function as it was written, without what the compiler would not understand. Nothing for a declaration.

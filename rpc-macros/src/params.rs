@@ -1,46 +1,40 @@
 //! The parameters of a remote function, and every rule about them.
 
 use proc_macro2::Span;
-use quote::format_ident;
+use quote::{ToTokens as _, format_ident};
 use syn::{
-    Attribute, Error, FnArg, Ident, Lifetime, Meta, Pat, PatType, Type, ext::IdentExt as _,
-    spanned::Spanned as _,
+    Attribute, Error, FnArg, Ident, Meta, Pat, PatType, Type, ext::IdentExt as _, spanned::Spanned as _,
 };
 
 use crate::{
     item::{Item, is_marker},
-    types::{Shape, check_param, first_argument, last_segment, peel, text},
+    types::{Shape, check_param, last_segment, peel, text, type_arguments},
 };
 
 /// A parameter of the function.
-pub(crate) enum Param {
+pub(crate) enum Param<'a> {
     /// Sent by the caller.
-    Travels(Travels),
+    Travels(Travels<'a>),
     /// Handed in by the server: `&T`, or `Arc<T>` if `shared`.
-    State { ty: Type, shared: bool },
+    State { ty: &'a Type, shared: bool },
     /// Handed in by the server: `&Context`, or `Context` if `owned`.
-    Context { ty: Type, owned: bool },
+    Context { ty: &'a Type, owned: bool },
 }
 
 /// A parameter that is sent by the caller.
-pub(crate) struct Travels {
+pub(crate) struct Travels<'a> {
     /// What the generated functions call it.
     pub(crate) ident: Ident,
     /// What the wire calls it.
     pub(crate) name: String,
     /// Its type as it is written.
-    pub(crate) ty: Type,
-    pub(crate) shape: Shape,
+    pub(crate) ty: &'a Type,
+    pub(crate) shape: Shape<'a>,
 }
 
 /// Reads the parameters that are legal; every mistake goes to `errors`.
-pub(crate) fn parse(item: &Item, errors: &mut Vec<Error>) -> Vec<Param> {
-    let declared: Vec<&Lifetime> = item
-        .sig
-        .generics
-        .lifetimes()
-        .map(|param| &param.lifetime)
-        .collect();
+pub(crate) fn parse<'a>(item: &'a Item, errors: &mut Vec<Error>) -> Vec<Param<'a>> {
+    let declared = item.lifetimes();
     let mut params = Vec::new();
     for input in &item.sig.inputs {
         let param = match input {
@@ -48,8 +42,8 @@ pub(crate) fn parse(item: &Item, errors: &mut Vec<Error>) -> Vec<Param> {
             FnArg::Receiver(receiver) => {
                 errors.push(Error::new_spanned(
                     receiver,
-                    "a method cannot be remote: write a free function, and take what it needs from the server \
-                     as `#[state] name: &T`",
+                    "a method cannot be remote: write a free function, and take what it needs from the \
+                     server as `#[state] name: &T`",
                 ));
                 continue;
             }
@@ -88,8 +82,8 @@ pub(crate) fn parse(item: &Item, errors: &mut Vec<Error>) -> Vec<Param> {
 fn refuse_cfg(param: &PatType, errors: &mut Vec<Error>) {
     for attr in &param.attrs {
         if attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr") {
-            let message = "caller and server must agree on the parameters: put the `cfg` on the whole function, \
-                           or take an `Option`";
+            let message = "caller and server must agree on the parameters: put the `cfg` on the whole \
+                           function, or take an `Option`";
             errors.push(Error::new_spanned(attr, message));
         }
     }
@@ -119,11 +113,12 @@ fn marker<'a>(param: &'a PatType, errors: &mut Vec<Error>) -> Option<&'a Attribu
     Some(first)
 }
 
-fn state(param: &PatType) -> Result<Param, Error> {
+fn state(param: &PatType) -> Result<Param<'_>, Error> {
     let (ty, shared) = match peel(&param.ty) {
         Type::Reference(reference) => {
             if let Some(mutability) = reference.mutability {
-                let message = "state is shared by all calls: take `&T`, and put what changes behind a `Mutex` or an atomic";
+                let message = "state is shared by all calls: take `&T`, and put what changes behind a \
+                               `Mutex` or an atomic";
                 return Err(Error::new_spanned(mutability, message));
             }
             if let Some(lifetime) = &reference.lifetime
@@ -133,43 +128,40 @@ fn state(param: &PatType) -> Result<Param, Error> {
                 return Err(Error::new_spanned(lifetime, message));
             }
             if let Some(inner) = arc(&reference.elem) {
-                let inner = text(quote::quote!(#inner));
+                let inner = text(inner.to_token_stream());
                 let message = format!("state is kept in an `Arc` already: take `&{inner}` or `Arc<{inner}>`");
                 return Err(Error::new_spanned(&param.ty, message));
             }
             (peel(&reference.elem), false)
         }
-        other => match arc(other) {
-            Some(inner) => (peel(inner), true),
-            None => {
-                let ty = text(quote::quote!(#other));
+        other => {
+            let Some(inner) = arc(other) else {
+                let ty = text(other.to_token_stream());
                 let message = format!("state is lent or shared, not given away: take `&{ty}` or `Arc<{ty}>`");
-                return Err(Error::new_spanned(&param.ty, message));
-            }
-        },
+                return Err(Error::new_spanned(other, message));
+            };
+            (peel(inner), true)
+        }
     };
     if let Type::TraitObject(_) = ty {
         let message =
             "state is found by its type, which must have a size: put the `Box<dyn ...>` in a struct of yours";
         return Err(Error::new_spanned(ty, message));
     }
-    Ok(Param::State {
-        ty: ty.clone(),
-        shared,
-    })
+    Ok(Param::State { ty, shared })
 }
 
 /// `T` of `Arc<T>`.
 fn arc(ty: &Type) -> Option<&Type> {
     let segment = last_segment(ty)?;
     if segment.ident == "Arc" {
-        first_argument(segment)
+        type_arguments(segment).next()
     } else {
         None
     }
 }
 
-fn context(param: &PatType) -> Result<Param, Error> {
+fn context(param: &PatType) -> Result<Param<'_>, Error> {
     let owned = match peel(&param.ty) {
         Type::Reference(reference) if reference.mutability.is_none() => false,
         ty if last_segment(ty).is_some_and(|segment| segment.ident == "Context") => true,
@@ -180,13 +172,10 @@ fn context(param: &PatType) -> Result<Param, Error> {
             ));
         }
     };
-    Ok(Param::Context {
-        ty: (*param.ty).clone(),
-        owned,
-    })
+    Ok(Param::Context { ty: &param.ty, owned })
 }
 
-fn travels(param: &PatType, before: &[Param]) -> Travels {
+fn travels<'a>(param: &'a PatType, before: &[Param<'_>]) -> Travels<'a> {
     let index = before
         .iter()
         .filter(|param| matches!(param, Param::Travels(_)))
@@ -199,14 +188,14 @@ fn travels(param: &PatType, before: &[Param]) -> Travels {
     Travels {
         ident,
         name,
-        ty: (*param.ty).clone(),
+        ty: &param.ty,
         shape: Shape::of(&param.ty),
     }
 }
 
 /// Two patterns cannot share a name, but one can be named as another without a name is numbered.
-fn refuse_same_name(param: &PatType, travels: &Travels, before: &[Param], errors: &mut Vec<Error>) {
-    let same = |other: &Param| matches!(other, Param::Travels(other) if other.name == travels.name);
+fn refuse_same_name(param: &PatType, travels: &Travels<'_>, before: &[Param<'_>], errors: &mut Vec<Error>) {
+    let same = |other: &Param<'_>| matches!(other, Param::Travels(other) if other.name == travels.name);
     if before.iter().any(same) {
         let name = &travels.name;
         let message = format!(

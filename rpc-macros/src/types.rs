@@ -10,26 +10,30 @@ use syn::{
 };
 
 /// How a parameter is passed to the function.
-pub(crate) enum Shape {
+pub(crate) enum Shape<'a> {
     /// `T`, which may still borrow inside, as `Option<&str>` does.
     Owned,
     /// `&str`.
     Str,
     /// `&[T]`.
-    Slice(Type),
+    Slice(&'a Type),
     /// `&T`.
-    Ref(Type),
+    Ref(&'a Type),
 }
 
-impl Shape {
-    pub(crate) fn of(ty: &Type) -> Self {
-        let Type::Reference(reference) = peel(ty) else {
-            return Self::Owned;
-        };
+impl<'a> Shape<'a> {
+    pub(crate) fn of(ty: &'a Type) -> Self {
+        match peel(ty) {
+            Type::Reference(reference) => Self::of_reference(reference),
+            _ => Self::Owned,
+        }
+    }
+
+    fn of_reference(reference: &'a TypeReference) -> Self {
         match peel(&reference.elem) {
             Type::Path(path) if path.path.is_ident("str") => Self::Str,
-            Type::Slice(slice) => Self::Slice((*slice.elem).clone()),
-            other => Self::Ref(other.clone()),
+            Type::Slice(slice) => Self::Slice(&slice.elem),
+            other => Self::Ref(other),
         }
     }
 }
@@ -51,15 +55,19 @@ pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
     }
 }
 
-/// The first type among the arguments in angle brackets.
-pub(crate) fn first_argument(segment: &PathSegment) -> Option<&Type> {
-    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
-        return None;
-    };
-    arguments.args.iter().find_map(|argument| match argument {
-        GenericArgument::Type(ty) => Some(ty),
+/// The types among the arguments in angle brackets.
+pub(crate) fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Type> {
+    let arguments = match &segment.arguments {
+        PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
         _ => None,
-    })
+    };
+    arguments
+        .into_iter()
+        .flatten()
+        .filter_map(|argument| match argument {
+            GenericArgument::Type(ty) => Some(ty),
+            _ => None,
+        })
 }
 
 /// Reports what makes `ty` impossible as a parameter that travels. `declared` are the function's lifetime
@@ -99,7 +107,7 @@ impl Visit<'_> for Rules<'_> {
     fn visit_type_reference(&mut self, reference: &TypeReference) {
         let inner = text(reference.elem.to_token_stream());
         if self.of_result {
-            let owned = match Shape::of(&Type::Reference(reference.clone())) {
+            let owned = match Shape::of_reference(reference) {
                 Shape::Str => "String".to_owned(),
                 Shape::Slice(elem) => format!("Vec<{}>", text(elem.to_token_stream())),
                 Shape::Owned | Shape::Ref(_) => inner,
@@ -119,7 +127,8 @@ impl Visit<'_> for Rules<'_> {
         match &reference.lifetime {
             Some(lifetime) if lifetime.ident != "_" && !self.declared.contains(&lifetime) => {
                 let message = format!(
-                    "a parameter lives as long as the call and no longer: write `&{inner}`, without a lifetime"
+                    "a parameter lives as long as the call and no longer: write `&{inner}`, without a \
+                     lifetime"
                 );
                 self.refuse(lifetime, message);
             }
@@ -245,7 +254,7 @@ fn append(tokens: TokenStream, out: &mut String) {
             }
             TokenTree::Punct(punct) => {
                 let c = punct.as_char();
-                // `->`, `=` and `+` stand free; the `>` of an arrow follows its `-` and gets the second space.
+                // `->`, `=` and `+` stand free; the `>` of an arrow comes after its `-`.
                 let arrow_head = c == '>' && out.ends_with('-');
                 if matches!(c, '=' | '+') || (c == '-' && punct.spacing() == Spacing::Joint) {
                     out.push(' ');

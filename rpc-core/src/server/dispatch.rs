@@ -304,7 +304,11 @@ impl<R: Run> Dispatcher<R> {
         let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
         if body.len() > limit {
             let text = format!("the reply has {} bytes, and the limit is {limit}", body.len());
-            return refuse(envelope, Some(id), &WireError::new(Code::TooLarge, Ran::Yes, text));
+            return refuse(
+                envelope,
+                Some(id),
+                &WireError::new(Code::TooLarge, Ran::Yes, text),
+            );
         }
         Reply { envelope, body }
     }
@@ -348,3 +352,6 @@ fn refuse(envelope: Envelope, id: Option<MsgId>, error: &WireError) -> Reply {
         body: message::error_response(id, error),
     }
 }
+
+#[cfg(test)]
+mod tests;

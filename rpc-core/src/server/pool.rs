@@ -32,7 +32,7 @@ struct Queue {
 }
 
 /// Tells a job that waits from every other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct JobNumber(u64);
 
 impl Pool {

@@ -54,14 +54,8 @@ impl Binding {
         // The halves cannot unbind: these handles stop accepting when they are dropped.
         let accepting = std::mem::take(self.socket.binds());
         let (sender, receiver) = self.socket.split();
-        let stop = Box::new(move || drop(accepting));
-        Listener {
-            sender,
-            receiver,
-            monitor,
-            stop: Some(stop),
-            _files: self.files,
-        }
+        let accepting = Accepting { _files: self.files, _handles: Box::new(accepting) };
+        Listener { sender, receiver, monitor, accepting: Some(accepting) }
     }
 }
 
@@ -91,8 +85,15 @@ pub(crate) struct Listener {
     sender: RouterSendHalf,
     receiver: RouterRecvHalf,
     monitor: Monitor,
-    stop: Option<Box<dyn FnOnce() + Send>>,
+    /// `None` once it has stopped accepting.
+    accepting: Option<Accepting>,
+}
+
+/// Dropped to stop accepting. The files go first: once the sockets are closed, another server may take over
+/// the paths, and its files are not ours to remove.
+struct Accepting {
     _files: SocketFiles,
+    _handles: Box<dyn Send>,
 }
 
 impl Listener {
@@ -124,9 +125,7 @@ impl Listener {
     }
 
     pub(super) fn stop_accepting(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            stop();
-        }
+        self.accepting = None;
     }
 }
 

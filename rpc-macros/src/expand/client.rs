@@ -2,16 +2,16 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote_spanned};
-use syn::{Ident, Lifetime, Type};
+use syn::{Ident, Lifetime, Type, spanned::Spanned as _};
 
-use super::here;
+use super::{codec, here};
 use crate::{
     function::RemoteFunction,
     params::Travels,
     types::{Shape, has_elided_lifetime, with_lifetime},
 };
 
-pub(super) fn functions(function: &RemoteFunction) -> TokenStream {
+pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
     let RemoteFunction { vis, ty, .. } = function;
     let params: Vec<_> = function.travelling().collect();
     let names: Vec<_> = params.iter().map(|param| &param.ident).collect();
@@ -44,31 +44,21 @@ pub(super) fn functions(function: &RemoteFunction) -> TokenStream {
     }
 }
 
-fn encode(param: &Travels) -> TokenStream {
-    let ident = &param.ident;
-    let (ty, value) = match &param.shape {
-        Shape::Owned => (travelling_type(param), quote_spanned!(here()=> &#ident)),
-        Shape::Str | Shape::Slice(_) | Shape::Ref(_) => {
-            (travelling_type(param), quote_spanned!(here()=> #ident))
+fn encode(param: &Travels<'_>) -> TokenStream {
+    let Travels { ident, ty, shape, .. } = param;
+    let encode = match shape {
+        Shape::Str => codec(&quote_spanned!(here()=> ::core::primitive::str), "encode"),
+        Shape::Slice(elem) => codec(&quote_spanned!(elem.span()=> [#elem]), "encode"),
+        Shape::Ref(ty) => codec(ty, "encode"),
+        Shape::Owned => {
+            let encode = codec(ty, "encode");
+            return quote_spanned!(here()=> #encode(&#ident, writer)?;);
         }
     };
-    quote_spanned!(here()=> __rpc::Value::<#ty>::encode(#value, writer)?;)
+    quote_spanned!(here()=> #encode(#ident, writer)?;)
 }
 
-/// The type without the reference to it.
-fn travelling_type(param: &Travels) -> TokenStream {
-    match &param.shape {
-        Shape::Str => quote_spanned!(here()=> ::core::primitive::str),
-        Shape::Slice(elem) => quote_spanned!(here()=> [#elem]),
-        Shape::Ref(ty) => quote_spanned!(here()=> #ty),
-        Shape::Owned => {
-            let ty = &param.ty;
-            quote_spanned!(here()=> #ty)
-        }
-    }
-}
-
-fn map(function: &RemoteFunction, params: &[&Travels]) -> TokenStream {
+fn map(function: &RemoteFunction<'_>, params: &[&Travels<'_>]) -> TokenStream {
     let vis = &function.vis;
     let lifetime = Lifetime::new("'__input", here());
     let items: Vec<_> = params
@@ -127,12 +117,12 @@ struct MapItem {
 }
 
 impl MapItem {
-    fn new(index: usize, param: &Travels, lifetime: &Lifetime) -> Self {
+    fn new(index: usize, param: &Travels<'_>, lifetime: &Lifetime) -> Self {
         let ident = &param.ident;
         let named = |ty: &Type| (with_lifetime(ty, lifetime), has_elided_lifetime(ty));
         let ((ty, borrows), lend, by) = match &param.shape {
             Shape::Owned => {
-                let (ty, borrows) = named(&param.ty);
+                let (ty, borrows) = named(param.ty);
                 return Self {
                     ty: quote_spanned!(here()=> #ty),
                     generic: None,

@@ -4,14 +4,14 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote_spanned};
 use syn::spanned::Spanned as _;
 
-use super::{blame, here, ok_type};
+use super::{blame, codec, ends, here, ok_type};
 use crate::{
     function::{Kind, Output, RemoteFunction},
     params::{Param, Travels},
     types::Shape,
 };
 
-pub(super) fn served_fn(function: &RemoteFunction) -> TokenStream {
+pub(super) fn served_fn(function: &RemoteFunction<'_>) -> TokenStream {
     let RemoteFunction { ty, ident, .. } = function;
     let handler = handler(function);
     let states = function.params.iter().filter_map(|param| match param {
@@ -34,7 +34,7 @@ pub(super) fn served_fn(function: &RemoteFunction) -> TokenStream {
     }
 }
 
-fn handler(function: &RemoteFunction) -> TokenStream {
+fn handler(function: &RemoteFunction<'_>) -> TokenStream {
     let ident = &function.ident;
     let decode = decode(function);
     let arguments = arguments(function);
@@ -60,7 +60,7 @@ fn handler(function: &RemoteFunction) -> TokenStream {
     }
 }
 
-fn decode(function: &RemoteFunction) -> TokenStream {
+fn decode(function: &RemoteFunction<'_>) -> TokenStream {
     if function.travelling().next().is_none() {
         return quote_spanned!(here()=> invocation.params()?.finish()?;);
     }
@@ -75,14 +75,18 @@ fn decode(function: &RemoteFunction) -> TokenStream {
     }
 }
 
-fn decode_one(param: &Travels) -> TokenStream {
-    let ty = &param.ty;
-    match &param.shape {
-        Shape::Str => quote_spanned!(here()=> reader.value::<&::core::primitive::str>()),
-        Shape::Slice(elem) => quote_spanned!(here()=> __rpc::Value::<::std::vec::Vec<#elem>>::decode(reader)),
-        Shape::Ref(ty) => quote_spanned!(here()=> __rpc::Value::<#ty>::decode(reader)),
-        Shape::Owned => quote_spanned!(here()=> __rpc::Value::<#ty>::decode(reader)),
-    }
+fn decode_one(param: &Travels<'_>) -> TokenStream {
+    let decode = match &param.shape {
+        Shape::Str => return quote_spanned!(here()=> reader.value::<&::core::primitive::str>()),
+        Shape::Slice(elem) => {
+            let (first, last) = ends(elem);
+            let vec = quote_spanned!(first=> ::std::vec::Vec);
+            codec(&quote_spanned!(last=> #vec<#elem>), "decode")
+        }
+        Shape::Ref(ty) => codec(ty, "decode"),
+        Shape::Owned => codec(&param.ty, "decode"),
+    };
+    quote_spanned!(here()=> #decode(reader))
 }
 
 /// The local that holds the `index`th parameter that travels.
@@ -91,7 +95,7 @@ fn local(index: usize) -> Ident {
 }
 
 /// One expression for each parameter of the function.
-fn arguments(function: &RemoteFunction) -> Vec<TokenStream> {
+fn arguments(function: &RemoteFunction<'_>) -> Vec<TokenStream> {
     let (mut travelling, mut states) = (0.., 0usize..);
     let mut arguments = Vec::new();
     for param in &function.params {
@@ -121,21 +125,25 @@ fn arguments(function: &RemoteFunction) -> Vec<TokenStream> {
     arguments
 }
 
-fn respond(function: &RemoteFunction, run: &TokenStream) -> TokenStream {
+fn respond(function: &RemoteFunction<'_>, run: &TokenStream) -> TokenStream {
     let ok = ok_type(&function.output);
-    let encode = quote_spanned! {here()=>
-        invocation.respond(|writer| __rpc::Value::<#ok>::encode(&result, writer))
-    };
-    match function.output {
-        Output::Value(_) => quote_spanned! {here()=>
+    let encode = codec(&ok, "encode");
+    let respond = quote_spanned!(here()=> invocation.respond(|writer| #encode(&result, writer)));
+    match &function.output {
+        Output::Unit | Output::Value(_) => quote_spanned! {here()=>
             let result = #run;
-            #encode
+            #respond
         },
-        Output::Result { .. } => quote_spanned! {here()=>
-            match __rpc::ResultParts::into_result(#run) {
-                ::core::result::Result::Ok(result) => #encode,
-                ::core::result::Result::Err(error) => invocation.fail(&error),
+        Output::Result { error, .. } => {
+            let (first, last) = ends(error);
+            let error = quote_spanned!(last=> (&error));
+            let fail = quote_spanned!(first=> invocation.fail #error);
+            quote_spanned! {here()=>
+                match __rpc::ResultParts::into_result(#run) {
+                    ::core::result::Result::Ok(result) => #respond,
+                    ::core::result::Result::Err(error) => #fail,
+                }
             }
-        },
+        }
     }
 }

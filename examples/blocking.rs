@@ -1,0 +1,80 @@
+//! A client without an async runtime: everything that can be awaited has `.wait()`.
+//!
+//! ```sh
+//! cargo run --release --example blocking                                    # starts a server of its own
+//! cargo run --release --example blocking -- --server tcp://127.0.0.1:5555   # uses `--example server`
+//! ```
+
+use std::{error::Error, process::ExitCode, thread, time::Duration};
+
+use clap::Parser;
+use examples::{add, count_words, divide, sleep_ms};
+use rpc_core::{Client, ErrorKind, RpcError};
+use tokio::runtime::Runtime;
+
+/// Calls the functions of the examples from ordinary threads.
+#[derive(Parser)]
+struct Options {
+    /// The server to use; without it, one is started in this process.
+    #[arg(long, value_name = "ENDPOINT")]
+    server: Option<String>,
+}
+
+fn main() -> ExitCode {
+    examples::exit(run(Options::parse()))
+}
+
+fn run(options: Options) -> Result<(), Box<dyn Error>> {
+    let Some(endpoint) = options.server else {
+        // Only the server needs a runtime, which has threads of its own.
+        let runtime = Runtime::new()?;
+        let server = runtime
+            .block_on(examples::server().bind("tcp://127.0.0.1:0"))?
+            .spawn()?;
+        call_all(server.endpoint())?;
+        runtime.block_on(server.shutdown());
+        return Ok(());
+    };
+    call_all(&endpoint)
+}
+
+fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
+    let client = Client::connect(endpoint).wait()?;
+    println!("connected to {}", client.endpoint());
+
+    println!("add(1, 2) = {}", add::call(&client, 1, 2).wait()?);
+
+    match divide::call(&client, 1, 0).wait() {
+        Ok(quotient) => println!("1 / 0 = {quotient}"),
+        Err(error) => println!("1 / 0: {error}"),
+    }
+
+    let call = sleep_ms::call(&client, 60_000).timeout(Duration::from_millis(100));
+    let error = call.wait().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    println!("{error}");
+
+    // An iterator of results, with several calls under way.
+    let texts = ["a b", "c", "", "d e f"];
+    for (index, result) in count_words::map(&client, texts).concurrency(2).wait() {
+        println!("text {index} has {} words", result?.len());
+    }
+
+    from_many_threads(&client)?;
+    Ok(())
+}
+
+/// Threads share one client, and so one connection.
+fn from_many_threads(client: &Client) -> Result<(), RpcError> {
+    let sums = thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|n| scope.spawn(move || add::call(client, n, n).wait()))
+            .collect();
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("it does not panic"));
+        joined.collect::<Result<Vec<_>, _>>()
+    })?;
+    println!("8 threads got {sums:?}");
+    Ok(())
+}

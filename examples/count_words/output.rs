@@ -1,0 +1,78 @@
+//! What the job prints. Everything here goes to stdout.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, BufWriter, Write as _},
+    time::Duration,
+};
+
+/// How often each word occurs.
+pub(crate) type Counts = HashMap<String, u64>;
+
+/// What there is to tell beside the counts.
+pub(crate) struct Summary {
+    pub(crate) files: usize,
+    pub(crate) bytes: usize,
+    pub(crate) calls: usize,
+    pub(crate) endpoints: Vec<String>,
+    /// From the first call to the last result.
+    pub(crate) took: Duration,
+}
+
+/// Prints one JSON object, words in the order of their code points.
+pub(crate) fn print_json(counts: &Counts) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let sorted: BTreeMap<_, _> = counts.iter().collect();
+    serde_json::to_writer(&mut out, &sorted)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+/// Prints the `top` most frequent words, and the summary.
+pub(crate) fn print(counts: &Counts, top: usize, summary: &Summary) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut words: Vec<_> = counts.iter().collect();
+    words.sort_by(|(word_a, a), (word_b, b)| b.cmp(a).then(word_a.cmp(word_b)));
+    for (word, count) in words.into_iter().take(top) {
+        writeln!(out, "{count:>10}  {}", shown(word))?;
+    }
+
+    let Summary {
+        files,
+        bytes,
+        calls,
+        endpoints,
+        took,
+    } = summary;
+    let (total, different) = (counts.values().sum::<u64>(), counts.len());
+    let seconds = took.as_secs_f64();
+    #[allow(clippy::cast_precision_loss)] // Nobody reads more than a few digits.
+    let (per_second, megabytes_per_second) = (*calls as f64 / seconds, *bytes as f64 / 1e6 / seconds);
+    writeln!(
+        out,
+        "{total} words, {different} different, in {files} files of {bytes} bytes"
+    )?;
+    writeln!(
+        out,
+        "{calls} calls in {seconds:.3} s: {per_second:.0} calls/s, {megabytes_per_second:.1} MB/s, at {}",
+        endpoints.join(", ")
+    )?;
+    out.flush()
+}
+
+/// A word as a terminal can show it: not too long, and without what the terminal would obey.
+fn shown(word: &str) -> String {
+    const LONGEST: usize = 60;
+    let visible = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    let mut shown: String = word.chars().take(LONGEST).map(visible).collect();
+    if word.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
+}

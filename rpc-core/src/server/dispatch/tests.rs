@@ -1,0 +1,328 @@
+//! The dispatcher with a runner that only notes what it is asked, and a clock that the test sets.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::{
+    args::EncodedArgs,
+    function::{Entry, HandlerFuture, Signature},
+    message::Head,
+    registry::States,
+};
+
+/// Notes what is started and stopped.
+#[derive(Debug, Default)]
+struct Notes {
+    started: VecDeque<Admitted>,
+    /// What `stop` says next: whether the function had not started.
+    waiting: bool,
+    full: bool,
+    stopped: usize,
+}
+
+impl Run for Notes {
+    fn run_sync(&mut self, _: fn(&Invocation) -> HandlerResult, work: Admitted) -> Result<Running, ()> {
+        if self.full {
+            return Err(());
+        }
+        self.started.push_back(work);
+        Ok(Running::Job(crate::server::pool::JobNumber::default()))
+    }
+
+    fn run_async(&mut self, _: fn(Invocation) -> HandlerFuture, _: Admitted) -> Running {
+        unreachable!("these tests have no async function")
+    }
+
+    fn stop(&mut self, _: &Running) -> bool {
+        self.stopped += 1;
+        self.waiting
+    }
+}
+
+type Tested = Dispatcher<Notes>;
+
+fn dispatcher(max_in_flight: usize) -> Tested {
+    fn handler(invocation: &Invocation) -> HandlerResult {
+        invocation.params()?.finish()?;
+        invocation.respond(|writer| writer.value(&7))
+    }
+    static POOLED: Signature = Signature::new("pooled", "", &[]);
+    static INLINE: Signature = Signature::new("inlined", "", &[]).with_kind(Kind::Inline, false);
+    static TIMED: Signature = Signature::new("timed", "", &[]).with_timeout_nanos(2_000_000_000);
+    static ENTRIES: [Entry; 3] = [
+        Entry::new(&POOLED, Handler::Sync(handler), &[], "", 0),
+        Entry::new(&INLINE, Handler::Sync(handler), &[], "", 0),
+        Entry::new(&TIMED, Handler::Sync(handler), &[], "", 0),
+    ];
+    let service = Service {
+        registry: Registry::new(&ENTRIES, &States::new()).unwrap(),
+        admission: Admission::new(max_in_flight),
+        max_message_size: 1_000,
+        instance: "one".to_owned(),
+        draining: AtomicBool::new(false),
+    };
+    Dispatcher::new(Arc::new(service), Notes::default())
+}
+
+fn client() -> Envelope {
+    Envelope::of(&["client", ""])
+}
+
+fn request(id: u32, method: &str, timeout_ms: Option<u32>) -> Bytes {
+    EncodedArgs::dynamic(method.to_owned(), &()).into_message(Head::Request {
+        id: MsgId(id),
+        timeout_ms,
+    })
+}
+
+fn notification(method: &str, params: impl serde::Serialize) -> Bytes {
+    EncodedArgs::dynamic(method.to_owned(), &params).into_message(Head::Notification)
+}
+
+fn send(tested: &mut Tested, body: &Bytes, now: Instant) -> Vec<Reply> {
+    let mut out = Vec::new();
+    tested.on_message(client(), body, now, &mut out);
+    out
+}
+
+/// The only reply's error code and `ran`, or `"ok"`.
+fn code(replies: &[Reply]) -> (String, Ran) {
+    let [reply] = replies else {
+        panic!("one reply was expected: {replies:?}")
+    };
+    match message::parse_response(&reply.body).expect("a response") {
+        Ok(_) => ("ok".to_owned(), Ran::Yes),
+        Err(error) => (format!("{:?}", error.kind()), error.ran()),
+    }
+}
+
+fn finish(tested: &mut Tested) -> Vec<Reply> {
+    let work = tested.run.started.pop_front().expect("something was started");
+    let result = work.invocation.respond(|writer| writer.value(&7));
+    tested
+        .on_outcome(Outcome {
+            ticket: work.ticket,
+            result,
+        })
+        .into_iter()
+        .collect()
+}
+
+#[test]
+fn an_inline_function_is_answered_at_once() {
+    let mut tested = dispatcher(10);
+    let replies = send(&mut tested, &request(1, "inlined", None), Instant::now());
+    assert_eq!(code(&replies).0, "ok");
+    assert!(tested.is_idle());
+}
+
+#[test]
+fn a_pooled_function_is_answered_when_it_has_ended() {
+    let mut tested = dispatcher(10);
+    assert!(send(&mut tested, &request(1, "pooled", None), Instant::now()).is_empty());
+    assert!(!tested.is_idle());
+    let replies = finish(&mut tested);
+    assert_eq!(replies[0].envelope, client());
+    assert_eq!(code(&replies).0, "ok");
+    assert!(tested.is_idle());
+}
+
+#[test]
+fn a_notification_runs_and_is_not_answered() {
+    let mut tested = dispatcher(10);
+    for method in ["pooled", "inlined", "missing", "rpc.unknown"] {
+        assert!(send(&mut tested, &notification(method, ()), Instant::now()).is_empty());
+    }
+    assert_eq!(tested.run.started.len(), 1);
+    assert!(finish(&mut tested).is_empty());
+    assert!(tested.is_idle());
+}
+
+#[test]
+fn beyond_the_limit_requests_are_refused_and_a_finished_one_makes_room() {
+    let mut tested = dispatcher(1);
+    let now = Instant::now();
+    assert!(send(&mut tested, &request(1, "pooled", None), now).is_empty());
+    assert_eq!(
+        code(&send(&mut tested, &request(2, "pooled", None), now)),
+        ("Overloaded".into(), Ran::No)
+    );
+    finish(&mut tested);
+    assert!(send(&mut tested, &request(3, "pooled", None), now).is_empty());
+}
+
+#[test]
+fn a_full_queue_refuses_and_leaves_nothing_behind() {
+    let mut tested = dispatcher(10);
+    tested.run.full = true;
+    let replies = send(&mut tested, &request(1, "pooled", None), Instant::now());
+    assert_eq!(code(&replies), ("Overloaded".into(), Ran::No));
+    assert!(tested.is_idle());
+}
+
+#[test]
+fn time_that_runs_out_is_answered_once_with_the_truth() {
+    for (waiting, ran) in [(true, Ran::No), (false, Ran::Yes)] {
+        let mut tested = dispatcher(10);
+        let now = Instant::now();
+        send(&mut tested, &request(1, "pooled", Some(1_000)), now);
+        tested.run.waiting = waiting;
+        let mut out = Vec::new();
+        tested.on_time(now + Duration::from_millis(999), &mut out);
+        assert!(out.is_empty());
+        let late = now + Duration::from_secs(1);
+        tested.on_time(late, &mut out);
+        assert_eq!(code(&out), ("DeadlineExceeded".into(), ran));
+        out.clear();
+        tested.on_time(late, &mut out);
+        assert!(out.is_empty());
+        if !waiting {
+            assert!(!tested.is_idle(), "the function runs on and holds its place");
+            assert!(finish(&mut tested).is_empty());
+        }
+        assert!(tested.is_idle());
+    }
+}
+
+#[test]
+fn the_functions_timeout_holds_when_the_caller_sends_none() {
+    let mut tested = dispatcher(10);
+    let now = Instant::now();
+    send(&mut tested, &request(1, "timed", None), now);
+    assert_eq!(tested.next_deadline(), Some(now + Duration::from_secs(2)));
+    let mut tested = dispatcher(10);
+    send(&mut tested, &request(1, "timed", Some(500)), now);
+    assert_eq!(tested.next_deadline(), Some(now + Duration::from_millis(500)));
+}
+
+#[test]
+fn a_cancel_hits_every_call_of_that_id_and_each_is_answered() {
+    let mut tested = dispatcher(10);
+    let now = Instant::now();
+    for id in [1, 1, 2] {
+        send(&mut tested, &request(id, "pooled", None), now);
+    }
+    tested.run.waiting = true;
+    let replies = send(&mut tested, &notification("rpc.cancel", (1,)), now);
+    assert_eq!(replies.len(), 2);
+    for reply in replies {
+        assert_eq!(code(&[reply]), ("Cancelled".into(), Ran::No));
+    }
+    assert!(send(&mut tested, &notification("rpc.cancel", (1,)), now).is_empty());
+    assert!(send(&mut tested, &notification("rpc.cancel", ("nonsense",)), now).is_empty());
+    assert_eq!(tested.run.stopped, 2);
+}
+
+#[test]
+fn another_client_behind_the_same_proxy_cannot_be_hit() {
+    let mut tested = dispatcher(10);
+    let (a, b) = (
+        Envelope::of(&["proxy", "a", ""]),
+        Envelope::of(&["proxy", "b", ""]),
+    );
+    let (now, mut out) = (Instant::now(), Vec::new());
+    tested.on_message(a.clone(), &request(1, "pooled", None), now, &mut out);
+    tested.on_message(b, &notification("rpc.cancel", (1,)), now, &mut out);
+    assert!(out.is_empty());
+    tested.on_message(a, &notification("rpc.cancel", (1,)), now, &mut out);
+    assert_eq!(out.len(), 1);
+}
+
+#[test]
+fn a_peer_that_goes_takes_its_requests_along_but_not_its_notifications() {
+    let mut tested = dispatcher(10);
+    let now = Instant::now();
+    send(&mut tested, &request(1, "pooled", None), now);
+    send(&mut tested, &notification("pooled", ()), now);
+    tested.run.waiting = true;
+    tested.on_peer_gone(&Bytes::from_static(b"client"));
+    assert_eq!(tested.run.stopped, 1);
+    assert!(!tested.is_idle(), "the notification still runs");
+    assert!(tested.run.started[0].invocation.context().is_cancelled());
+    assert!(!tested.run.started[1].invocation.context().is_cancelled());
+}
+
+#[test]
+fn draining_refuses_what_is_new_and_finishes_what_runs() {
+    let mut tested = dispatcher(10);
+    let now = Instant::now();
+    assert_eq!(
+        code(&send(&mut tested, &request(1, "rpc.hello", None), now)).0,
+        "ok"
+    );
+    send(&mut tested, &request(2, "pooled", None), now);
+    tested.service.draining.store(true, Ordering::Relaxed);
+    let mut out = Vec::new();
+    tested.goodbye(&mut out);
+    assert_eq!(message::classify(&out[0].body), message::Incoming::Goodbye);
+    for method in ["pooled", "inlined"] {
+        let replies = send(&mut tested, &request(3, method, None), now);
+        assert_eq!(code(&replies), ("ShuttingDown".into(), Ran::No));
+    }
+    assert_eq!(
+        code(&send(&mut tested, &request(4, "rpc.ping", None), now)).0,
+        "ok"
+    );
+    assert_eq!(code(&finish(&mut tested)).0, "ok");
+    assert!(tested.is_idle());
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_with_its_id_if_that_can() {
+    let mut tested = dispatcher(10);
+    let now = Instant::now();
+    let cases: [(&[u8], &[u8]); 6] = [
+        (b"", b"\xc0"),
+        (b"nonsense", b"\xc0"),
+        (b"\x94\x01\x05\xc0\xc0", b"\xc0"),
+        (b"\x94\x00\xa1x\xa6pooled\x90", b"\xc0"),
+        (b"\x94\x00\x05\xc4\x01x\x90", b"\xce\0\0\0\x05"),
+        (b"\x94\x00\x05\xa6pooled\xa1x", b"\xce\0\0\0\x05"),
+    ];
+    for (body, id) in cases {
+        let replies = send(&mut tested, &Bytes::from_static(body), now);
+        assert_eq!(replies.len(), 1, "{body:?}");
+        assert!(replies[0].body[2..].starts_with(id), "{body:?}");
+        assert!(
+            replies[0].body.windows(11).any(|window| window == b"bad_request"),
+            "{body:?}"
+        );
+    }
+    assert!(send(&mut tested, &Bytes::from_static(b"\x93\x02\xc0\xc0"), now).is_empty());
+    assert!(tested.is_idle());
+}
+
+#[test]
+fn sizes_are_checked_on_the_way_in_and_out() {
+    let mut tested = dispatcher(10);
+    let now = Instant::now();
+    let long = EncodedArgs::dynamic("inlined".to_owned(), &("x".repeat(1_000),));
+    let body = long.into_message(Head::Request {
+        id: MsgId(1),
+        timeout_ms: None,
+    });
+    assert_eq!(code(&send(&mut tested, &body, now)), ("TooLarge".into(), Ran::No));
+
+    send(&mut tested, &request(2, "pooled", None), now);
+    let ticket = tested.run.started.pop_front().unwrap().ticket;
+    let outcome = Outcome {
+        ticket,
+        result: Ok(Bytes::from(vec![0; 1_001])),
+    };
+    let reply = tested.on_outcome(outcome).unwrap();
+    assert_eq!(code(&[reply]), ("TooLarge".into(), Ran::Yes));
+}
+
+#[test]
+fn an_unknown_function_is_told_with_its_neighbours() {
+    let mut tested = dispatcher(10);
+    let replies = send(&mut tested, &request(1, "poled", None), Instant::now());
+    let error = message::parse_response(&replies[0].body).unwrap().unwrap_err();
+    assert_eq!(
+        error.message(),
+        "there is no function `poled`; did you mean `pooled`?"
+    );
+    assert_eq!(error.ran(), Ran::No);
+    let replies = send(&mut tested, &request(1, "rpc.nothing", None), Instant::now());
+    assert_eq!(code(&replies), ("UnknownFunction".into(), Ran::No));
+}

@@ -1,0 +1,214 @@
+//! Time that runs out: whose timeout holds, and what happens to the function.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rpc_core::{Call, Client, Context, ErrorKind, Ran, RemoteFn, RpcError, remote};
+use tests::{Gate, RawClient, soon, unique};
+
+use crate::functions::{Fixture, Inner, add, builder, hold, hold_async, hold_stubbornly};
+
+const SHORT: Duration = Duration::from_millis(50);
+
+#[remote(timeout = "50ms")]
+async fn hold_shortly(#[state] gate: &Gate) -> bool {
+    let _inside = gate.enter();
+    gate.pass_async().await;
+    true
+}
+
+/// Makes a call that runs out of time, again if it did so before its function had even started.
+async fn overrun<F: RemoteFn<Error = RpcError>>(gate: &Gate, call: impl Fn() -> Call<F>) -> RpcError
+where
+    F::Output: std::fmt::Debug,
+{
+    loop {
+        let error = call().timeout(SHORT).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+        if gate.unseen() > 0 {
+            gate.entered(1).await;
+            return error;
+        }
+    }
+}
+
+/// How much time the function sees that it has, in milliseconds.
+#[remote(inline, timeout = "60s")]
+fn time_left(#[context] cx: &Context) -> Option<u64> {
+    cx.remaining()
+        .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[tokio::test]
+async fn a_call_ends_at_its_timeout() {
+    let fixture = Fixture::tcp().await;
+    let started = Instant::now();
+    let error = overrun(&fixture.gate, || hold_async::call(&fixture.client)).await;
+    assert!(started.elapsed() >= SHORT);
+    assert_eq!(error.ran(), Ran::Maybe);
+    // The server has dropped it as well.
+    fixture.gate.left(1).await;
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn the_call_then_the_function_then_the_client_decides() {
+    let fixture = Fixture::inproc().await;
+    let left = |call: rpc_core::Call<time_left>| async { call.await.unwrap().expect("there is a deadline") };
+
+    assert!((50_001..=60_000).contains(&left(time_left::call(&fixture.client)).await));
+    let own = time_left::call(&fixture.client).timeout(Duration::from_secs(500));
+    assert!((400_000..=500_000).contains(&left(own).await));
+    let by_name = fixture
+        .client
+        .call_dynamic::<Option<u64>>("time_left", ())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!((20_000..=30_000).contains(&by_name), "{by_name}");
+
+    let builder = Client::builder().timeout(Duration::from_secs(200));
+    let patient = builder.connect(fixture.server.endpoint()).await.unwrap();
+    let by_name = patient
+        .call_dynamic::<Option<u64>>("time_left", ())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!((100_000..=200_000).contains(&by_name), "{by_name}");
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn a_function_has_a_timeout_of_its_own() {
+    let fixture = Fixture::tcp().await;
+    let error = hold_shortly::call(&fixture.client).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+
+    // It also holds for a caller that knows no timeouts.
+    let mut raw = RawClient::connect(fixture.server.endpoint()).await;
+    let reply = raw.ask(b"\x94\x00\x01\xachold_shortly\x90").await;
+    assert!(
+        reply.windows(17).any(|part| part == b"deadline_exceeded"),
+        "{reply:?}"
+    );
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn what_waits_too_long_never_starts() {
+    let fixture = Fixture::tcp().await;
+    let busy: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(hold::call(&fixture.client)))
+        .collect();
+    fixture.gate.entered(2).await;
+    // The raw client sees the server's answer, where ours would stop waiting at the same time.
+    let mut raw = RawClient::connect(fixture.server.endpoint()).await;
+    let reply = raw.ask(b"\x95\x00\x01\xa4hold\x81\xaatimeout_ms\x0a\x90").await;
+    assert!(
+        reply.windows(17).any(|part| part == b"deadline_exceeded"),
+        "{reply:?}"
+    );
+    assert!(reply.windows(7).any(|part| part == b"\xa3ran\xa2no"), "{reply:?}");
+    fixture.gate.open();
+    for call in busy {
+        assert!(call.await.unwrap().unwrap());
+    }
+    assert_eq!(fixture.gate.unseen(), 0);
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn a_function_that_overruns_holds_its_slot_until_it_returns() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = builder(&gate)
+        .max_in_flight(1)
+        .bind(format!("inproc://{}", unique()))
+        .await
+        .unwrap();
+    let server = server.spawn().unwrap();
+    let client = Client::connect(server.endpoint()).await.unwrap();
+    overrun(&gate, || hold_stubbornly::call(&client)).await;
+    let error = hold_stubbornly::call(&client).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
+    gate.open();
+    gate.left(1).await;
+    let again = async {
+        while hold_stubbornly::call(&client).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("its slot becomes free", again).await;
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_sync_function_sees_that_its_time_is_up() {
+    let fixture = Fixture::tcp().await;
+    overrun(&fixture.gate, || hold::call(&fixture.client)).await;
+    fixture.gate.left(1).await;
+    fixture.end().await;
+}
+
+/// How much time a call that this function makes would have.
+#[remote]
+async fn nested_time_left(#[state] inner: &Inner) -> Option<u64> {
+    let client = inner.0.get().expect("the test has set it");
+    client.call_dynamic("time_left", ()).await.unwrap_or_default()
+}
+
+#[remote]
+fn nested_time_left_sync(#[state] inner: &Inner) -> Option<u64> {
+    let client = inner.0.get().expect("the test has set it");
+    client.call_dynamic("time_left", ()).wait().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nested_calls_take_what_is_left() {
+    let inner: Arc<Inner> = Arc::default();
+    let builder = builder(&Arc::default()).shared_state(Arc::clone(&inner));
+    let server = builder
+        .bind(format!("inproc://{}", unique()))
+        .await
+        .unwrap()
+        .spawn()
+        .unwrap();
+    let client = Client::connect(server.endpoint()).await.unwrap();
+    inner.0.set(client.clone()).unwrap();
+    let timeout = Duration::from_secs(10);
+    let left = nested_time_left::call(&client)
+        .timeout(timeout)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!((1..=10_000).contains(&left), "{left}");
+    let left = nested_time_left_sync::call(&client)
+        .timeout(timeout)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!((1..=10_000).contains(&left), "{left}");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn no_time_at_all_and_endless_time_are_both_allowed() {
+    let fixture = Fixture::inproc().await;
+    let error = add::call(&fixture.client, 1, 2)
+        .timeout(Duration::ZERO)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.ran()),
+        (ErrorKind::DeadlineExceeded, Ran::No)
+    );
+    assert_eq!(
+        add::call(&fixture.client, 1, 2)
+            .timeout(Duration::MAX)
+            .await
+            .unwrap(),
+        3
+    );
+    fixture.end().await;
+}

@@ -1,0 +1,131 @@
+//! What is served, what keeps a server from starting, and what it tells about itself.
+
+use std::sync::Arc;
+
+use handlers as _;
+use rpc_core::{Client, ErrorKind, ServeError, Server, remote};
+use tests::{endpoints, unique};
+
+use crate::functions::{Fixture, add, builder, divide, hold};
+
+#[tokio::test]
+async fn functions_of_a_linked_crate_are_served() {
+    let fixture = Fixture::tcp().await;
+    let name = handlers::from_another_crate::call(&fixture.client).await.unwrap();
+    assert_eq!(name, "handlers");
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn a_subset_can_be_served() {
+    let chosen = Server::builder().serve::<add>().serve::<divide>();
+    let server = chosen.bind(format!("inproc://{}", unique())).await.unwrap();
+    assert_eq!(server.functions(), ["add", "divide"]);
+    let server = server.spawn().unwrap();
+    let client = Client::connect(server.endpoint()).await.unwrap();
+    assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
+    let error = client.call_dynamic::<()>("crash", ()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownFunction);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_missing_state_is_refused_with_function_and_type() {
+    let server = Server::builder()
+        .serve::<hold>()
+        .bind(format!("inproc://{}", unique()))
+        .await;
+    let text = server.unwrap_err().to_string();
+    assert!(text.contains("`hold`") && text.contains("tests::Gate"), "{text}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_listened_on_is_named() {
+    let gate = Arc::default();
+    for endpoint in endpoints() {
+        let first = builder(&gate).bind(&endpoint).await.unwrap();
+        let error = builder(&gate).bind(first.endpoint()).await.unwrap_err();
+        assert!(matches!(error, ServeError::Bind { .. }), "{error}");
+        assert!(error.to_string().contains(first.endpoint()), "{error}");
+    }
+    for endpoint in ["tcp://127.0.0.1", "ipc://*", "nonsense"] {
+        let error = builder(&gate).bind(endpoint).await.unwrap_err();
+        assert!(matches!(error, ServeError::InvalidEndpoint { .. }), "{error}");
+    }
+    let none: [&str; 0] = [];
+    assert!(builder(&gate).bind(none).await.is_err());
+}
+
+#[test]
+fn binding_outside_a_runtime_is_refused() {
+    let bind = Server::bind("inproc://nowhere");
+    let waker = std::task::Waker::noop();
+    let bound = std::pin::pin!(bind).poll(&mut std::task::Context::from_waker(waker));
+    assert!(matches!(
+        bound,
+        std::task::Poll::Ready(Err(ServeError::NoRuntime))
+    ));
+}
+
+#[tokio::test]
+async fn the_socket_file_of_a_killed_server_is_taken_over() {
+    let endpoint = tests::ipc();
+    let path = endpoint.strip_prefix("ipc://").unwrap();
+    // A listener that closes without removing its file, as a killed process does.
+    drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    let fixture = Fixture::over(&endpoint).await;
+    assert_eq!(add::call(&fixture.client, 1, 2).await.unwrap(), 3);
+    fixture.end().await;
+    assert!(
+        !std::path::Path::new(path).exists(),
+        "the file goes with the server"
+    );
+}
+
+/// Describes itself.
+///
+/// In two paragraphs.
+#[remote(name = "self.describe", idempotent, timeout = "2s")]
+async fn describe(first: Option<Vec<u8>>, r#type: &str) -> Result<String, String> {
+    Ok(format!("{first:?} {type}"))
+}
+
+#[tokio::test]
+async fn discover_tells_everything_about_a_function() {
+    let server = Server::builder().serve::<add>().serve::<describe>();
+    let server = server
+        .bind(format!("inproc://{}", unique()))
+        .await
+        .unwrap()
+        .spawn()
+        .unwrap();
+    let client = Client::connect(server.endpoint()).await.unwrap();
+    let service = client.discover().await.unwrap();
+    assert_eq!(
+        (service.protocol, service.max_message_size),
+        (1, 16 * 1024 * 1024)
+    );
+    assert_eq!(service.instance.len(), 32);
+    let [add, described] = service.functions.as_slice() else {
+        panic!("{:?}", service.functions)
+    };
+    assert_eq!(
+        (add.name.as_str(), add.kind.as_str(), add.result.as_str()),
+        ("add", "inline", "i64")
+    );
+    assert_eq!(described.name, "self.describe");
+    assert_eq!(described.doc, "Describes itself.\n\nIn two paragraphs.");
+    let params: Vec<_> = described
+        .params
+        .iter()
+        .map(|param| (&*param.name, &*param.ty))
+        .collect();
+    assert_eq!(params, [("first", "Option<Vec<u8>>"), ("type", "&str")]);
+    assert_eq!(
+        (described.result.as_str(), described.kind.as_str()),
+        ("String", "async")
+    );
+    assert_eq!(described.error.as_deref(), Some("alloc::string::String"));
+    assert_eq!((described.idempotent, described.timeout_ms), (true, Some(2_000)));
+    server.shutdown().await;
+}

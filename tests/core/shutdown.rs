@@ -1,0 +1,114 @@
+//! Servers that end.
+
+use std::{sync::Arc, time::Duration};
+
+use rpc_core::{Client, ErrorKind, Ran, ServerHandle};
+use tests::{Gate, RawClient, endpoints, soon};
+use tokio::sync::oneshot;
+
+use crate::functions::{Fixture, add, builder, hold, hold_async, hold_stubbornly};
+
+#[tokio::test]
+async fn what_runs_may_end_and_is_answered() {
+    for endpoint in endpoints() {
+        let Fixture { client, server, gate } = Fixture::over(&endpoint).await;
+        let calls = [
+            tokio::spawn(hold::call(&client)),
+            tokio::spawn(hold_async::call(&client)),
+        ];
+        gate.entered(2).await;
+        let shutdown = tokio::spawn(server.shutdown());
+        gate.open();
+        for call in calls {
+            assert!(soon("the call is answered", call).await.unwrap().unwrap());
+        }
+        soon("the server ends", shutdown).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn new_requests_are_refused_while_it_drains_and_clients_are_told() {
+    let Fixture { client, server, gate } = Fixture::tcp().await;
+    let call = tokio::spawn(hold::call(&client));
+    gate.entered(1).await;
+    let mut raw = RawClient::connect(server.endpoint()).await;
+    raw.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
+    let shutdown = tokio::spawn(server.shutdown());
+    assert_eq!(
+        raw.recv().await.pop().unwrap(),
+        &b"\x93\x02\xabrpc.goodbye\x90"[..]
+    );
+    let reply = raw.ask(b"\x94\x00\x02\xa3add\x92\x01\x02").await;
+    assert!(
+        reply.windows(13).any(|part| part == b"shutting_down"),
+        "{reply:?}"
+    );
+    // Our client is told as well: what it has not sent waits for the next server, within its deadline.
+    let late = add::call(&client, 1, 2)
+        .timeout(Duration::from_millis(50))
+        .await
+        .unwrap_err();
+    assert_eq!(late.ran(), Ran::No, "{late}");
+    gate.open();
+    assert!(soon("the call is answered", call).await.unwrap().unwrap());
+    soon("the server ends", shutdown).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_given_up() {
+    let gate: Arc<Gate> = Arc::default();
+    let builder = builder(&gate).drain_timeout(Duration::from_millis(50));
+    let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let client = Client::connect(server.endpoint()).await.unwrap();
+    let sync = tokio::spawn(hold_stubbornly::call(&client));
+    let asynchronous = tokio::spawn(hold_async::call(&client));
+    gate.entered(2).await;
+    soon("the server ends", server.shutdown()).await;
+    let error = soon("the sync call", sync).await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Cancelled, Ran::Yes));
+    let error = soon("the async call", asynchronous).await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Cancelled, Ran::Maybe));
+    gate.open();
+}
+
+#[tokio::test]
+async fn serve_until_ends_with_its_future() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap();
+    let client = Client::connect_lazy(server.endpoint()).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve_until(stopped));
+    assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
+    stop.send(()).unwrap();
+    soon("serving ends", serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn between_bind_and_serve_calls_wait() {
+    for endpoint in endpoints() {
+        let gate: Arc<Gate> = Arc::default();
+        let server = builder(&gate).bind(&endpoint).await.unwrap();
+        let client = Client::connect_lazy(server.endpoint()).unwrap();
+        let error = add::call(&client, 1, 2)
+            .timeout(Duration::from_millis(30))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+        let call = tokio::spawn(add::call(&client, 1, 2));
+        let server: ServerHandle = server.spawn().unwrap();
+        assert_eq!(soon("the call", call).await.unwrap().unwrap(), 3);
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn the_port_is_free_after_shutdown() {
+    let Fixture { client, server, gate } = Fixture::tcp().await;
+    let endpoint = server.endpoint().to_owned();
+    client.close().await;
+    server.shutdown().await;
+    let server = builder(&gate).bind(&endpoint).await.unwrap().spawn().unwrap();
+    let client = Client::connect(&endpoint).await.unwrap();
+    assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
+    server.shutdown().await;
+}
