@@ -88,6 +88,7 @@ async fn failure(client: &Client) -> Result<(), Box<dyn Error>> {
     let error = divide::call(client, i64::MIN, -1).await.unwrap_err();
     assert_eq!(error.failed(), Some(DivideError::Overflow));
 
+    println!("the server tells its log that a function panics:");
     let error = crash::call(client).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
     println!("{error}");

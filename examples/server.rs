@@ -11,7 +11,7 @@
 use std::{
     error::Error,
     future::Future,
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write as _},
     num::NonZero,
     process::ExitCode,
 };
@@ -33,7 +33,10 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     examples::exit(serve(Options::parse()).await)
 }
 

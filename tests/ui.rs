@@ -1,1 +1,8 @@
-fn main() {}
+//! What `#[remote]` accepts without a warning, and what it says of everything else.
+
+#[test]
+fn accepts_every_shape_and_explains_every_mistake() {
+    let cases = trybuild::TestCases::new();
+    cases.pass("ui/pass/*.rs");
+    cases.compile_fail("ui/fail/*.rs");
+}

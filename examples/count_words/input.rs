@@ -5,11 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file's text.
-pub(crate) struct Document {
-    pub(crate) text: String,
-}
-
 /// Why there is no input.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
@@ -19,16 +14,16 @@ pub(crate) enum InputError {
     NotUtf8 { path: PathBuf, position: usize },
 }
 
-/// Reads files, and what is in folders: what is hidden there, is a `target` or is no text is skipped, with a
-/// note on stderr. Without paths, reads the *.md and *.rs files of the workspace.
-pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Document>, InputError> {
-    let mut documents = Vec::new();
+/// The text of each file and of each file in a folder: what is hidden there, is a `target` or is no text is
+/// skipped, with a note on stderr. Without paths, the texts of the workspace's *.md and *.rs files.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<String>, InputError> {
+    let mut texts = Vec::new();
     if paths.is_empty() {
         let mut found = Found::default();
         find(&workspace(), &mut found)?;
         // Nobody asked for the rest, so nothing is said about it.
         found.files.retain(|file| is_source(file));
-        read_texts(&found.files, &mut documents)?;
+        read_texts(&found.files, &mut texts)?;
     }
     for path in paths {
         if metadata(path)?.is_dir() {
@@ -37,12 +32,12 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Document>, InputError> {
             for (path, why) in &found.skipped {
                 note_skipped(path, why);
             }
-            read_texts(&found.files, &mut documents)?;
+            read_texts(&found.files, &mut texts)?;
         } else {
-            documents.push(read_text(path)?);
+            texts.push(read_text(path)?);
         }
     }
-    Ok(documents)
+    Ok(texts)
 }
 
 /// The workspace that the current directory holds, else the one that this program was built from.
@@ -95,11 +90,11 @@ fn find(folder: &Path, found: &mut Found) -> Result<(), InputError> {
 }
 
 /// In a folder, a file that is no text is nothing to complain of.
-fn read_texts(files: &[PathBuf], documents: &mut Vec<Document>) -> Result<(), InputError> {
+fn read_texts(files: &[PathBuf], texts: &mut Vec<String>) -> Result<(), InputError> {
     for file in files {
         match read_text(file) {
             Err(InputError::NotUtf8 { .. }) => note_skipped(file, "it is not UTF-8"),
-            result => documents.push(result?),
+            result => texts.push(result?),
         }
     }
     Ok(())
@@ -109,16 +104,15 @@ fn note_skipped(path: &Path, why: &str) {
     eprintln!("note: skipped {}: {why}", path.display());
 }
 
-fn read_text(path: &Path) -> Result<Document, InputError> {
+fn read_text(path: &Path) -> Result<String, InputError> {
     let bytes = fs::read(path).map_err(|source| InputError::Io {
         path: path.to_owned(),
         source,
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| InputError::NotUtf8 {
+    String::from_utf8(bytes).map_err(|error| InputError::NotUtf8 {
         path: path.to_owned(),
         position: error.utf8_error().valid_up_to(),
-    })?;
-    Ok(Document { text })
+    })
 }
 
 fn metadata(path: &Path) -> Result<fs::Metadata, InputError> {

@@ -22,10 +22,7 @@ use futures_util::stream::{StreamExt as _, select_all};
 use indicatif::{ProgressBar, ProgressStyle};
 use rpc_core::{Client, RpcError, Server};
 
-use self::{
-    input::Document,
-    output::{Counts, Summary},
-};
+use self::output::{Counts, Summary};
 
 /// Counts the words of text files with a remote function.
 #[derive(Parser)]
@@ -58,8 +55,8 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // A mistake in the input is found before any work is done.
-    let documents = input::read(&options.paths)?;
-    let tasks = cut(&documents, options.chunk.get());
+    let texts = input::read(&options.paths)?;
+    let tasks = cut(&texts, options.chunk.get());
 
     let mut own_server = None;
     let mut endpoints = options.servers;
@@ -81,27 +78,24 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     if let Some(server) = own_server {
         server.shutdown().await;
     }
-    if options.json {
-        output::print_json(&counts)?;
+    let printed = if options.json {
+        output::print_json(&counts)
     } else {
         let summary = Summary {
-            files: documents.len(),
-            bytes: documents.iter().map(|document| document.text.len()).sum(),
+            files: texts.len(),
+            bytes: texts.iter().map(String::len).sum(),
             calls: tasks.len(),
             endpoints,
             took,
         };
-        output::print(&counts, options.top, &summary)?;
-    }
-    Ok(())
+        output::print(&counts, options.top, &summary)
+    };
+    printed.map_err(|error| format!("cannot write to stdout: {error}").into())
 }
 
-/// The end of a file ends a word, so each file is cut on its own.
-fn cut(documents: &[Document], size: usize) -> Vec<&str> {
-    documents
-        .iter()
-        .flat_map(|document| text::chunks(&document.text, size))
-        .collect()
+/// The end of a file ends a word, so each file's text is cut on its own.
+fn cut(texts: &[String], size: usize) -> Vec<&str> {
+    texts.iter().flat_map(|text| text::chunks(text, size)).collect()
 }
 
 /// Calls the function for every task. All servers take from one queue, so that a fast one takes more.

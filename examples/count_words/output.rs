@@ -48,15 +48,14 @@ pub(crate) fn print(counts: &Counts, top: usize, summary: &Summary) -> io::Resul
     let seconds = took.as_secs_f64();
     #[allow(clippy::cast_precision_loss)] // Nobody reads more than a few digits.
     let (per_second, megabytes_per_second) = (*calls as f64 / seconds, *bytes as f64 / 1e6 / seconds);
+    writeln!(out)?;
+    writeln!(out, "words    {total} ({different} different)")?;
+    writeln!(out, "files    {files} ({bytes} bytes)")?;
     writeln!(
         out,
-        "{total} words, {different} different, in {files} files of {bytes} bytes"
+        "calls    {calls} in {seconds:.3} s ({per_second:.0} calls/s, {megabytes_per_second:.1} MB/s)"
     )?;
-    writeln!(
-        out,
-        "{calls} calls in {seconds:.3} s: {per_second:.0} calls/s, {megabytes_per_second:.1} MB/s, at {}",
-        endpoints.join(", ")
-    )?;
+    writeln!(out, "servers  {}", endpoints.join(", "))?;
     out.flush()
 }
 

@@ -2,6 +2,8 @@
 
     cargo run --release --example server &
     python3 examples/python/three_lines.py [ENDPOINT]
+
+Without a server it waits for ever; count_words.py does not.
 """
 
 import sys
@@ -9,10 +11,10 @@ import sys
 import msgpack
 import zmq
 
-ENDPOINT = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
+endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
 
-s = zmq.Context.instance().socket(zmq.REQ); s.connect(ENDPOINT)
+s = zmq.Context.instance().socket(zmq.REQ); s.connect(endpoint)
 s.send(msgpack.packb([0, 1, "count_words", ["a b a"]]))
 _, _, error, result = msgpack.unpackb(s.recv())
 
-print(error, result)
+print(error or result)

@@ -213,10 +213,10 @@ mod tests {
 
     use super::*;
 
-    fn item(item: Item, test: impl FnOnce(RemoteFunction<'_>)) {
+    fn with_function(item: &Item, test: impl FnOnce(RemoteFunction<'_>)) {
         let mut errors = Vec::new();
         let args = RemoteArgs::parse(TokenStream::new(), &mut errors);
-        let function = RemoteFunction::parse(args, &item, &mut errors);
+        let function = RemoteFunction::parse(args, item, &mut errors);
         test(function.unwrap_or_else(|| panic!("{errors:?}")));
     }
 
@@ -225,7 +225,7 @@ mod tests {
         let tokens = parse_quote! {
             fn r#match(r#type: u8, #[state] s: &S, (a, b): (u8, u8), mut c: u8, _: u8) {}
         };
-        item(tokens, |function| {
+        with_function(&tokens, |function| {
             assert_eq!(function.name, "match");
             assert_eq!(function.ty.to_string(), "r#match");
             let names: Vec<_> = function.travelling().map(|param| param.name.as_str()).collect();
@@ -242,7 +242,7 @@ mod tests {
             #[doc(hidden)]
             fn f() {}
         };
-        item(tokens, |function| assert_eq!(function.doc, "One.\n\n Two."));
+        with_function(&tokens, |function| assert_eq!(function.doc, "One.\n\n Two."));
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
             (parse_quote!(Option<Result<A, B>>), None),
         ] {
             let ty: Type = ty;
-            item(parse_quote!(fn f() -> #ty {}), |function| {
+            with_function(&parse_quote!(fn f() -> #ty {}), |function| {
                 let text = |ty: &Type| crate::types::text(quote::quote!(#ty));
                 let found = match function.output {
                     Output::Result { ok, error, .. } => Some((text(ok), text(error))),

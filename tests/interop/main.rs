@@ -1,1 +1,121 @@
+//! Python peers, with pyzmq and msgpack. They run the interpreter that `RPC_TEST_PYTHON` names, or `python3`:
+//!
+//! ```text
+//! python3 -m venv venv && venv/bin/pip install pyzmq msgpack
+//! RPC_TEST_PYTHON=venv/bin/python cargo test -p tests --test interop -- --ignored
+//! ```
 
+use std::{
+    env,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use bytes::Bytes;
+use rpc_core::{Client, ErrorKind};
+use tests::soon;
+
+use crate::functions::{Fixture, add, echo};
+
+#[path = "../core/functions.rs"]
+#[allow(dead_code)] // It is shared with `core`, which uses all of it.
+mod functions;
+
+fn python(script: &str) -> Command {
+    let interpreter = env::var_os("RPC_TEST_PYTHON").unwrap_or_else(|| "python3".into());
+    let mut command = Command::new(interpreter);
+    command.arg(format!("{}/interop/{script}", env!("CARGO_MANIFEST_DIR")));
+    command
+}
+
+/// Runs a kind of peer against a server of ours.
+async fn peer(kind: &'static str) {
+    let fixture = Fixture::tcp().await;
+    let endpoint = fixture.server.endpoint().to_owned();
+    let run = move || python("peers.py").args([kind, &endpoint]).output();
+    let output = soon(kind, tokio::task::spawn_blocking(run))
+        .await
+        .unwrap()
+        .expect("python3 can be started");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.stdout, b"ok\n");
+    fixture.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn a_req_socket() {
+    peer("req").await;
+}
+
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn a_req_socket_with_correlation_ids() {
+    peer("req_correlate").await;
+}
+
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn a_dealer_socket_with_and_without_delimiter() {
+    peer("dealer").await;
+}
+
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn req_sockets_behind_a_proxy() {
+    peer("proxy").await;
+}
+
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn sockets_that_come_and_go() {
+    peer("many").await;
+}
+
+/// Ends the process with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[rpc_core::remote]
+fn upper(text: &str) -> String;
+
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn our_client_calls_a_rep_socket() {
+    let child = python("rep_server.py")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 can be started");
+    let mut child = Killed(child);
+    let mut endpoint = String::new();
+    BufReader::new(child.0.stdout.take().expect("it is piped"))
+        .read_line(&mut endpoint)
+        .unwrap();
+    let client = soon("connecting", Client::connect(endpoint.trim()))
+        .await
+        .unwrap();
+    assert_eq!(upper::call(&client, "Straße").await.unwrap(), "STRASSE");
+    let data = Bytes::from_static(b"\0\xff");
+    assert_eq!(echo::call(&client, data.clone()).await.unwrap(), data);
+    let mut sums = add::map(&client, (0..500).map(|n| (n, 1)))
+        .concurrency(32)
+        .ordered();
+    for n in 0..500 {
+        assert_eq!(sums.next().await.unwrap().1.unwrap(), n + 1);
+    }
+    let error = client.call_dynamic::<i64>("sub", (1, 2)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Remote);
+    assert!(error.message().contains("KeyError"), "{error}");
+    client.close().await;
+}

@@ -192,8 +192,9 @@ impl Connection {
     /// Ends the connection once what is queued has been sent. Calls that wait then end as disconnected.
     pub(crate) fn close(&self) {
         self.lock().closing = true;
-        self.outgoing.notify_one();
         self.closed.send_replace(true);
+        // After the flag, which the sending task looks at when it wakes.
+        self.outgoing.notify_one();
     }
 
     /// Refuses new calls, and waits until the server has read everything that was sent, or `deadline`.

@@ -1,0 +1,21 @@
+"""A server of plain MessagePack-RPC on a REP socket: prints its endpoint, and serves until it is killed."""
+
+import msgpack
+import zmq
+
+FUNCTIONS = {
+    "add": lambda a, b: a + b,
+    "echo": lambda data: data,
+    "upper": lambda text: text.upper(),
+}
+
+s = zmq.Context.instance().socket(zmq.REP)
+port = s.bind_to_random_port("tcp://127.0.0.1")
+print(f"tcp://127.0.0.1:{port}", flush=True)
+while True:
+    kind, msgid, method, params = msgpack.unpackb(s.recv())
+    try:
+        reply = [1, msgid, None, FUNCTIONS[method](*params)]
+    except Exception as error:
+        reply = [1, msgid, repr(error), None]
+    s.send(msgpack.packb(reply))

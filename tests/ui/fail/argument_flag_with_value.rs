@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote(idempotent = true)]
+fn f() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote(inline, inline)]
+fn f() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote(retries = 3)]
+fn f() {}
+
+fn main() {}

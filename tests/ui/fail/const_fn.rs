@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote]
+const fn f() {}
+
+fn main() {}

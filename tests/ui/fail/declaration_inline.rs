@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote(inline)]
+fn f();
+
+fn main() {}

@@ -1,0 +1,10 @@
+use rpc_core::{ServedFn, remote};
+
+#[remote]
+fn f();
+
+fn serve<F: ServedFn>() {}
+
+fn main() {
+    serve::<f>();
+}

@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote]
+extern "C" fn f() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote]
+fn f<const N: usize>(_: [u8; N]) {}
+
+fn main() {}

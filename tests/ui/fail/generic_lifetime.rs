@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote]
+fn f<'a>(_: &'a str, _: Option<&'a str>) {}
+
+fn main() {}

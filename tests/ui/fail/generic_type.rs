@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote]
+fn f<T>(_: T) {}
+
+fn main() {}

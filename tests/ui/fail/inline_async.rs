@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote(inline)]
+async fn f() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote(name = "rpc.f")]
+fn f() {}
+
+fn main() {}

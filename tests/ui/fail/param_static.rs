@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote]
+fn f(_: Option<&'static str>) {}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use rpc_core::remote;
+
+#[remote]
+fn f() -> ! {
+    loop {}
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote]
+fn f(#[state(cache)] _: &String) {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote]
+fn f(#[state] _: String) {}
+
+fn main() {}

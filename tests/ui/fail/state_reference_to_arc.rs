@@ -1,0 +1,8 @@
+use std::sync::Arc;
+
+use rpc_core::remote;
+
+#[remote]
+fn f(#[state] _: &Arc<String>) {}
+
+fn main() {}

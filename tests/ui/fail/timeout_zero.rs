@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote(timeout = "0s")]
+fn f() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote(type = "F")]
+fn f() {}
+
+fn main() {}

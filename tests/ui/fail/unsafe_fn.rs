@@ -1,0 +1,6 @@
+use rpc_core::remote;
+
+#[remote]
+unsafe fn f() {}
+
+fn main() {}

@@ -1,0 +1,227 @@
+//! Every kind of message against the bytes that `messages.golden` pins. A difference is a change of the
+//! protocol: if it is meant, change the page, the bytes and the code together.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rpc_core::Client;
+use tests::{Gate, RawClient, RawServer, soon};
+
+use crate::{add, server};
+
+const GOLDEN: &str = include_str!("messages.golden");
+
+/// Compares messages with the file, and collects what differs so that one run shows all of it.
+struct Golden {
+    expected: BTreeMap<&'static str, Vec<u8>>,
+    differences: Vec<String>,
+}
+
+impl Golden {
+    fn load() -> Self {
+        let mut expected = BTreeMap::new();
+        let mut name = "";
+        for line in GOLDEN
+            .lines()
+            .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        {
+            match line.strip_suffix(':') {
+                Some(next) => name = next,
+                None => expected
+                    .entry(name)
+                    .or_insert_with(Vec::new)
+                    .extend(line.split_whitespace().flat_map(bytes)),
+            }
+        }
+        Self {
+            expected,
+            differences: Vec::new(),
+        }
+    }
+
+    fn check(&mut self, name: &str, actual: &[u8]) {
+        if self.expected.remove(name).as_deref() != Some(actual) {
+            self.differences.push(format!("{name}:\n    {}", show(actual)));
+        }
+    }
+
+    fn finish(self) {
+        assert!(
+            self.differences.is_empty(),
+            "these differ:\n{}",
+            self.differences.join("\n")
+        );
+        assert!(
+            self.expected.is_empty(),
+            "nothing made these: {:?}",
+            self.expected.keys()
+        );
+    }
+}
+
+/// A word is text in quotes, or a byte in hexadecimal.
+fn bytes(word: &str) -> Vec<u8> {
+    match word.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
+        Some(text) => text.replace('_', " ").replace('~', "_").into_bytes(),
+        None => vec![u8::from_str_radix(word, 16).expect("a byte in hexadecimal")],
+    }
+}
+
+/// The inverse of [`bytes`]: runs of text that are worth it become text.
+fn show(bytes: &[u8]) -> String {
+    let is_text = |byte: &u8| byte.is_ascii_alphanumeric() || b" _`.,;:?<>&()!/".contains(byte);
+    let mut words = Vec::new();
+    let mut rest = bytes;
+    while let Some(first) = rest.first() {
+        let len = rest.iter().take_while(|byte| is_text(byte)).count();
+        // What follows `str 8` is a length, even if it looks like a letter.
+        let is_length = bytes[..bytes.len() - rest.len()].last() == Some(&0xd9);
+        if len >= 3 && !is_length {
+            let text = String::from_utf8_lossy(&rest[..len]);
+            words.push(format!("'{}'", text.replace('_', "~").replace(' ', "_")));
+            rest = &rest[len..];
+        } else {
+            words.push(format!("{first:02x}"));
+            rest = &rest[1..];
+        }
+    }
+    words.join(" ")
+}
+
+/// The instance's name is random: it is shown as zeros.
+fn without_instance(mut body: Vec<u8>) -> Vec<u8> {
+    let key = b"instance\xd9\x20";
+    let at = body
+        .windows(key.len())
+        .position(|window| window == key)
+        .expect("it has a name")
+        + key.len();
+    body[at..at + 32].fill(b'0');
+    body
+}
+
+#[tokio::test]
+async fn what_a_client_sends_is_pinned() {
+    let mut golden = Golden::load();
+    golden.expected.retain(|name, _| name.starts_with("client_"));
+    let mut peer = RawServer::bind().await;
+    let client = Client::connect_lazy(&peer.endpoint).unwrap();
+    let [identity, _, hello] = peer.recv().await;
+    golden.check("client_hello", &hello);
+    let id = &hello[2..7];
+    let welcome = [
+        b"\x94\x01",
+        id,
+        b"\xc0\x83\xa8protocol\x01\xa8instance\xa1x\xb0max_message_size\xcd\xff\xff",
+    ];
+    peer.send(&identity, &welcome.concat()).await;
+
+    // A time that no message can hold is sent as the longest that it can.
+    let call = tokio::spawn(add::call(&client, 1, -1).timeout(Duration::MAX));
+    golden.check("client_request", &peer.recv().await[2]);
+    call.abort();
+    golden.check("client_cancel", &peer.recv().await[2]);
+    add::notify(&client, 1, -1).await.unwrap();
+    golden.check("client_notification", &peer.recv().await[2]);
+    let ping = tokio::spawn(client.ping().timeout(Duration::MAX));
+    golden.check("client_ping", &peer.recv().await[2]);
+    let discover = tokio::spawn(client.discover().timeout(Duration::MAX));
+    golden.check("client_discover", &peer.recv().await[2]);
+    let named = BTreeMap::from([("a", 1), ("b", 2)]);
+    let by_name = tokio::spawn(client.call_dynamic::<i64>("add", named).timeout(Duration::MAX));
+    golden.check("client_request_by_name", &peer.recv().await[2]);
+    for task in [
+        ping.abort_handle(),
+        discover.abort_handle(),
+        by_name.abort_handle(),
+    ] {
+        task.abort();
+    }
+    golden.finish();
+}
+
+#[tokio::test]
+async fn what_a_client_sends_to_a_plain_peer_is_pinned() {
+    let mut golden = Golden::load();
+    golden.expected.retain(|name, _| name.starts_with("plain_"));
+    let mut peer = RawServer::bind().await;
+    let client = Client::connect_lazy(&peer.endpoint).unwrap();
+    let [identity, _, hello] = peer.recv().await;
+    peer.send(
+        &identity,
+        &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat(),
+    )
+    .await;
+    let call = tokio::spawn(add::call(&client, 1, -1));
+    golden.check("plain_request", &peer.recv().await[2]);
+    // No cancel follows: what comes next is the notification.
+    call.abort();
+    let _ = call.await;
+    add::notify(&client, 1, -1).await.unwrap();
+    golden.check("plain_notification", &peer.recv().await[2]);
+    golden.finish();
+}
+
+#[tokio::test]
+async fn what_a_server_sends_is_pinned() {
+    let mut golden = Golden::load();
+    golden.expected.retain(|name, _| name.starts_with("server_"));
+    let gate: Arc<Gate> = Arc::default();
+    let server = server(&gate)
+        .max_in_flight(2)
+        .max_message_size(4_096)
+        .bind("tcp://127.0.0.1:0")
+        .await
+        .unwrap();
+    let server = server.spawn().unwrap();
+    let mut peer = RawClient::connect(server.endpoint()).await;
+
+    let cases: [(&str, &[u8]); 9] = [
+        ("server_response", b"\x94\x00\x07\xa3add\x92\x01\x02"),
+        (
+            "server_response_bytes",
+            b"\x94\x00\x07\xa4echo\x91\xc4\x02\x00\xff",
+        ),
+        ("server_ping", b"\x94\x00\x07\xa8rpc.ping\x90"),
+        ("server_failed", b"\x94\x00\x07\xa4half\x91\x03"),
+        ("server_panicked", b"\x94\x00\x07\xa5crash\x90"),
+        ("server_bad_request", b"\x94\x00\x07\xa3add\x01"),
+        ("server_bad_request_without_id", b"nonsense"),
+        ("server_unknown_function", b"\x94\x00\x07\xa2ad\x90"),
+        ("server_bad_arguments", b"\x94\x00\x07\xa3add\x91\x01"),
+    ];
+    for (name, body) in cases {
+        golden.check(name, &peer.ask(body).await);
+    }
+    let too_large = [b"\x94\x00\x07\xa4echo\x91\xc5\x10\x00".as_slice(), &[0; 4_096]].concat();
+    golden.check("server_too_large", &peer.ask(&too_large).await);
+    golden.check(
+        "server_hello",
+        &without_instance(peer.ask(b"\x94\x00\x07\xa9rpc.hello\x91\x80").await.to_vec()),
+    );
+    golden.check(
+        "server_discover",
+        &without_instance(peer.ask(b"\x94\x00\x07\xacrpc.discover\x90").await.to_vec()),
+    );
+
+    peer.send(&[b"", b"\x94\x00\x01\xa4hold\x90"]).await;
+    gate.entered(1).await;
+    let expired = peer.ask(b"\x95\x00\x07\xa4hold\x81\xaatimeout_ms\x01\x90").await;
+    golden.check("server_deadline_exceeded", &expired);
+    peer.send(&[b"", b"\x94\x00\x07\xa4hold\x90"]).await;
+    golden.check("server_overloaded", &peer.ask(b"\x94\x00\x07\xa4hold\x90").await);
+    golden.check(
+        "server_cancelled",
+        &peer.ask(b"\x93\x02\xaarpc.cancel\x91\x07").await,
+    );
+
+    let shutdown = tokio::spawn(server.shutdown());
+    golden.check("server_goodbye", &peer.recv().await[1]);
+    golden.check(
+        "server_shutting_down",
+        &peer.ask(b"\x94\x00\x07\xa3add\x92\x01\x02").await,
+    );
+    gate.open();
+    peer.recv().await;
+    soon("the server ends", shutdown).await.unwrap();
+    golden.finish();
+}
