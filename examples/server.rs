@@ -17,7 +17,7 @@ use std::{
 };
 
 use clap::Parser;
-use rpc_core::{Client, ServerHandle};
+use rpc_core::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves the functions of the examples.
@@ -48,29 +48,24 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         builder = builder.workers(workers.get());
     }
     let server = builder.bind(options.bind).await?.spawn()?;
-    announce(&server).await?;
+    announce(&server)?;
     stop.await;
     server.shutdown().await;
     Ok(())
 }
 
-/// Tells where the server listens and, as any client can ask, what it serves.
-async fn announce(server: &ServerHandle) -> Result<(), Box<dyn Error>> {
-    let client = Client::connect(server.endpoint()).await?;
-    let service = client.discover().await?;
-    client.close().await;
-
+/// Tells where the server listens, and what it serves.
+fn announce(server: &ServerHandle) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for endpoint in server.endpoints() {
         writeln!(out, "listening on {endpoint}")?;
     }
-    for function in service.functions {
+    for function in server.functions() {
         let summary = function.doc.lines().next().unwrap_or_default();
         writeln!(out, "serving {}: {summary}", function.name)?;
     }
     // A parent process may read this through a pipe.
-    out.flush()?;
-    Ok(())
+    out.flush()
 }
 
 /// Is ready when the process is asked to stop.

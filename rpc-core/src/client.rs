@@ -279,9 +279,9 @@ impl ClientBuilder {
 
     fn start(self, text: &str, connect_by: Option<Instant>) -> Result<Client, RpcError> {
         let text: Arc<str> = text.into();
-        let fail = |kind, message: String| RpcError::new(kind, Ran::No, message).of("".into(), &text);
+        let fail = |kind, message: &str| RpcError::new(kind, Ran::No, message).of("".into(), &text);
         let endpoint =
-            Endpoint::to_connect(&text).map_err(|reason| fail(ErrorKind::InvalidEndpoint, reason))?;
+            Endpoint::to_connect(&text).map_err(|reason| fail(ErrorKind::InvalidEndpoint, &reason))?;
         let connection = Connection::new(Arc::clone(&text), self.max_in_flight, self.max_message_size);
         let task = connection::run(Arc::clone(&connection), endpoint, connect_by);
         let io = if self.current_runtime {
@@ -289,10 +289,7 @@ impl ClientBuilder {
             None
         } else {
             let io = IoThread::shared().map_err(|cause| {
-                fail(
-                    ErrorKind::Disconnected,
-                    format!("cannot start the I/O thread: {cause}"),
-                )
+                fail(ErrorKind::Disconnected, "cannot start the I/O thread").with_source(cause)
             })?;
             io.handle().spawn(task);
             Some(io)
@@ -317,9 +314,9 @@ impl Client {
             Ok(Status::Failed(cause)) => Arc::clone(cause),
             _ => "its runtime has ended".into(),
         };
-        let message = format!("no server answered within {timeout:?}: {cause}");
-        Err(RpcError::new(ErrorKind::Disconnected, Ran::No, message)
-            .of("".into(), self.0.connection.endpoint()))
+        let message = format!("no server answered within {timeout:?}");
+        let error = RpcError::new(ErrorKind::Disconnected, Ran::No, message).with_source(&*cause);
+        Err(error.of("".into(), self.0.connection.endpoint()))
     }
 }
 

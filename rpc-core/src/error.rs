@@ -57,7 +57,8 @@ pub enum ErrorKind {
 
 /// Why a call has no result, apart from the function's own error.
 ///
-/// It is one pointer wide, so that results stay small. It names the function and the endpoint.
+/// It is one pointer wide, so that results stay small. Its text names the function and the endpoint; what
+/// caused it is its [`source`](StdError::source), which `{:#}` adds to the text.
 pub struct RpcError(Box<Inner>);
 
 struct Inner {
@@ -150,10 +151,14 @@ impl fmt::Display for RpcError {
             ..
         } = &*self.0;
         match (function.is_empty(), endpoint.is_empty()) {
-            (false, false) => write!(f, "call of `{function}` at {endpoint}: {message}"),
-            (false, true) => write!(f, "call of `{function}`: {message}"),
-            (true, false) => write!(f, "{endpoint}: {message}"),
-            (true, true) => f.write_str(message),
+            (false, false) => write!(f, "call of `{function}` at {endpoint}: {message}")?,
+            (false, true) => write!(f, "call of `{function}`: {message}")?,
+            (true, false) => write!(f, "{endpoint}: {message}")?,
+            (true, true) => f.write_str(message)?,
+        }
+        match &self.0.source {
+            Some(cause) if f.alternate() => write!(f, ": {cause}"),
+            _ => Ok(()),
         }
     }
 }
@@ -166,6 +171,7 @@ impl fmt::Debug for RpcError {
             .field("function", &self.0.function)
             .field("endpoint", &self.0.endpoint)
             .field("message", &self.0.message)
+            .field("source", &self.0.source)
             .finish_non_exhaustive()
     }
 }
@@ -237,11 +243,8 @@ impl<E: DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static> CallFailu
             Some(Ok(failed)) => Self::Failed(failed),
             Some(Err(cause)) => {
                 error.0.kind = ErrorKind::Protocol;
-                error.0.message = format!(
-                    "the function's error is no `{}`: {cause}",
-                    std::any::type_name::<E>()
-                );
-                Self::Rpc(error)
+                error.0.message = format!("the function's error is no `{}`", std::any::type_name::<E>());
+                Self::Rpc(error.with_source(cause))
             }
             None => Self::Rpc(error),
         }
@@ -267,7 +270,7 @@ pub enum ServeError {
         reason: String,
     },
     /// The endpoint could not be listened on: it is taken, or not this machine's, or not permitted.
-    #[error("cannot listen on {endpoint}: {source}")]
+    #[error("cannot listen on {endpoint}")]
     Bind {
         /// As it was given.
         endpoint: String,
@@ -303,7 +306,7 @@ pub enum ServeError {
     #[error("a server is bound inside a tokio runtime, and there is none here")]
     NoRuntime,
     /// A thread could not be started.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
 }
 

@@ -36,7 +36,7 @@ use self::{
 use crate::{
     endpoint::Endpoint,
     error::ServeError,
-    function::{Entry, ServedFn},
+    function::{Entry, ServedFn, Signature},
     io_thread::IoThread,
     message::DEFAULT_MAX_MESSAGE_SIZE,
     registry::{Registry, States},
@@ -94,15 +94,10 @@ impl Server {
         &self.endpoints
     }
 
-    /// The names of the functions that are served, in alphabetical order.
+    /// The functions that are served, by name.
     #[must_use]
-    pub fn functions(&self) -> Vec<&'static str> {
-        self.service
-            .registry
-            .signatures()
-            .iter()
-            .map(|signature| signature.name)
-            .collect()
+    pub fn functions(&self) -> Vec<&'static Signature> {
+        self.service.registry.signatures()
     }
 
     /// Serves until `stop` is ready, then drains: takes no new peers, refuses new requests as `shutting_down`
@@ -202,6 +197,12 @@ impl ServerHandle {
     #[must_use]
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+
+    /// See [`Server::functions`].
+    #[must_use]
+    pub fn functions(&self) -> Vec<&'static Signature> {
+        self.service.registry.signatures()
     }
 
     /// Drains and stops. See [`Server::serve_until`].

@@ -107,7 +107,7 @@ fn flag(input: ParseStream<'_>, key: &Ident) -> Result<()> {
 }
 
 fn string(input: ParseStream<'_>, key: &Ident, example: &str) -> Result<LitStr> {
-    let wanted = || format!("`{key}` takes a text: write `{key} = {example}`");
+    let wanted = || format!("`{key}` takes a string: write `{key} = {example}`");
     if !input.peek(Token![=]) {
         return Err(Error::new(key.span(), wanted()));
     }
@@ -248,7 +248,7 @@ mod tests {
             "`inline` takes no value",
             "this is no argument",
             "the name is empty",
-            "`timeout` takes a text",
+            "`timeout` takes a string",
             "`idempotent` takes no value",
         ];
         assert_eq!(errors.len(), beginnings.len(), "{errors:#?}");

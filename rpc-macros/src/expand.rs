@@ -124,6 +124,9 @@ fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {
     let signature = signature(function);
     let ok = ok_type(&function.output);
     let decode = codec(&ok, "decode");
+    let (first, last) = ends(&ok);
+    let end = quote_spanned!(last=> ;);
+    let output = quote_spanned!(first=> type Output = #ok #end);
     let error = match &function.output {
         Output::Unit | Output::Value(_) => quote_spanned!(here()=> __rpc::RpcError),
         Output::Result { ty, error, .. } => {
@@ -135,7 +138,7 @@ fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {
     };
     quote_spanned! {here()=>
         impl __rpc::RemoteFn for #ty {
-            type Output = #ok;
+            #output
             type Error = #error;
             const SIGNATURE: &'static __rpc::Signature = &#signature;
 

@@ -39,7 +39,8 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 ///
 /// # What it adds
 /// The function stays as it is. Beside it comes a struct of the same name, which one `use` imports together
-/// with the function. It implements `RemoteFn`, and has four functions, as visible as the function itself:
+/// with the function; docs tell them apart as ``[`vowels()`]`` and ``[`struct@vowels`]``. It implements
+/// `RemoteFn`, and has four functions, as visible as the function itself:
 ///
 /// | function                  | what it does                                                        |
 /// |---------------------------|---------------------------------------------------------------------|
@@ -52,15 +53,15 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | argument            | what it says                                                             |
 /// |---------------------|--------------------------------------------------------------------------|
 /// | `name = "math.add"` | the name on the wire, if not the function's; `rpc.` in front is reserved |
-/// | `type = Add`        | the name of the struct, where the function's is taken by a module        |
+/// | `type = Add`        | the name of the struct, where a module or crate has the function's       |
 /// | `inline`            | run it where the call was decoded: for sync functions of microseconds    |
 /// | `idempotent`        | calling it again does no harm                                            |
 /// | `timeout = "500ms"` | how long a call may take unless its caller says: `us`, `ms`, `s`, `m`, `h` |
 /// | `crate = "my::rpc"` | the path of `rpc_core`, where it has another name                        |
 ///
 /// # Where it runs
-/// A sync function runs on the server's worker pool, so it may compute or block. An async function runs on the
-/// runtime that the server was bound in, so it must not block, and its future must be `Send`. An `inline`
+/// A sync function runs on the server's worker pool, so it may compute or block. An async function runs on
+/// the runtime that the server was bound in, so it must not block, and its future must be `Send`. An `inline`
 /// function runs in between reading two messages, and holds up all others while it does.
 ///
 /// # Parameters
@@ -105,10 +106,11 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// ```
 ///
 /// # Results
-/// A result owns what it holds, and implements serde's two traits. A call of a function that returns `T`
-/// yields `Result<T, RpcError>`. A function that returns a `Result<T, E>` has errors of its own, and its calls
-/// yield `Result<T, CallError<E>>`; `E` implements `Debug` and `Display` too. `Result` is recognised by its
-/// name, so any alias that is called `Result` will do, and one of another name is refused.
+/// A result owns what it holds, implements serde's two traits, and is as visible as the function. A call of
+/// a function that returns `T` yields `Result<T, RpcError>`. A function that returns a `Result<T, E>` has
+/// errors of its own, and its calls yield `Result<T, CallError<E>>`; `E` implements `Debug` and `Display`
+/// too. `Result` is recognised by its name, so any alias that is called `Result` will do, and one of another
+/// name is refused.
 ///
 /// # Declarations
 /// Without a body a function is only declared, for callers that do not link its implementation. The

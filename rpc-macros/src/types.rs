@@ -5,7 +5,7 @@ use quote::ToTokens as _;
 use syn::{
     Error, GenericArgument, Lifetime, ParenthesizedGenericArguments, PathArguments, PathSegment, Type,
     TypeFnPtr, TypeImplTrait, TypeNever, TypeReference, TypeTraitObject,
-    visit::Visit,
+    visit::{self, Visit},
     visit_mut::{self, VisitMut},
 };
 
@@ -152,6 +152,25 @@ impl Visit<'_> for Rules<'_> {
                 "a parameter lives as long as the call and no longer: write `'_`",
             );
         }
+    }
+
+    fn visit_path_segment(&mut self, segment: &PathSegment) {
+        // Any type may hide a lifetime, but this is the one that is often written so.
+        if let PathArguments::AngleBracketed(arguments) = &segment.arguments
+            && segment.ident == "Cow"
+            && !arguments
+                .args
+                .iter()
+                .any(|argument| matches!(argument, GenericArgument::Lifetime(_)))
+        {
+            let lifetime = if self.of_result { "'static" } else { "'_" };
+            let inner = text(arguments.args.to_token_stream());
+            self.refuse(
+                segment,
+                format!("this hides a lifetime: write `Cow<{lifetime}, {inner}>`"),
+            );
+        }
+        visit::visit_path_segment(self, segment);
     }
 
     fn visit_type_impl_trait(&mut self, ty: &TypeImplTrait) {

@@ -48,7 +48,7 @@ async fn connecting_to_nobody_fails_within_the_timeout_and_says_why() {
             started.elapsed()
         );
         assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
-        let text = error.to_string();
+        let text = format!("{error:#}");
         assert!(text.contains("no server answered within 300ms: "), "{text}");
         let reason = ["refused", "No such file", "nothing listens there"];
         assert!(reason.iter().any(|reason| text.contains(reason)), "{text}");
@@ -63,7 +63,7 @@ async fn connecting_to_what_is_no_zeromq_fails_and_says_so() {
         .connect_timeout(Duration::from_millis(400))
         .connect(&endpoint);
     let error = soon("connecting to a silent port", connect).await.unwrap_err();
-    assert!(error.to_string().contains("does not speak ZeroMQ"), "{error}");
+    assert!(format!("{error:#}").contains("does not speak ZeroMQ"), "{error}");
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn connecting_to_a_router_that_never_answers_fails() {
         .connect_timeout(Duration::from_millis(300))
         .connect(&silent.endpoint);
     let error = soon("connecting to a silent peer", connect).await.unwrap_err();
-    assert!(error.to_string().contains("did not answer in time"), "{error}");
+    assert!(format!("{error:#}").contains("did not answer in time"), "{error}");
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ async fn params_that_are_no_tuple_are_refused_before_they_are_sent() {
     let fixture = Fixture::inproc().await;
     let error = fixture.client.call_dynamic::<i64>("add", 1).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::BadArguments, Ran::No));
-    assert!(error.message().contains("`(argument,)`"), "{error}");
+    assert!(format!("{error:#}").contains("`(argument,)`"), "{error:#}");
     fixture.end().await;
 }
 

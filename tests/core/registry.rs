@@ -20,7 +20,8 @@ async fn functions_of_a_linked_crate_are_served() {
 async fn a_subset_can_be_served() {
     let chosen = Server::builder().serve::<add>().serve::<divide>();
     let server = chosen.bind(format!("inproc://{}", unique())).await.unwrap();
-    assert_eq!(server.functions(), ["add", "divide"]);
+    let names: Vec<_> = server.functions().iter().map(|function| function.name).collect();
+    assert_eq!(names, ["add", "divide"]);
     let server = server.spawn().unwrap();
     let client = Client::connect(server.endpoint()).await.unwrap();
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);

@@ -83,7 +83,7 @@ impl<F: RemoteFn> Call<F> {
         let mut reader = Reader::new(body, &body[range]);
         let decoded = F::decode_output(&mut reader).map_err(|cause| {
             let output = std::any::type_name::<F::Output>();
-            protocol(format!("the result is no `{output}`: {cause}")).with_source(cause)
+            protocol(format!("the result is no `{output}`")).with_source(cause)
         });
         match decoded {
             Ok(_) if !reader.is_at_end() => Err(self

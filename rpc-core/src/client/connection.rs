@@ -144,12 +144,8 @@ impl Connection {
         waker: &Waker,
     ) -> Result<MsgId, RpcError> {
         if let Some(error) = args.error() {
-            return Err(RpcError::new(
-                ErrorKind::BadArguments,
-                Ran::No,
-                format!("the arguments cannot be encoded: {error}"),
-            )
-            .with_source(error.clone()));
+            let message = "the arguments cannot be encoded";
+            return Err(RpcError::new(ErrorKind::BadArguments, Ran::No, message).with_source(error.clone()));
         }
         if args.message_len() > self.max_message_size {
             return Err(request_too_large(args.message_len(), self.max_message_size));
@@ -243,8 +239,10 @@ impl Connection {
     }
 
     fn fail_sent(&self, cause: &TransportError) {
-        let message = format!("the connection was lost: {cause}");
-        let lost = |ran| RpcError::new(ErrorKind::Disconnected, ran, message.clone());
+        let cause = cause.to_string();
+        let lost = |ran| {
+            RpcError::new(ErrorKind::Disconnected, ran, "the connection was lost").with_source(cause.clone())
+        };
         let wakers = self.lock().in_flight.fail_sent(lost);
         wakers.into_iter().for_each(Waker::wake);
     }

@@ -42,7 +42,7 @@ impl Binding {
         if let Endpoint::Ipc(path) = endpoint {
             remove_stale(path)?;
         }
-        let bound = self.socket.bind(&endpoint.to_string()).await?;
+        let bound = self.socket.bind(&endpoint.to_string()).await.map_err(cause)?;
         if let Endpoint::Ipc(path) = endpoint {
             self.files.0.push(path.clone());
         }
@@ -54,8 +54,25 @@ impl Binding {
         // The halves cannot unbind: these handles stop accepting when they are dropped.
         let accepting = std::mem::take(self.socket.binds());
         let (sender, receiver) = self.socket.split();
-        let accepting = Accepting { _files: self.files, _handles: Box::new(accepting) };
-        Listener { sender, receiver, monitor, accepting: Some(accepting) }
+        let accepting = Accepting {
+            _files: self.files,
+            _handles: Box::new(accepting),
+        };
+        Listener {
+            sender,
+            receiver,
+            monitor,
+            accepting: Some(accepting),
+        }
+    }
+}
+
+/// The engine wraps what went wrong in words of its own, of which the innermost say enough.
+fn cause(error: ZmqError) -> TransportError {
+    match error {
+        ZmqError::Network(cause) => cause.into(),
+        ZmqError::Codec(cause) => cause.to_string().into(),
+        other => other.into(),
     }
 }
 
@@ -152,7 +169,7 @@ const LONGEST_LOOK: Duration = Duration::from_millis(200);
 /// The engine tries again and again until its time is up, and then does not say why it failed.
 async fn explain(endpoint: &Endpoint, error: ZmqError, look: Duration) -> TransportError {
     if !matches!(error, ZmqError::ConnectTimeout(_)) {
-        return error.into();
+        return cause(error);
     }
     let reached = async {
         match endpoint {
@@ -181,7 +198,7 @@ impl LinkSender {
     pub(super) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
         let frames = VecDeque::from([Bytes::new(), body]);
         let message = ZmqMessage::try_from(frames).map_err(|_| "a message has at least one frame")?;
-        Ok(self.0.send(message).await?)
+        self.0.send(message).await.map_err(cause)
     }
 }
 
@@ -197,12 +214,12 @@ impl LinkReceiver {
                 biased;
                 message = self.receiver.recv() => {
                     // Whatever stands in front of the body is the envelope of our own making.
-                    if let Some(body) = message?.into_vecdeque().pop_back() {
+                    if let Some(body) = message.map_err(cause)?.into_vecdeque().pop_back() {
                         return Ok(body);
                     }
                 }
                 event = self.monitor.next() => match event {
-                    Some(SocketEvent::Disconnected(_)) | None => return Err("the connection was lost".into()),
+                    Some(SocketEvent::Disconnected(_)) | None => return Err("the server closed it".into()),
                     Some(_) => {}
                 }
             }

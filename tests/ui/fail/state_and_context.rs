@@ -1,6 +1,11 @@
 use rpc_core::remote;
 
 #[remote]
-fn f(#[state] #[context] _: &String) {}
+fn f(
+    #[state]
+    #[context]
+    _: &String,
+) {
+}
 
 fn main() {}

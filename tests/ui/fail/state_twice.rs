@@ -1,6 +1,11 @@
 use rpc_core::remote;
 
 #[remote]
-fn f(#[state] #[state] _: &String) {}
+fn f(
+    #[state]
+    #[state]
+    _: &String,
+) {
+}
 
 fn main() {}

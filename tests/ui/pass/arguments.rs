@@ -42,7 +42,10 @@ fn main() {
     assert_eq!(signature.timeout, Some(Duration::from_millis(1500)));
 
     let signature = plain::SIGNATURE;
-    assert_eq!((signature.name, signature.doc, signature.kind), ("plain", "", Kind::Pool));
+    assert_eq!(
+        (signature.name, signature.doc, signature.kind),
+        ("plain", "", Kind::Pool)
+    );
     assert_eq!((signature.idempotent, signature.timeout), (false, None));
     assert_eq!(later::SIGNATURE.kind, Kind::Async);
 }

@@ -66,9 +66,16 @@ async fn main() {
     let server = Server::bind("inproc://bytes").await.unwrap().spawn().unwrap();
     let client = Client::connect("inproc://bytes").await.unwrap();
     for name in ["alias", "vec_of_result", "bytes_of_result", "option_of_result"] {
-        assert_eq!(client.call_dynamic::<CameAs>(name, ()).await.unwrap(), CameAs::Bin, "{name}");
+        assert_eq!(
+            client.call_dynamic::<CameAs>(name, ()).await.unwrap(),
+            CameAs::Bin,
+            "{name}"
+        );
     }
-    assert_eq!(client.call_dynamic::<CameAs>("numbers", ()).await.unwrap(), CameAs::Array);
+    assert_eq!(
+        client.call_dynamic::<CameAs>("numbers", ()).await.unwrap(),
+        CameAs::Array
+    );
 
     assert_eq!(alias::call(&client).await.unwrap(), [1]);
     assert_eq!(vec_of_result::call(&client).await.unwrap(), [1]);

@@ -11,7 +11,16 @@ type T = I;
 
 #[allow(dead_code, clippy::too_many_arguments)]
 #[remote]
-fn parameters(client: i32, inputs: i32, writer: i32, reader: i32, params: i32, result: i32, p0: &str, input: I) -> T {
+fn parameters(
+    client: i32,
+    inputs: i32,
+    writer: i32,
+    reader: i32,
+    params: i32,
+    result: i32,
+    p0: &str,
+    input: I,
+) -> T {
     let _ = (client, inputs, writer, reader, params, result, p0);
     input
 }
@@ -56,7 +65,11 @@ mod shadows {
     }
 
     #[rpc_core::remote]
-    async fn shadowed(text: &str, numbers: &[u8], #[state] _state: &u8) -> std::result::Result<u8, std::string::String> {
+    async fn shadowed(
+        text: &str,
+        numbers: &[u8],
+        #[state] _state: &u8,
+    ) -> std::result::Result<u8, std::string::String> {
         std::result::Result::Ok(numbers[text.len()])
     }
 }

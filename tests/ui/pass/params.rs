@@ -96,7 +96,11 @@ fn calls_own_their_arguments(client: &Client) -> impl Future + Send + 'static + 
 
 fn main() {
     let _ = (calls, calls_own_their_arguments);
-    let names: Vec<_> = patterns::SIGNATURE.params.iter().map(|param| param.name).collect();
+    let names: Vec<_> = patterns::SIGNATURE
+        .params
+        .iter()
+        .map(|param| param.name)
+        .collect();
     assert_eq!(names, ["arg0", "c", "arg2", "arg3", "_e"]);
     let types: Vec<_> = several::SIGNATURE.params.iter().map(|param| param.ty).collect();
     assert_eq!(types, ["&str", "u8", "&[u8]", "&(u8, u8)"]);

@@ -42,7 +42,11 @@ fn option() -> Option<Bytes> {
 
 #[remote]
 fn result(number: u8) -> Result<Vec<u8>, String> {
-    if number == 0 { Err("zero".to_owned()) } else { Ok(vec![number]) }
+    if number == 0 {
+        Err("zero".to_owned())
+    } else {
+        Ok(vec![number])
+    }
 }
 
 #[remote]
@@ -74,13 +78,22 @@ fn main() {
     assert_eq!(yields::<nothing_async, (), RpcError>(), ("()", None));
     assert_eq!(yields::<unit, (), RpcError>(), ("()", None));
     assert_eq!(yields::<value, Vec<u8>, RpcError>(), ("alias::Blob", None));
-    assert_eq!(yields::<cow, Cow<'static, str>, RpcError>().0, "Cow<'static, str>");
+    assert_eq!(
+        yields::<cow, Cow<'static, str>, RpcError>().0,
+        "Cow<'static, str>"
+    );
     assert_eq!(yields::<option, Option<Bytes>, RpcError>().0, "Option<Bytes>");
 
     let error = Some("alloc::string::String");
     assert_eq!(yields::<result, Vec<u8>, CallError<String>>(), ("Vec<u8>", error));
     assert_eq!(yields::<long_path, Bytes, CallError<String>>(), ("Bytes", error));
-    assert_eq!(yields::<aliased, (u8, String), CallError<String>>(), ("(u8, String)", error));
-    assert_eq!(yields::<aliased_the_other_way_round, u8, CallError<String>>().1, error);
+    assert_eq!(
+        yields::<aliased, (u8, String), CallError<String>>(),
+        ("(u8, String)", error)
+    );
+    assert_eq!(
+        yields::<aliased_the_other_way_round, u8, CallError<String>>().1,
+        error
+    );
     assert_eq!(yields::<later, (), CallError<String>>(), ("()", error));
 }

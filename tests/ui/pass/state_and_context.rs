@@ -44,6 +44,10 @@ fn calls(client: &Client) {
 
 fn main() {
     let _ = calls;
-    let names: Vec<_> = in_between::SIGNATURE.params.iter().map(|param| param.name).collect();
+    let names: Vec<_> = in_between::SIGNATURE
+        .params
+        .iter()
+        .map(|param| param.name)
+        .collect();
     assert_eq!(names, ["text", "number"]);
 }

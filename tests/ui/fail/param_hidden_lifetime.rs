@@ -1,0 +1,8 @@
+use std::borrow::Cow;
+
+use rpc_core::remote;
+
+#[remote]
+fn f(_: Cow<str>) {}
+
+fn main() {}
