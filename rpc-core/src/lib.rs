@@ -4,7 +4,7 @@
 //! same name with the same types. ZeroMQ carries the calls, MessagePack encodes them, a worker pool runs them,
 //! and typed futures bring the results back.
 //!
-//! ```
+//! ```standalone_crate
 //! use std::collections::HashMap;
 //!
 //! use rpc_core::{Client, Server, remote};
@@ -73,3 +73,8 @@ pub use crate::{
     function::{Kind, Param, RemoteFn, ServedFn, Signature},
     server::{Endpoints, Server, ServerBuilder, ServerHandle},
 };
+
+/// Compiles and runs what README.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
