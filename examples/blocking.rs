@@ -28,9 +28,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let Some(endpoint) = options.server else {
         // Only the server needs a runtime, which has threads of its own.
         let runtime = Runtime::new()?;
-        let server = runtime
-            .block_on(examples::server().bind("tcp://127.0.0.1:0"))?
-            .spawn()?;
+        let server = runtime.block_on(examples::server().bind("tcp://127.0.0.1:0"))?.spawn()?;
         call_all(server.endpoint())?;
         runtime.block_on(server.shutdown());
         return Ok(());
@@ -67,12 +65,8 @@ fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
 /// Threads share one client, and so one connection.
 fn from_many_threads(client: &Client) -> Result<(), RpcError> {
     let sums = thread::scope(|scope| {
-        let threads: Vec<_> = (0..8)
-            .map(|n| scope.spawn(move || add::call(client, n, n).wait()))
-            .collect();
-        let joined = threads
-            .into_iter()
-            .map(|thread| thread.join().expect("it does not panic"));
+        let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || add::call(client, n, n).wait())).collect();
+        let joined = threads.into_iter().map(|thread| thread.join().expect("it does not panic"));
         joined.collect::<Result<Vec<_>, _>>()
     })?;
     println!("8 threads got {sums:?}");

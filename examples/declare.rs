@@ -60,10 +60,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     })?;
 
     println!("add(1, 2) = {}", add::call(&client, 1, 2).await?);
-    println!(
-        "count_words(\"a b a\") = {:?}",
-        count_words::call(&client, "a b a").await?
-    );
+    println!("count_words(\"a b a\") = {:?}", count_words::call(&client, "a b a").await?);
     match divide::call(&client, 1, 0).await {
         Ok(quotient) => println!("1 / 0 = {quotient}"),
         Err(CallError::Failed(error)) => println!("1 / 0: {error}"),

@@ -22,19 +22,13 @@ async fn two_functions_of_one_name_are_refused_with_both_places() {
     let error = Server::bind(format!("inproc://{}", unique())).await.unwrap_err();
     assert!(matches!(error, ServeError::DuplicateFunction { .. }));
     let places = error.to_string();
-    assert!(
-        places.starts_with("two functions are named `greet`: "),
-        "{places}"
-    );
+    assert!(places.starts_with("two functions are named `greet`: "), "{places}");
     assert_eq!(places.matches("duplicates.rs:").count(), 2, "{places}");
 }
 
 #[tokio::test]
 async fn names_need_only_be_unique_among_what_is_served() {
-    let server = Server::builder()
-        .serve::<other::GreetBack>()
-        .bind(format!("inproc://{}", unique()))
-        .await;
+    let server = Server::builder().serve::<other::GreetBack>().bind(format!("inproc://{}", unique())).await;
     let server = server.unwrap().spawn().unwrap();
     let client = Client::connect(server.endpoint()).await.unwrap();
     assert_eq!(greet::call(&client, "Ada").await.unwrap(), "Ada greets back");

@@ -37,19 +37,12 @@ fn built() -> &'static Path {
         assert!(build.status().expect("cargo can be started").success());
         // This program is in the folder `deps` of the profile.
         let program = std::env::current_exe().expect("this program has a path");
-        program
-            .ancestors()
-            .nth(2)
-            .expect("it is two folders deep")
-            .join("examples")
+        program.ancestors().nth(2).expect("it is two folders deep").join("examples")
     })
 }
 
 fn example(name: &str, arguments: &[&str]) -> Output {
-    Command::new(built().join(name))
-        .args(arguments)
-        .output()
-        .expect("the example was built")
+    Command::new(built().join(name)).args(arguments).output().expect("the example was built")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -68,35 +61,17 @@ impl ServerProcess {
     fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(built().join("server"));
         command.args(["--bind", "tcp://127.0.0.1:0"]).args(arguments);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it was built");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it was built");
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         stdout.read_line(&mut line).expect("it writes where it listens");
-        let endpoint = line
-            .trim()
-            .strip_prefix("listening on ")
-            .expect("it says so first")
-            .to_owned();
-        Self {
-            child,
-            endpoint,
-            _stdout: Some(stdout),
-        }
+        let endpoint = line.trim().strip_prefix("listening on ").expect("it says so first").to_owned();
+        Self { child, endpoint, _stdout: Some(stdout) }
     }
 
     fn terminate(&self) {
         let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .expect("there is `kill`")
-                .success()
-        );
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("there is `kill`").success());
     }
 }
 
@@ -147,34 +122,20 @@ fn count_words_counts_files_and_folders() {
     folder.file("sub/binary", b"\xff\xfe");
     let expected =
         [("to", 2), ("be", 2), ("or", 1), ("not", 1)].map(|(word, count)| (word.to_owned(), count));
-    assert_eq!(
-        counts(&example("count_words", &["--json", &a])),
-        HashMap::from(expected.clone())
-    );
+    assert_eq!(counts(&example("count_words", &["--json", &a])), HashMap::from(expected.clone()));
 
-    let output = example(
-        "count_words",
-        &["--json", "--chunk", "1", folder.0.to_str().unwrap()],
-    );
+    let output = example("count_words", &["--json", "--chunk", "1", folder.0.to_str().unwrap()]);
     let mut with_b = HashMap::from(expected);
     with_b.insert("to".to_owned(), 3);
     assert_eq!(counts(&output), with_b);
-    assert!(
-        text(&output.stderr).contains("binary"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("binary"), "{}", text(&output.stderr));
 }
 
 #[test]
 fn count_words_needs_no_arguments() {
     let output = example("count_words", &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(
-        text(&output.stdout).contains("calls/s"),
-        "{}",
-        text(&output.stdout)
-    );
+    assert!(text(&output.stdout).contains("calls/s"), "{}", text(&output.stdout));
 }
 
 #[test]
@@ -196,14 +157,8 @@ fn count_words_uses_servers_that_run_elsewhere() {
     let folder = Folder::new();
     let file = folder.file("words", "x y ".repeat(10_000).as_bytes());
     let servers = ["--server", &one.endpoint, "--server", &two.endpoint];
-    let output = example(
-        "count_words",
-        &[&servers[..], &["--json", "--chunk", "100", &file]].concat(),
-    );
-    assert_eq!(
-        counts(&output),
-        HashMap::from([("x".to_owned(), 10_000), ("y".to_owned(), 10_000)])
-    );
+    let output = example("count_words", &[&servers[..], &["--json", "--chunk", "100", &file]].concat());
+    assert_eq!(counts(&output), HashMap::from([("x".to_owned(), 10_000), ("y".to_owned(), 10_000)]));
 }
 
 #[test]
@@ -219,34 +174,16 @@ fn every_client_example_runs_against_a_server_process() {
 #[test]
 fn the_server_says_what_it_serves() {
     let mut command = Command::new(built().join("server"));
-    command
-        .args(["--bind", "tcp://127.0.0.1:0", "--bind", &tests::ipc()])
-        .stdout(Stdio::piped());
+    command.args(["--bind", "tcp://127.0.0.1:0", "--bind", &tests::ipc()]).stdout(Stdio::piped());
     let child = command.stderr(Stdio::null()).spawn().unwrap();
-    let mut server = ServerProcess {
-        child,
-        endpoint: String::new(),
-        _stdout: None,
-    };
+    let mut server = ServerProcess { child, endpoint: String::new(), _stdout: None };
     let stdout = server.child.stdout.take().unwrap();
     let mut lines = BufReader::new(stdout).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().starts_with("listening on tcp://127.0.0.1:"));
     assert!(lines.next().unwrap().starts_with("listening on ipc:///"));
-    let served: Vec<_> = lines.by_ref().take(8).collect();
-    for function in [
-        "add",
-        "count_words",
-        "crash",
-        "divide",
-        "echo",
-        "sleep_ms",
-        "spin_ms",
-        "visits",
-    ] {
-        assert!(
-            served.iter().any(|line| line.contains(function)),
-            "{function}: {served:?}"
-        );
+    let functions: Vec<_> = lines.by_ref().take(8).collect();
+    for function in ["add", "count_words", "crash", "divide", "echo", "sleep_ms", "spin_ms", "visits"] {
+        assert!(functions.iter().any(|line| line.contains(function)), "{function}: {functions:?}");
     }
 }
 
@@ -261,26 +198,14 @@ async fn a_server_that_is_killed_ends_its_calls() {
     client.ping().await.unwrap();
     server.child.kill().unwrap();
     let errors = [
-        soon("the call ends with its server", asleep)
-            .await
-            .unwrap()
-            .unwrap_err(),
-        soon("the call ends with its server", busy)
-            .await
-            .unwrap()
-            .unwrap_err(),
+        soon("the call ends with its server", asleep).await.unwrap().unwrap_err(),
+        soon("the call ends with its server", busy).await.unwrap().unwrap_err(),
     ];
     for error in errors {
         assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::Maybe));
     }
-    let error = add::call(&client, 1, 2)
-        .timeout(Duration::from_millis(50))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind(), error.ran()),
-        (ErrorKind::DeadlineExceeded, Ran::No)
-    );
+    let error = add::call(&client, 1, 2).timeout(Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
 }
 
 #[tokio::test]
@@ -303,10 +228,7 @@ async fn a_crashing_function_does_not_end_the_process() {
     let mut server = ServerProcess::start(&[]);
     let client = Client::connect(&server.endpoint).await.unwrap();
     for _ in 0..100 {
-        assert_eq!(
-            crash::call(&client).await.unwrap_err().kind(),
-            ErrorKind::Panicked
-        );
+        assert_eq!(crash::call(&client).await.unwrap_err().kind(), ErrorKind::Panicked);
     }
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
     assert!(server.child.try_wait().unwrap().is_none());
@@ -316,16 +238,9 @@ async fn a_crashing_function_does_not_end_the_process() {
 fn an_endpoint_that_is_taken_is_told() {
     let server = ServerProcess::start(&[]);
     let mut second = Command::new(built().join("server"));
-    let mut second = second
-        .args(["--bind", &server.endpoint])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut second = second.args(["--bind", &server.endpoint]).stderr(Stdio::piped()).spawn().unwrap();
     assert_eq!(second.wait().unwrap().code(), Some(1));
     let mut stderr = String::new();
     second.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert!(
-        stderr.contains(&format!("cannot listen on {}", server.endpoint)),
-        "{stderr}"
-    );
+    assert!(stderr.contains(&format!("cannot listen on {}", server.endpoint)), "{stderr}");
 }

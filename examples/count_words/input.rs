@@ -63,10 +63,7 @@ struct Found {
 
 /// Adds what is in `folder` and in the folders below, in alphabetical order.
 fn find(folder: &Path, found: &mut Found) -> Result<(), InputError> {
-    let error = |source| InputError::Io {
-        path: folder.to_owned(),
-        source,
-    };
+    let error = |source| InputError::Io { path: folder.to_owned(), source };
     let entries: io::Result<Vec<_>> = fs::read_dir(folder).map_err(error)?.collect();
     let mut entries = entries.map_err(error)?;
     entries.sort_by_key(fs::DirEntry::file_name);
@@ -105,10 +102,7 @@ fn note_skipped(path: &Path, why: &str) {
 }
 
 fn read_text(path: &Path) -> Result<String, InputError> {
-    let bytes = fs::read(path).map_err(|source| InputError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = fs::read(path).map_err(|source| InputError::Io { path: path.to_owned(), source })?;
     String::from_utf8(bytes).map_err(|error| InputError::NotUtf8 {
         path: path.to_owned(),
         position: error.utf8_error().valid_up_to(),
@@ -116,8 +110,5 @@ fn read_text(path: &Path) -> Result<String, InputError> {
 }
 
 fn metadata(path: &Path) -> Result<fs::Metadata, InputError> {
-    fs::metadata(path).map_err(|source| InputError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    fs::metadata(path).map_err(|source| InputError::Io { path: path.to_owned(), source })
 }

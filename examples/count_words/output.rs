@@ -37,13 +37,7 @@ pub(crate) fn print(counts: &Counts, top: usize, summary: &Summary) -> io::Resul
         writeln!(out, "{count:>10}  {}", shown(word))?;
     }
 
-    let Summary {
-        files,
-        bytes,
-        calls,
-        endpoints,
-        took,
-    } = summary;
+    let Summary { files, bytes, calls, endpoints, took } = summary;
     let (total, different) = (counts.values().sum::<u64>(), counts.len());
     let seconds = took.as_secs_f64();
     #[allow(clippy::cast_precision_loss)] // Nobody reads more than a few digits.
@@ -63,11 +57,7 @@ pub(crate) fn print(counts: &Counts, top: usize, summary: &Summary) -> io::Resul
 fn shown(word: &str) -> String {
     const LONGEST: usize = 60;
     let visible = |c: char| {
-        if c.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
+        if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }
     };
     let mut shown: String = word.chars().take(LONGEST).map(visible).collect();
     if word.chars().nth(LONGEST).is_some() {

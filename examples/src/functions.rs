@@ -32,10 +32,7 @@ pub fn count_words(text: &str) -> HashMap<String, u64> {
     for word in words(text) {
         *counts.entry(word).or_default() += 1;
     }
-    counts
-        .into_iter()
-        .map(|(word, count)| (word.to_owned(), count))
-        .collect()
+    counts.into_iter().map(|(word, count)| (word.to_owned(), count)).collect()
 }
 
 /// Gives back the bytes that it is given.
@@ -129,10 +126,7 @@ mod tests {
 
     #[test]
     fn words_are_counted() {
-        assert_eq!(
-            count_words("a b a"),
-            HashMap::from([("a".to_owned(), 2), ("b".to_owned(), 1)])
-        );
+        assert_eq!(count_words("a b a"), HashMap::from([("a".to_owned(), 2), ("b".to_owned(), 1)]));
         assert_eq!(count_words(" \n"), HashMap::new());
     }
 

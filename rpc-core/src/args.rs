@@ -27,18 +27,12 @@ impl<F: RemoteFn> Args<F> {
             writer.array(count);
             encode(writer)
         });
-        Self {
-            encoded,
-            function: PhantomData,
-        }
+        Self { encoded, function: PhantomData }
     }
 
     /// The arguments of a function that is known by name only.
     pub(crate) fn dynamic(method: &str, params: &impl Serialize) -> Self {
-        Self {
-            encoded: EncodedArgs::dynamic(method.to_owned(), params),
-            function: PhantomData,
-        }
+        Self { encoded: EncodedArgs::dynamic(method.to_owned(), params), function: PhantomData }
     }
 
     pub(crate) fn into_encoded(self) -> EncodedArgs {
@@ -48,18 +42,13 @@ impl<F: RemoteFn> Args<F> {
 
 impl<F> Clone for Args<F> {
     fn clone(&self) -> Self {
-        Self {
-            encoded: self.encoded.clone(),
-            function: PhantomData,
-        }
+        Self { encoded: self.encoded.clone(), function: PhantomData }
     }
 }
 
 impl<F: RemoteFn> fmt::Debug for Args<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Args")
-            .field("function", &F::SIGNATURE.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Args").field("function", &F::SIGNATURE.name).finish_non_exhaustive()
     }
 }
 
@@ -81,11 +70,7 @@ impl EncodedArgs {
         buffer.resize(params_at, 0);
         let mut writer = Writer::new(buffer);
         let buffer = encode(&mut writer).map(|()| writer.into_buffer());
-        Self {
-            method,
-            buffer,
-            params_at,
-        }
+        Self { method, buffer, params_at }
     }
 
     /// Encodes `params`, which must become an array or a map; `()` stands for no arguments.

@@ -181,9 +181,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("endpoint", &self.endpoint())
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("endpoint", &self.endpoint()).finish_non_exhaustive()
     }
 }
 
@@ -294,11 +292,7 @@ impl ClientBuilder {
             io.handle().spawn(task);
             Some(io)
         };
-        Ok(Client(Arc::new(Inner {
-            connection,
-            timeout: self.timeout,
-            _io: io,
-        })))
+        Ok(Client(Arc::new(Inner { connection, timeout: self.timeout, _io: io })))
     }
 }
 
@@ -306,9 +300,7 @@ impl Client {
     /// Waits until there is a connection. The connection's task keeps the time.
     async fn up(&self, timeout: Duration) -> Result<(), RpcError> {
         let mut status = self.0.connection.status();
-        let settled = status
-            .wait_for(|status| !matches!(status, Status::Connecting))
-            .await;
+        let settled = status.wait_for(|status| !matches!(status, Status::Connecting)).await;
         let cause = match settled.as_deref() {
             Ok(Status::Up(_)) => return Ok(()),
             Ok(Status::Failed(cause)) => Arc::clone(cause),

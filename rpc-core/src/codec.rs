@@ -78,9 +78,7 @@ impl Writer {
     /// When the value's `Serialize` fails, or a sequence or map is longer than MessagePack can say.
     pub fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         let mut serializer = rmp_serde::Serializer::new(&mut self.buffer).with_struct_map();
-        value
-            .serialize(&mut serializer)
-            .map_err(|error| EncodeError(error.to_string()))
+        value.serialize(&mut serializer).map_err(|error| EncodeError(error.to_string()))
     }
 
     /// Appends bytes as MessagePack `bin`.
@@ -104,11 +102,7 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Encode
 pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut deserializer = deserializer(bytes);
     let value = T::deserialize(&mut deserializer)?;
-    if at_end(&mut deserializer) {
-        Ok(value)
-    } else {
-        Err(DecodeError("bytes follow the value".to_owned()))
-    }
+    if at_end(&mut deserializer) { Ok(value) } else { Err(DecodeError("bytes follow the value".to_owned())) }
 }
 
 type Deserializer<'de> = rmp_serde::Deserializer<ReadRefReader<'de, [u8]>>;
@@ -121,10 +115,7 @@ fn deserializer(bytes: &[u8]) -> Deserializer<'_> {
 
 /// rmp-serde does not tell its position, but it does tell when there is no further value.
 fn at_end(deserializer: &mut Deserializer<'_>) -> bool {
-    matches!(
-        IgnoredAny::deserialize(deserializer),
-        Err(rmp_serde::decode::Error::InvalidMarkerRead(_))
-    )
+    matches!(IgnoredAny::deserialize(deserializer), Err(rmp_serde::decode::Error::InvalidMarkerRead(_)))
 }
 
 /// Reads consecutive values out of a buffer, borrowing from it where the type can.
@@ -136,27 +127,19 @@ pub struct Reader<'de> {
 
 impl fmt::Debug for Reader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader")
-            .field("missing", &self.deserializer.is_none())
-            .finish_non_exhaustive()
+        f.debug_struct("Reader").field("missing", &self.deserializer.is_none()).finish_non_exhaustive()
     }
 }
 
 impl<'de> Reader<'de> {
     /// Reads `part`, which must be a part of `buffer`.
     pub(crate) fn new(buffer: &'de Bytes, part: &'de [u8]) -> Self {
-        Self {
-            deserializer: Some(deserializer(part)),
-            buffer,
-        }
+        Self { deserializer: Some(deserializer(part)), buffer }
     }
 
     /// Reads as if the value had been left out: an `Option` is `None`, anything else an error.
     pub(crate) fn missing(buffer: &'de Bytes) -> Self {
-        Self {
-            deserializer: None,
-            buffer,
-        }
+        Self { deserializer: None, buffer }
     }
 
     /// Reads any serde value.
@@ -230,10 +213,7 @@ mod tests {
         let bytes = to_vec(&Point { x: 1, y: -1 }).unwrap();
         assert_eq!(bytes, b"\x82\xa1x\x01\xa1y\xff");
         assert_eq!(from_slice::<Point>(&bytes).unwrap(), Point { x: 1, y: -1 });
-        assert_eq!(
-            from_slice::<Point>(b"\x92\x01\xff").unwrap(),
-            Point { x: 1, y: -1 }
-        );
+        assert_eq!(from_slice::<Point>(b"\x92\x01\xff").unwrap(), Point { x: 1, y: -1 });
     }
 
     #[test]

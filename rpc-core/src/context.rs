@@ -31,13 +31,7 @@ struct Inner {
 impl Context {
     pub(crate) fn new(peer: Bytes, function: &'static str, deadline: Option<Instant>) -> Self {
         let (cancelled, notify) = (AtomicBool::new(false), Notify::new());
-        Self(Arc::new(Inner {
-            peer,
-            function,
-            deadline,
-            cancelled,
-            notify,
-        }))
+        Self(Arc::new(Inner { peer, function, deadline, cancelled, notify }))
     }
 
     /// The caller's ZeroMQ identity, or the in-memory transport's number for it: it tells peers apart while
@@ -62,9 +56,7 @@ impl Context {
     /// How much time is left; zero once the deadline has passed, `None` if there is none.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        self.0
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Whether nobody wants the result any more: the caller cancelled or vanished, or the deadline passed.

@@ -44,9 +44,7 @@ impl Endpoint {
             "ipc" => Ok(Self::Ipc(PathBuf::from(address))),
             "inproc" if address.is_empty() => Err("the name is missing: `inproc://name`".to_owned()),
             "inproc" => Ok(Self::Inproc(address.to_owned())),
-            other => Err(format!(
-                "there is no transport `{other}`: use `tcp`, `ipc` or `inproc`"
-            )),
+            other => Err(format!("there is no transport `{other}`: use `tcp`, `ipc` or `inproc`")),
         }
     }
 }
@@ -58,9 +56,7 @@ fn tcp(address: &str, bind: bool) -> Result<Endpoint, String> {
     let port = match (port, bind) {
         ("*", true) => 0,
         ("*" | "0", false) => return Err("a client needs the port that the server listens on".to_owned()),
-        (port, _) => port
-            .parse()
-            .map_err(|_| format!("`{port}` is no port from 0 to 65535"))?,
+        (port, _) => port.parse().map_err(|_| format!("`{port}` is no port from 0 to 65535"))?,
     };
     let host = match host {
         "" => return Err("the host is missing: `tcp://host:port`".to_owned()),
@@ -73,18 +69,14 @@ fn tcp(address: &str, bind: bool) -> Result<Endpoint, String> {
 
 fn parse_host(host: &str) -> Result<Host, String> {
     if let Some(inner) = host.strip_prefix('[') {
-        let address = inner
-            .strip_suffix(']')
-            .and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+        let address = inner.strip_suffix(']').and_then(|inner| inner.parse::<Ipv6Addr>().ok());
         return match address {
             Some(address) => Ok(Host::Address(address.into())),
             None => Err(format!("`{host}` is no IPv6 address: write `tcp://[::1]:5555`")),
         };
     }
     if host.contains(':') {
-        return Err(format!(
-            "write the IPv6 address in brackets: `tcp://[{host}]:port`"
-        ));
+        return Err(format!("write the IPv6 address in brackets: `tcp://[{host}]:port`"));
     }
     match host.parse::<Ipv4Addr>() {
         Ok(address) => Ok(Host::Address(address.into())),
@@ -98,18 +90,9 @@ fn parse_host(host: &str) -> Result<Host, String> {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp {
-                host: Host::Address(IpAddr::V6(host)),
-                port,
-            } => write!(f, "tcp://[{host}]:{port}"),
-            Self::Tcp {
-                host: Host::Address(IpAddr::V4(host)),
-                port,
-            } => write!(f, "tcp://{host}:{port}"),
-            Self::Tcp {
-                host: Host::Name(host),
-                port,
-            } => write!(f, "tcp://{host}:{port}"),
+            Self::Tcp { host: Host::Address(IpAddr::V6(host)), port } => write!(f, "tcp://[{host}]:{port}"),
+            Self::Tcp { host: Host::Address(IpAddr::V4(host)), port } => write!(f, "tcp://{host}:{port}"),
+            Self::Tcp { host: Host::Name(host), port } => write!(f, "tcp://{host}:{port}"),
             Self::Ipc(path) => write!(f, "ipc://{}", path.display()),
             Self::Inproc(name) => write!(f, "inproc://{name}"),
         }
@@ -122,13 +105,9 @@ mod tests {
 
     #[test]
     fn endpoints_are_read_as_they_are_written() {
-        for text in [
-            "tcp://127.0.0.1:5555",
-            "tcp://[::1]:1",
-            "tcp://a.example:80",
-            "ipc:///tmp/x",
-            "inproc://x",
-        ] {
+        for text in
+            ["tcp://127.0.0.1:5555", "tcp://[::1]:1", "tcp://a.example:80", "ipc:///tmp/x", "inproc://x"]
+        {
             assert_eq!(Endpoint::to_connect(text).unwrap().to_string(), text);
             assert_eq!(Endpoint::to_bind(text).unwrap().to_string(), text);
         }
@@ -136,14 +115,8 @@ mod tests {
 
     #[test]
     fn wildcards_are_for_binding_only() {
-        assert_eq!(
-            Endpoint::to_bind("tcp://*:*").unwrap().to_string(),
-            "tcp://0.0.0.0:0"
-        );
-        assert_eq!(
-            Endpoint::to_bind("tcp://[::]:0").unwrap().to_string(),
-            "tcp://[::]:0"
-        );
+        assert_eq!(Endpoint::to_bind("tcp://*:*").unwrap().to_string(), "tcp://0.0.0.0:0");
+        assert_eq!(Endpoint::to_bind("tcp://[::]:0").unwrap().to_string(), "tcp://[::]:0");
         for text in ["tcp://*:5555", "tcp://127.0.0.1:0", "tcp://127.0.0.1:*"] {
             Endpoint::to_connect(text).unwrap_err();
         }

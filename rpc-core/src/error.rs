@@ -6,7 +6,7 @@ use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration}
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::codec;
+use crate::{__private::IsError, codec};
 
 /// Whether the remote function ran, as far as the caller can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,12 +144,7 @@ impl RpcError {
 
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner {
-            function,
-            endpoint,
-            message,
-            ..
-        } = &*self.0;
+        let Inner { function, endpoint, message, .. } = &*self.0;
         match (function.is_empty(), endpoint.is_empty()) {
             (false, false) => write!(f, "call of `{function}` at {endpoint}: {message}")?,
             (false, true) => write!(f, "call of `{function}`: {message}")?,
@@ -233,7 +228,7 @@ impl CallFailure for RpcError {
     }
 }
 
-impl<E: DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static> CallFailure for CallError<E> {
+impl<E: IsError> CallFailure for CallError<E> {
     fn from_reply(mut error: RpcError) -> Self {
         if error.kind() != ErrorKind::Failed {
             return Self::Rpc(error);
@@ -331,18 +326,10 @@ const CODES: [(Code, &str, ErrorKind); 11] = [
     (Code::Failed, "failed", ErrorKind::Failed),
     (Code::Panicked, "panicked", ErrorKind::Panicked),
     (Code::BadRequest, "bad_request", ErrorKind::BadRequest),
-    (
-        Code::UnknownFunction,
-        "unknown_function",
-        ErrorKind::UnknownFunction,
-    ),
+    (Code::UnknownFunction, "unknown_function", ErrorKind::UnknownFunction),
     (Code::BadArguments, "bad_arguments", ErrorKind::BadArguments),
     (Code::TooLarge, "too_large", ErrorKind::TooLarge),
-    (
-        Code::DeadlineExceeded,
-        "deadline_exceeded",
-        ErrorKind::DeadlineExceeded,
-    ),
+    (Code::DeadlineExceeded, "deadline_exceeded", ErrorKind::DeadlineExceeded),
     (Code::Cancelled, "cancelled", ErrorKind::Cancelled),
     (Code::Overloaded, "overloaded", ErrorKind::Overloaded),
     (Code::ShuttingDown, "shutting_down", ErrorKind::ShuttingDown),
@@ -351,10 +338,7 @@ const CODES: [(Code, &str, ErrorKind); 11] = [
 
 impl Code {
     pub(crate) fn as_str(self) -> &'static str {
-        CODES
-            .iter()
-            .find(|(code, ..)| *code == self)
-            .map_or("", |(_, text, _)| text)
+        CODES.iter().find(|(code, ..)| *code == self).map_or("", |(_, text, _)| text)
     }
 }
 
@@ -370,12 +354,7 @@ pub struct WireError {
 
 impl WireError {
     pub(crate) fn new(code: Code, ran: Ran, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            ran,
-            data: None,
-        }
+        Self { code, message: message.into(), ran, data: None }
     }
 }
 

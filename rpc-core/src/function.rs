@@ -178,13 +178,7 @@ impl Entry {
         file: &'static str,
         line: u32,
     ) -> Self {
-        Self {
-            signature,
-            handler,
-            states,
-            file,
-            line,
-        }
+        Self { signature, handler, states, file, line }
     }
 }
 
@@ -214,11 +208,8 @@ pub struct StateType {
 impl StateType {
     /// The type `T`, not the reference to it.
     #[must_use]
-    pub const fn of<T: Send + Sync + 'static>() -> Self {
-        Self {
-            id: TypeId::of::<T>,
-            name: std::any::type_name::<T>,
-        }
+    pub const fn of<T: 'static>() -> Self {
+        Self { id: TypeId::of::<T>, name: std::any::type_name::<T> }
     }
 }
 

@@ -14,11 +14,7 @@ const FIRST_LEN: usize = 64;
 
 impl<T> IdTable<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            slots: Vec::new(),
-            next: 0,
-            used: 0,
-        }
+        Self { slots: Vec::new(), next: 0, used: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -84,10 +80,7 @@ impl<T> IdTable<T> {
 
     fn grow(&mut self) {
         let len = (self.slots.len() * 2).max(FIRST_LEN);
-        let old = std::mem::replace(
-            &mut self.slots,
-            std::iter::repeat_with(|| None).take(len).collect(),
-        );
+        let old = std::mem::replace(&mut self.slots, std::iter::repeat_with(|| None).take(len).collect());
         for (id, value) in old.into_iter().flatten() {
             // Ids that differed modulo the old length differ modulo the new one.
             let index = self.index(id);
@@ -146,11 +139,7 @@ mod tests {
 
     #[test]
     fn the_counter_goes_round() {
-        let mut table = IdTable {
-            slots: Vec::new(),
-            next: u32::MAX,
-            used: 0,
-        };
+        let mut table = IdTable { slots: Vec::new(), next: u32::MAX, used: 0 };
         assert_eq!(table.insert(1), u32::MAX);
         assert_eq!(table.insert(2), 0);
         assert_eq!(table.get_mut(u32::MAX), Some(&mut 1));

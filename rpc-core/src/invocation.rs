@@ -39,10 +39,8 @@ impl Invocation {
     /// # Panics
     /// If it is no `T`: the registry has checked that at bind.
     #[must_use]
-    pub fn state<T: Any + Send + Sync>(&self, index: usize) -> &Arc<T> {
-        self.function.states()[index]
-            .downcast_ref()
-            .expect("bind has put an Arc<T> at this index")
+    pub fn state<T: Any>(&self, index: usize) -> &Arc<T> {
+        self.function.states()[index].downcast_ref().expect("bind has put an Arc<T> at this index")
     }
 
     /// What the function can know of its call.
@@ -79,11 +77,7 @@ impl Invocation {
 }
 
 fn unencodable(what: &str, error: &EncodeError) -> WireError {
-    WireError::new(
-        Code::Failed,
-        Ran::Yes,
-        format!("the function's {what} cannot be encoded: {error}"),
-    )
+    WireError::new(Code::Failed, Ran::Yes, format!("the function's {what} cannot be encoded: {error}"))
 }
 
 impl fmt::Debug for Invocation {

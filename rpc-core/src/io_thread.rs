@@ -42,11 +42,7 @@ impl IoThread {
             // Nobody may be waiting any more.
             let _ = end.send(());
         })?;
-        Ok(Self {
-            handle,
-            _stop: stop,
-            ended,
-        })
+        Ok(Self { handle, _stop: stop, ended })
     }
 
     /// The thread that all clients of this process share. It ends when the last of them has gone.
@@ -67,17 +63,12 @@ impl IoThread {
 
     /// Runs `work` on the thread.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        self.handle
-            .spawn(work)
-            .await
-            .expect("the thread's runtime lives and this work does not panic")
+        self.handle.spawn(work).await.expect("the thread's runtime lives and this work does not panic")
     }
 
     /// Stops the thread and waits until what its tasks still had to send is sent, or [`LINGER`] has passed.
     pub(crate) async fn finish(self) {
-        let Self {
-            _stop: stop, ended, ..
-        } = self;
+        let Self { _stop: stop, ended, .. } = self;
         drop(stop);
         // The thread ends by itself; that it did not say so would only mean that it has.
         let _ = ended.await;

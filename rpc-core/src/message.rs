@@ -44,21 +44,13 @@ pub(crate) enum Head {
 
 /// The longest head that a message for `method` can have, in bytes.
 pub(crate) fn max_head_len(method: &str) -> usize {
-    head_len(
-        method,
-        Head::Request {
-            id: MsgId(0),
-            timeout_ms: Some(0),
-        },
-    )
+    head_len(method, Head::Request { id: MsgId(0), timeout_ms: Some(0) })
 }
 
 pub(crate) fn head_len(method: &str, head: Head) -> usize {
     let method_len = str_header_len(method.len()) + method.len();
     match head {
-        Head::Request {
-            timeout_ms: Some(_), ..
-        } => 1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_KEY.len() + 5,
+        Head::Request { timeout_ms: Some(_), .. } => 1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_KEY.len() + 5,
         Head::Request { timeout_ms: None, .. } => 1 + 1 + 5 + method_len,
         Head::Notification => 1 + 1 + method_len,
     }
@@ -78,9 +70,7 @@ pub(crate) fn write_head(mut out: &mut [u8], method: &str, head: Head) {
     const FITS: &str = "`out` has the length that `head_len` gives";
     let out = &mut out;
     let (elements, kind) = match head {
-        Head::Request {
-            timeout_ms: Some(_), ..
-        } => (5, REQUEST),
+        Head::Request { timeout_ms: Some(_), .. } => (5, REQUEST),
         Head::Request { timeout_ms: None, .. } => (4, REQUEST),
         Head::Notification => (3, NOTIFICATION),
     };
@@ -90,11 +80,7 @@ pub(crate) fn write_head(mut out: &mut [u8], method: &str, head: Head) {
         encode::write_u32(out, id.0).expect(FITS);
     }
     encode::write_str(out, method).expect(FITS);
-    if let Head::Request {
-        timeout_ms: Some(timeout_ms),
-        ..
-    } = head
-    {
+    if let Head::Request { timeout_ms: Some(timeout_ms), .. } = head {
         encode::write_map_len(out, 1).expect(FITS);
         encode::write_str(out, TIMEOUT_KEY).expect(FITS);
         encode::write_u32(out, timeout_ms).expect(FITS);
@@ -140,17 +126,10 @@ pub(crate) fn parse(body: &[u8]) -> Result<Message<'_>, Malformed> {
     let elements = decode::read_array_len(&mut rest).map_err(|_| bad("the body is no MessagePack array"))?;
     match read_u32(&mut rest) {
         Some(REQUEST) => {
-            let id = read_u32(&mut rest)
-                .map(MsgId)
-                .ok_or(bad("the msgid is no unsigned 32-bit integer"))?;
+            let id = read_u32(&mut rest).map(MsgId).ok_or(bad("the msgid is no unsigned 32-bit integer"))?;
             let (method, timeout, params_at) = parse_method(body, rest, elements, 3)
                 .map_err(|reason| Malformed::Request(Some(id), reason))?;
-            Ok(Message::Request(Request {
-                id,
-                method,
-                timeout,
-                params_at,
-            }))
+            Ok(Message::Request(Request { id, method, timeout, params_at }))
         }
         Some(NOTIFICATION) => {
             let (method, _, params_at) =
@@ -158,9 +137,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Message<'_>, Malformed> {
             Ok(Message::Notification(Notification { method, params_at }))
         }
         Some(RESPONSE) => Err(bad("a server takes no responses")),
-        _ => Err(bad(
-            "the body's first element is not 0 (request) or 2 (notification)",
-        )),
+        _ => Err(bad("the body's first element is not 0 (request) or 2 (notification)")),
     }
 }
 
@@ -175,11 +152,7 @@ fn parse_method<'a>(
         return Err("a request has 4 or 5 elements, a notification 3 or 4");
     }
     let method = read_str(&mut rest).ok_or("the method is no UTF-8 string")?;
-    let timeout = if elements == before + 2 {
-        read_options(&mut rest)?
-    } else {
-        None
-    };
+    let timeout = if elements == before + 2 { read_options(&mut rest)? } else { None };
     if !rest.first().copied().is_some_and(is_params_marker) {
         return Err("the params are neither an array nor a map");
     }
@@ -270,11 +243,7 @@ fn size_behind(marker: Marker, rest: &mut &[u8]) -> Option<(usize, u64)> {
     let mut length = |width: usize| {
         let (field, after) = rest.split_at_checked(width)?;
         *rest = after;
-        Some(
-            field
-                .iter()
-                .fold(0_usize, |length, byte| length << 8 | usize::from(*byte)),
-        )
+        Some(field.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte)))
     };
     let bytes = match marker {
         Marker::Null | Marker::True | Marker::False | Marker::FixPos(_) | Marker::FixNeg(_) => 0,

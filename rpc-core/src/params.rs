@@ -50,17 +50,9 @@ impl<'de> Params<'de> {
                     "{given} arguments were given, but the function takes {takes}"
                 )));
             }
-            Source::Positional {
-                reader: Reader::new(body, rest),
-                left: given,
-            }
+            Source::Positional { reader: Reader::new(body, rest), left: given }
         };
-        Ok(Self {
-            names,
-            next: 0,
-            source,
-            body,
-        })
+        Ok(Self { names, next: 0, source, body })
     }
 
     /// Reads the next parameter with `decode`.
@@ -111,9 +103,7 @@ fn by_name<'de>(
     let mut readers: Vec<_> = names.iter().map(|_| Reader::missing(body)).collect();
     for _ in 0..decode::read_map_len(&mut rest).map_err(|_| broken())? {
         let Some(name) = message::read_str(&mut rest) else {
-            return Err(bad_arguments(
-                "the params are a map with a key that is no parameter's name",
-            ));
+            return Err(bad_arguments("the params are a map with a key that is no parameter's name"));
         };
         let value = rest;
         message::skip_value(&mut rest).ok_or_else(broken)?;
@@ -123,11 +113,7 @@ fn by_name<'de>(
             None => return Err(bad_arguments(unknown_parameter(name, names))),
         }
     }
-    if rest.is_empty() {
-        Ok(readers)
-    } else {
-        Err(trailing_bytes())
-    }
+    if rest.is_empty() { Ok(readers) } else { Err(trailing_bytes()) }
 }
 
 fn unknown_parameter(name: &str, names: &[Param]) -> String {
@@ -136,10 +122,7 @@ fn unknown_parameter(name: &str, names: &[Param]) -> String {
     let name: String = name.chars().take(64).collect();
     match known.as_slice() {
         [] => format!("there is no parameter `{name}`: the function takes none"),
-        known => format!(
-            "there is no parameter `{name}`: the function takes `{}`",
-            known.join("`, `")
-        ),
+        known => format!("there is no parameter `{name}`: the function takes `{}`", known.join("`, `")),
     }
 }
 
@@ -155,11 +138,8 @@ fn trailing_bytes() -> WireError {
 mod tests {
     use super::*;
 
-    static NAMES: [Param; 3] = [
-        Param::new("a", "i64"),
-        Param::new("b", "String"),
-        Param::new("c", "Option<u8>"),
-    ];
+    static NAMES: [Param; 3] =
+        [Param::new("a", "i64"), Param::new("b", "String"), Param::new("c", "Option<u8>")];
 
     type Read = (i64, String, Option<u8>);
 
@@ -196,18 +176,9 @@ mod tests {
             (b"\x81\xa1b\xa1x", "parameter `a` (i64): it is missing"),
             (b"\x92\xa1x\xa1x", "parameter `a` (i64): "),
             (b"\x92\x01\xa2\xff\xff", "parameter `b` (String): "),
-            (
-                b"\x94\x01\xa1x\x02\x03",
-                "4 arguments were given, but the function takes 3",
-            ),
-            (
-                b"\x81\xa1d\x01",
-                "there is no parameter `d`: the function takes `a`, `b`, `c`",
-            ),
-            (
-                b"\x81\x01\x01",
-                "the params are a map with a key that is no parameter's name",
-            ),
+            (b"\x94\x01\xa1x\x02\x03", "4 arguments were given, but the function takes 3"),
+            (b"\x81\xa1d\x01", "there is no parameter `d`: the function takes `a`, `b`, `c`"),
+            (b"\x81\x01\x01", "the params are a map with a key that is no parameter's name"),
         ];
         for (params, expected) in cases {
             let (code, message) = refusal(params);
@@ -225,12 +196,9 @@ mod tests {
 
     #[test]
     fn what_ends_too_early_is_refused() {
-        for params in [
-            &b"\x93\x01\xa1x"[..],
-            b"\x82\xa1a\x01\xa1b",
-            b"\xdf\xff\xff\xff\xff",
-            b"\xdd\xff\xff\xff\xff",
-        ] {
+        for params in
+            [&b"\x93\x01\xa1x"[..], b"\x82\xa1a\x01\xa1b", b"\xdf\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff"]
+        {
             assert_eq!(refusal(params).0, Code::BadArguments);
         }
     }

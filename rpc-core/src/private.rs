@@ -16,7 +16,7 @@ pub use crate::{
         Signature, StateType,
     },
     invocation::Invocation,
-    value::{DecodeBySerde, EncodeBySerde, Value},
+    value::{DecodeBySerde, EncodeBySerde, FailBySerde, Refused, Value},
 };
 
 /// What an owned parameter must be. Checked under the parameter's type, so that the error points there.
@@ -39,7 +39,7 @@ impl<T: Serialize + DeserializeOwned> IsParam for T {}
 pub trait IsOutput: Serialize + DeserializeOwned + Send + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + 'static> IsOutput for T {}
 
-/// What the error of a function must be.
+/// What the error of a function must be, for [`CallError`] to be the error of its calls.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a remote function",
     label = "does not travel",
@@ -58,19 +58,9 @@ impl<T: Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'stati
 pub trait IsState: Send + Sync + 'static {}
 impl<T: Send + Sync + 'static> IsState for T {}
 
-/// What the future of an async remote function must be: `Send`.
-#[diagnostic::on_unimplemented(
-    message = "the future of this function cannot move between threads",
-    note = "async remote functions run on a multi-threaded runtime: hold nothing across an `.await` that is \
-            not `Send`, such as `Rc` or a `std::sync::MutexGuard`"
-)]
-pub trait IsSendFuture: Send {}
-impl<T: Send> IsSendFuture for T {}
-
 pub fn assert_param<T: IsParam>() {}
 pub fn assert_borrowed_param<'de, T: Serialize + Deserialize<'de>>() {}
 pub fn assert_output<T: IsOutput>() {}
-pub fn assert_error<T: IsError>() {}
 pub fn assert_state<T: IsState>() {}
 
 /// Tells a `Result` that hides behind another name: the inherent constant wins where it applies.

@@ -58,10 +58,7 @@ impl Registry {
         let mut functions: HashMap<&'static str, Arc<Function>> = HashMap::new();
         for entry in entries {
             let name = entry.signature.name;
-            let function = Arc::new(Function {
-                entry,
-                states: resolve(entry, states)?,
-            });
+            let function = Arc::new(Function { entry, states: resolve(entry, states)? });
             if let Some(other) = functions.insert(name, function) {
                 // Serving one function twice, by type, is no conflict.
                 if !std::ptr::eq(other.entry, entry) {
@@ -81,11 +78,7 @@ impl Registry {
 
     /// All signatures, by name.
     pub(crate) fn signatures(&self) -> Vec<&'static Signature> {
-        let mut signatures: Vec<_> = self
-            .functions
-            .values()
-            .map(|function| function.signature())
-            .collect();
+        let mut signatures: Vec<_> = self.functions.values().map(|function| function.signature()).collect();
         signatures.sort_unstable_by_key(|signature| signature.name);
         signatures
     }
@@ -107,24 +100,17 @@ impl Registry {
 
 fn resolve(entry: &'static Entry, states: &States) -> Result<Box<[State]>, ServeError> {
     let find = |wanted: &crate::function::StateType| {
-        states
-            .get(&(wanted.id)())
-            .cloned()
-            .ok_or_else(|| ServeError::MissingState {
-                function: entry.signature.name.to_owned(),
-                state: (wanted.name)(),
-            })
+        states.get(&(wanted.id)()).cloned().ok_or_else(|| ServeError::MissingState {
+            function: entry.signature.name.to_owned(),
+            state: (wanted.name)(),
+        })
     };
     entry.states.iter().map(find).collect()
 }
 
 fn duplicate(a: &'static Entry, b: &'static Entry) -> ServeError {
     // The order of registration is the linker's; the message should not be.
-    let (first, second) = if (a.file, a.line) <= (b.file, b.line) {
-        (a, b)
-    } else {
-        (b, a)
-    };
+    let (first, second) = if (a.file, a.line) <= (b.file, b.line) { (a, b) } else { (b, a) };
     ServeError::DuplicateFunction {
         name: first.signature.name.to_owned(),
         first: format!("{}:{}", first.file, first.line),
@@ -149,34 +135,20 @@ pub(crate) mod tests {
         fn handler(_: &Invocation) -> HandlerResult {
             Ok(Bytes::new())
         }
-        let signature = Box::leak(Box::new(
-            Signature::new(name, "", &[]).with_kind(Kind::Pool, false),
-        ));
-        Box::leak(Box::new(Entry::new(
-            signature,
-            Handler::Sync(handler),
-            states,
-            "src/a.rs",
-            line,
-        )))
+        let signature = Box::leak(Box::new(Signature::new(name, "", &[]).with_kind(Kind::Pool, false)));
+        Box::leak(Box::new(Entry::new(signature, Handler::Sync(handler), states, "src/a.rs", line)))
     }
 
     /// Some function.
     pub(crate) fn function() -> Arc<Function> {
-        Arc::new(Function {
-            entry: entry("f", 1, &[]),
-            states: Box::new([]),
-        })
+        Arc::new(Function { entry: entry("f", 1, &[]), states: Box::new([]) })
     }
 
     #[test]
     fn two_functions_with_one_name_are_told_with_both_places() {
         let (first, second) = (entry("f", 1, &[]), entry("f", 2, &[]));
         let error = Registry::new([second, entry("g", 3, &[]), first], &States::new()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "two functions are named `f`: src/a.rs:1 and src/a.rs:2"
-        );
+        assert_eq!(error.to_string(), "two functions are named `f`: src/a.rs:1 and src/a.rs:2");
     }
 
     #[test]
@@ -190,27 +162,18 @@ pub(crate) mod tests {
     fn a_missing_state_is_told_with_function_and_type() {
         let error = Registry::new([entry("f", 1, &STATES)], &States::new()).unwrap_err();
         assert!(matches!(error, ServeError::MissingState { .. }));
-        assert!(
-            error.to_string().contains("`f`") && error.to_string().contains("String"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("`f`") && error.to_string().contains("String"), "{error}");
 
         let state: State = Arc::new(Arc::new("given".to_owned()));
         let states = States::from([(TypeId::of::<String>(), state)]);
         let registry = Registry::new([entry("f", 1, &STATES)], &states).unwrap();
         let found = registry.find("f").unwrap();
-        assert_eq!(
-            **found.states()[0].downcast_ref::<Arc<String>>().unwrap(),
-            "given"
-        );
+        assert_eq!(**found.states()[0].downcast_ref::<Arc<String>>().unwrap(), "given");
     }
 
     #[test]
     fn serving_nothing_is_an_error() {
-        assert!(matches!(
-            Registry::new([], &States::new()),
-            Err(ServeError::NoFunctions)
-        ));
+        assert!(matches!(Registry::new([], &States::new()), Err(ServeError::NoFunctions)));
     }
 
     #[test]

@@ -121,55 +121,28 @@ impl Server {
     /// # Errors
     /// [`ServeError::Thread`] if the workers cannot be started.
     pub fn spawn(self) -> Result<ServerHandle, ServeError> {
-        let Self {
-            service,
-            listeners,
-            endpoints,
-            options,
-            runtime,
-            io,
-        } = self;
+        let Self { service, listeners, endpoints, options, runtime, io } = self;
         let pool = Pool::start(options.workers, options.max_waiting).map_err(ServeError::Thread)?;
         let pool = Arc::new(pool);
         let (phase, _) = watch::channel(Phase::Serving);
         let mut loops = JoinSet::new();
         for listener in listeners {
             let (outbox, outcomes) = mpsc::unbounded_channel();
-            let runner = Runner {
-                pool: Arc::clone(&pool),
-                runtime: runtime.clone(),
-                outbox,
-            };
+            let runner = Runner { pool: Arc::clone(&pool), runtime: runtime.clone(), outbox };
             let dispatcher = Dispatcher::new(Arc::clone(&service), runner);
-            loops.spawn_on(
-                io::serve(listener, dispatcher, outcomes, phase.subscribe()),
-                io.handle(),
-            );
+            loops.spawn_on(io::serve(listener, dispatcher, outcomes, phase.subscribe()), io.handle());
         }
-        let functions: Vec<_> = service
-            .registry
-            .signatures()
-            .iter()
-            .map(|signature| signature.name)
-            .collect();
+        let functions: Vec<_> =
+            service.registry.signatures().iter().map(|signature| signature.name).collect();
         tracing::info!(?endpoints, ?functions, workers = options.workers, "serving");
         let drain_timeout = options.drain_timeout;
-        Ok(ServerHandle {
-            service,
-            endpoints,
-            phase,
-            loops,
-            drain_timeout,
-            io,
-        })
+        Ok(ServerHandle { service, endpoints, phase, loops, drain_timeout, io })
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("endpoints", &self.endpoints)
-            .finish_non_exhaustive()
+        f.debug_struct("Server").field("endpoints", &self.endpoints).finish_non_exhaustive()
     }
 }
 
@@ -222,9 +195,7 @@ impl ServerHandle {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle")
-            .field("endpoints", &self.endpoints)
-            .finish_non_exhaustive()
+        f.debug_struct("ServerHandle").field("endpoints", &self.endpoints).finish_non_exhaustive()
     }
 }
 
@@ -358,22 +329,13 @@ impl ServerBuilder {
             instance: random_name(),
             draining: AtomicBool::new(false),
         };
-        Ok(Server {
-            service: Arc::new(service),
-            listeners,
-            endpoints,
-            options: self.options,
-            runtime,
-            io,
-        })
+        Ok(Server { service: Arc::new(service), listeners, endpoints, options: self.options, runtime, io })
     }
 }
 
 impl fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct(type_name::<Self>())
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        f.debug_struct(type_name::<Self>()).field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -381,16 +343,10 @@ fn parse(endpoints: impl Endpoints) -> Result<Vec<Endpoint>, ServeError> {
     let texts = endpoints.into_texts();
     if texts.is_empty() {
         let reason = "no endpoint was given".to_owned();
-        return Err(ServeError::InvalidEndpoint {
-            endpoint: String::new(),
-            reason,
-        });
+        return Err(ServeError::InvalidEndpoint { endpoint: String::new(), reason });
     }
     let parse = |text: String| {
-        Endpoint::to_bind(&text).map_err(|reason| ServeError::InvalidEndpoint {
-            endpoint: text,
-            reason,
-        })
+        Endpoint::to_bind(&text).map_err(|reason| ServeError::InvalidEndpoint { endpoint: text, reason })
     };
     texts.into_iter().map(parse).collect()
 }

@@ -27,12 +27,7 @@ impl Envelope {
 
     #[cfg(test)]
     pub(crate) fn of(frames: &[&'static str]) -> Self {
-        Self(
-            frames
-                .iter()
-                .map(|frame| Bytes::from_static(frame.as_bytes()))
-                .collect(),
-        )
+        Self(frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect())
     }
 
     /// Whoever the transport received it from: a client, or the proxy that stands in front of it.
@@ -60,11 +55,7 @@ pub(crate) enum Event {
 
 /// Splits what a ROUTER received. `None` if there is nothing in it to answer: a peer that says it is there.
 fn open(mut frames: VecDeque<Bytes>) -> Option<Event> {
-    let delimiter = frames
-        .iter()
-        .skip(1)
-        .position(Bytes::is_empty)
-        .map(|position| position + 1);
+    let delimiter = frames.iter().skip(1).position(Bytes::is_empty).map(|position| position + 1);
     let bodies = match delimiter {
         Some(delimiter) => frames.len() - delimiter - 1,
         None => usize::from(frames.len() > 1),
@@ -74,17 +65,13 @@ fn open(mut frames: VecDeque<Bytes>) -> Option<Event> {
             let body = frames.pop_back()?;
             Some(Event::Message(Envelope(frames), body))
         }
-        (0, Some(delimiter)) if delimiter > 1 => Some(Event::Malformed(
-            Envelope(frames),
-            "no body follows the empty frame",
-        )),
+        (0, Some(delimiter)) if delimiter > 1 => {
+            Some(Event::Malformed(Envelope(frames), "no body follows the empty frame"))
+        }
         (0, _) => None,
         (_, delimiter) => {
             frames.truncate(delimiter? + 1);
-            Some(Event::Malformed(
-                Envelope(frames),
-                "more than one frame follows the empty one",
-            ))
+            Some(Event::Malformed(Envelope(frames), "more than one frame follows the empty one"))
         }
     }
 }
@@ -108,12 +95,7 @@ impl Listener {
                     listeners.push(Self::Inproc(listener));
                     endpoint.to_string()
                 }),
-                _ => {
-                    zeromq
-                        .get_or_insert_with(zeromq::Binding::new)
-                        .bind(&endpoint)
-                        .await
-                }
+                _ => zeromq.get_or_insert_with(zeromq::Binding::new).bind(&endpoint).await,
             };
             bound.push(listening.map_err(|error| (endpoint, error))?);
         }
@@ -197,25 +179,16 @@ mod tests {
     use super::*;
 
     fn frames(frames: &[&'static str]) -> VecDeque<Bytes> {
-        frames
-            .iter()
-            .map(|frame| Bytes::from_static(frame.as_bytes()))
-            .collect()
+        frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect()
     }
 
     #[test]
     fn the_envelope_ends_with_the_first_empty_frame() {
-        for envelope in [
-            vec!["id", ""],
-            vec!["id", "1234", ""],
-            vec!["proxy", "id", "1234", ""],
-            vec!["id"],
-        ] {
+        for envelope in [vec!["id", ""], vec!["id", "1234", ""], vec!["proxy", "id", "1234", ""], vec!["id"]]
+        {
             let mut all = envelope.clone();
             all.push("body");
-            let Some(Event::Message(found, body)) = open(frames(&all)) else {
-                panic!("{all:?}")
-            };
+            let Some(Event::Message(found, body)) = open(frames(&all)) else { panic!("{all:?}") };
             assert_eq!(found, Envelope(frames(&envelope)));
             assert_eq!(body, "body");
             assert_eq!(found.peer(), envelope[0]);
@@ -240,21 +213,14 @@ mod tests {
     #[test]
     fn an_empty_body_is_a_body() {
         let event = open(frames(&["id", "", ""]));
-        assert_eq!(
-            event,
-            Some(Event::Message(Envelope(frames(&["id", ""])), Bytes::new()))
-        );
+        assert_eq!(event, Some(Event::Message(Envelope(frames(&["id", ""])), Bytes::new())));
     }
 
     #[test]
     fn missing_and_surplus_bodies_can_be_answered() {
-        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "1234", ""])) else {
-            panic!()
-        };
+        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "1234", ""])) else { panic!() };
         assert_eq!(envelope, Envelope(frames(&["id", "1234", ""])));
-        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "", "body", "more"])) else {
-            panic!()
-        };
+        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "", "body", "more"])) else { panic!() };
         assert_eq!(envelope, Envelope(frames(&["id", ""])));
     }
 }

@@ -1,20 +1,29 @@
 //! How a parameter or result of a given type travels: bytes as `bin`, everything else by serde.
 //!
-//! Generated code writes `Value::<T>::encode(...)` for a concrete `T`. Rust prefers the inherent functions
-//! below, which exist for the byte types, to the trait's, which exist for every serde type. So the choice is
-//! made by the type, aliases included, and not by how it is spelled.
+//! Generated code writes `Value::<T>::NEW.encode(...)` for a concrete `T`. Rust prefers the inherent functions
+//! below, which exist for the byte types, to the traits', which exist for every serde type. So the choice is
+//! made by the type, aliases included, and not by how it is spelled. A type without serde gets [`Refused`].
 
-use std::marker::PhantomData;
+use std::{fmt, marker::PhantomData};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::codec::{DecodeError, EncodeError, Reader, Writer};
+use crate::{
+    codec::{DecodeError, EncodeError, Reader, Writer},
+    function::HandlerResult,
+    invocation::Invocation,
+};
 
 /// Stands for the type `T` in generated code.
 #[derive(Debug)]
 pub struct Value<T: ?Sized>(PhantomData<T>);
+
+impl<T: ?Sized> Value<T> {
+    /// The only value.
+    pub const NEW: Self = Self(PhantomData);
+}
 
 /// Encoding by serde. Brought into scope by generated code.
 pub trait EncodeBySerde<T: ?Sized> {
@@ -22,7 +31,7 @@ pub trait EncodeBySerde<T: ?Sized> {
     ///
     /// # Errors
     /// As [`Writer::value`].
-    fn encode(value: &T, writer: &mut Writer) -> Result<(), EncodeError>;
+    fn encode(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError>;
 }
 
 /// Decoding by serde. Brought into scope by generated code.
@@ -31,68 +40,112 @@ pub trait DecodeBySerde<'de, T> {
     ///
     /// # Errors
     /// As [`Reader::value`].
-    fn decode(reader: &mut Reader<'de>) -> Result<T, DecodeError>;
+    fn decode(self, reader: &mut Reader<'de>) -> Result<T, DecodeError>;
+}
+
+/// Answering with an error, by serde. Brought into scope by generated code.
+pub trait FailBySerde<E> {
+    /// The response with the function's own error.
+    ///
+    /// # Errors
+    /// Always: that is how a handler says it.
+    fn fail(self, invocation: &Invocation, error: &E) -> HandlerResult;
+}
+
+/// What a type gets that cannot travel, so that the checks in [`__private`](crate::__private) are the only
+/// ones to complain, and at the right place. Rust prefers every other function of the same name, since these
+/// are not `Value<T>`'s but `&Value<T>`'s.
+#[allow(missing_docs, clippy::missing_errors_doc)]
+pub trait Refused<T: ?Sized> {
+    fn encode(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError>;
+    fn decode(self, reader: &mut Reader<'_>) -> Result<T, DecodeError>
+    where
+        T: Sized;
+    fn fail(self, invocation: &Invocation, error: &T) -> HandlerResult;
+}
+
+impl<T: ?Sized> Refused<T> for &Value<T> {
+    fn encode(self, _: &T, _: &mut Writer) -> Result<(), EncodeError> {
+        unreachable!("the checks do not let it compile")
+    }
+
+    fn decode(self, _: &mut Reader<'_>) -> Result<T, DecodeError>
+    where
+        T: Sized,
+    {
+        unreachable!("the checks do not let it compile")
+    }
+
+    fn fail(self, _: &Invocation, _: &T) -> HandlerResult {
+        unreachable!("the checks do not let it compile")
+    }
+}
+
+impl<E: Serialize + fmt::Display> FailBySerde<E> for Value<E> {
+    fn fail(self, invocation: &Invocation, error: &E) -> HandlerResult {
+        invocation.fail(error)
+    }
 }
 
 impl<T: Serialize + ?Sized> EncodeBySerde<T> for Value<T> {
-    fn encode(value: &T, writer: &mut Writer) -> Result<(), EncodeError> {
+    fn encode(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError> {
         writer.value(value)
     }
 }
 
 impl<'de, T: Deserialize<'de>> DecodeBySerde<'de, T> for Value<T> {
-    fn decode(reader: &mut Reader<'de>) -> Result<T, DecodeError> {
+    fn decode(self, reader: &mut Reader<'de>) -> Result<T, DecodeError> {
         reader.value()
     }
 }
 
 #[allow(missing_docs, clippy::missing_errors_doc)] // Each is the trait's function of the same name.
 impl Value<Vec<u8>> {
-    pub fn encode(value: &[u8], writer: &mut Writer) -> Result<(), EncodeError> {
+    pub fn encode(self, value: &[u8], writer: &mut Writer) -> Result<(), EncodeError> {
         writer.bytes(value)
     }
 
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Vec<u8>, DecodeError> {
+    pub fn decode(self, reader: &mut Reader<'_>) -> Result<Vec<u8>, DecodeError> {
         Ok(reader.value::<ByteBuf>()?.into_vec())
     }
 }
 
 #[allow(missing_docs, clippy::missing_errors_doc)]
 impl Value<Bytes> {
-    pub fn encode(value: &[u8], writer: &mut Writer) -> Result<(), EncodeError> {
+    pub fn encode(self, value: &[u8], writer: &mut Writer) -> Result<(), EncodeError> {
         writer.bytes(value)
     }
 
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
+    pub fn decode(self, reader: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
         reader.shared_bytes()
     }
 }
 
 #[allow(missing_docs, clippy::missing_errors_doc)]
 impl Value<[u8]> {
-    pub fn encode(value: &[u8], writer: &mut Writer) -> Result<(), EncodeError> {
+    pub fn encode(self, value: &[u8], writer: &mut Writer) -> Result<(), EncodeError> {
         writer.bytes(value)
     }
 }
 
 #[allow(missing_docs, clippy::missing_errors_doc)]
 impl Value<Option<Vec<u8>>> {
-    pub fn encode(value: &Option<Vec<u8>>, writer: &mut Writer) -> Result<(), EncodeError> {
+    pub fn encode(self, value: &Option<Vec<u8>>, writer: &mut Writer) -> Result<(), EncodeError> {
         writer.value(&value.as_deref().map(serde_bytes::Bytes::new))
     }
 
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Option<Vec<u8>>, DecodeError> {
+    pub fn decode(self, reader: &mut Reader<'_>) -> Result<Option<Vec<u8>>, DecodeError> {
         Ok(reader.value::<Option<ByteBuf>>()?.map(ByteBuf::into_vec))
     }
 }
 
 #[allow(missing_docs, clippy::missing_errors_doc)]
 impl Value<Option<Bytes>> {
-    pub fn encode(value: &Option<Bytes>, writer: &mut Writer) -> Result<(), EncodeError> {
+    pub fn encode(self, value: &Option<Bytes>, writer: &mut Writer) -> Result<(), EncodeError> {
         writer.value(&value.as_deref().map(serde_bytes::Bytes::new))
     }
 
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Option<Bytes>, DecodeError> {
+    pub fn decode(self, reader: &mut Reader<'_>) -> Result<Option<Bytes>, DecodeError> {
         reader.shared_bytes_option()
     }
 }

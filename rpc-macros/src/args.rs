@@ -61,10 +61,7 @@ impl RemoteArgs {
             return Err(input.error(format!("this is no argument of `#[remote]`: {KNOWN}")));
         };
         if seen.contains(&key) {
-            return Err(Error::new(
-                key.span(),
-                format!("`{key}` is given twice: remove one"),
-            ));
+            return Err(Error::new(key.span(), format!("`{key}` is given twice: remove one")));
         }
         match key.to_string().as_str() {
             "name" => self.name = Some(wire_name(&string(input, &key, "\"text.count_words\"")?)?),
@@ -100,10 +97,7 @@ fn flag(input: ParseStream<'_>, key: &Ident) -> Result<()> {
     if input.is_empty() || input.peek(Token![,]) {
         return Ok(());
     }
-    Err(Error::new(
-        key.span(),
-        format!("`{key}` takes no value: write `{key}` alone, or leave it out"),
-    ))
+    Err(Error::new(key.span(), format!("`{key}` takes no value: write `{key}` alone, or leave it out")))
 }
 
 fn string(input: ParseStream<'_>, key: &Ident, example: &str) -> Result<LitStr> {
@@ -121,9 +115,7 @@ fn struct_name(input: ParseStream<'_>, key: &Ident) -> Result<Ident> {
         return Err(Error::new(key.span(), WANTED));
     }
     input.parse::<Token![=]>()?;
-    input
-        .parse()
-        .map_err(|error: Error| Error::new(error.span(), WANTED))
+    input.parse().map_err(|error: Error| Error::new(error.span(), WANTED))
 }
 
 fn crate_path(text: &LitStr) -> Result<Path> {
@@ -137,10 +129,7 @@ fn crate_path(text: &LitStr) -> Result<Path> {
 fn wire_name(text: &LitStr) -> Result<String> {
     let name = text.value();
     if name.is_empty() {
-        return Err(Error::new(
-            text.span(),
-            "the name is empty: leave `name` out to use the function's own",
-        ));
+        return Err(Error::new(text.span(), "the name is empty: leave `name` out to use the function's own"));
     }
     if name.starts_with("rpc.") {
         let message = "names that begin with `rpc.` are reserved for the protocol: choose another prefix";
@@ -170,11 +159,7 @@ fn nanos(text: &LitStr) -> Result<u64> {
         );
     }
     // Digits only, so the one way to fail is to be too large.
-    match number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit))
-    {
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)) {
         Some(0) => error("no call can finish in no time: leave `timeout` out to use the client's"),
         Some(nanos) => Ok(nanos),
         None => error("this timeout is too long: 64 bits of nanoseconds hold 584 years"),
@@ -209,18 +194,7 @@ mod tests {
         ] {
             assert_eq!(parse_nanos(text).unwrap(), expected, "{text}");
         }
-        for text in [
-            "",
-            "2",
-            "s",
-            "1.5s",
-            "-1s",
-            "2 s",
-            "2sec",
-            "0s",
-            "5124096h",
-            "99999999999999999999s",
-        ] {
+        for text in ["", "2", "s", "1.5s", "-1s", "2 s", "2sec", "0s", "5124096h", "99999999999999999999s"] {
             assert!(parse_nanos(text).is_err(), "{text}");
         }
     }

@@ -18,17 +18,13 @@ use crate::{
 
 /// Everything that stands beside the function.
 pub(crate) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
-    let RemoteFunction {
-        cfgs, krate, allowed, ..
-    } = function;
+    let RemoteFunction { cfgs, krate, allowed, .. } = function;
     let structure = structure(function);
     let remote_fn = remote_fn(function);
     let functions = client::functions(function);
     let served_fn = function.implemented.then(|| server::served_fn(function));
     let checks = checks(function);
-    let deprecated = function
-        .deprecated
-        .then(|| quote_spanned!(here()=> #[allow(deprecated)]));
+    let deprecated = function.deprecated.then(|| quote_spanned!(here()=> #[allow(deprecated)]));
     quote_spanned! {here()=>
         #structure
 
@@ -38,7 +34,9 @@ pub(crate) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
         #[allow(dead_code, unused_imports, clippy::all, clippy::pedantic)]
         const _: () = {
             use #krate::__private as __rpc;
-            use __rpc::{DecodeBySerde as _, EncodeBySerde as _, IsNoResult as _};
+            use __rpc::{
+                DecodeBySerde as _, EncodeBySerde as _, FailBySerde as _, IsNoResult as _, Refused as _,
+            };
 
             #remote_fn
             #functions
@@ -65,22 +63,15 @@ fn ends(tokens: &impl ToTokens) -> (Span, Span) {
     (blame(first), blame(spans.last().unwrap_or(first)))
 }
 
-/// `encode` or `decode` of the type that stands for `ty` at run time.
+/// `encode`, `decode` or `fail` for `ty`, to be called.
 fn codec(ty: &impl ToTokens, name: &str) -> TokenStream {
     let (first, last) = ends(ty);
     let name = Ident::new(name, last);
-    quote_spanned!(first=> __rpc::Value::<#ty>::#name)
+    quote_spanned!(first=> __rpc::Value::<#ty>::NEW.#name)
 }
 
 fn structure(function: &RemoteFunction<'_>) -> TokenStream {
-    let RemoteFunction {
-        vis,
-        ty,
-        cfgs,
-        shared_attrs,
-        allowed,
-        ..
-    } = function;
+    let RemoteFunction { vis, ty, cfgs, shared_attrs, allowed, .. } = function;
     let docs = struct_docs(function);
     quote_spanned! {here()=>
         #(#cfgs)*
@@ -99,24 +90,15 @@ fn struct_docs(function: &RemoteFunction<'_>) -> String {
         return "\n\nA remote function that is implemented elsewhere.".to_owned();
     }
     // The first paragraph only, since examples would be tested twice; and what its links refer to.
-    let summary = doc
-        .split("\n\n")
-        .next()
-        .filter(|summary| !summary.contains("```"));
-    let links = doc
-        .lines()
-        .filter(|line| line.starts_with('[') && line.contains("]: "));
+    let summary = doc.split("\n\n").next().filter(|summary| !summary.contains("```"));
+    let links = doc.lines().filter(|line| line.starts_with('[') && line.contains("]: "));
     let links: Vec<_> = links.collect();
     let line = if ident.to_string().starts_with("r#") {
         format!("The remote side of `{ident}`.")
     } else {
         format!("The remote side of [`{ident}()`].")
     };
-    format!(
-        "{}\n\n{line}\n\n{}",
-        summary.unwrap_or_default(),
-        links.join("\n")
-    )
+    format!("{}\n\n{line}\n\n{}", summary.unwrap_or_default(), links.join("\n"))
 }
 
 fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {
@@ -152,12 +134,7 @@ fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {
 }
 
 fn signature(function: &RemoteFunction<'_>) -> TokenStream {
-    let RemoteFunction {
-        name,
-        doc,
-        idempotent,
-        ..
-    } = function;
+    let RemoteFunction { name, doc, idempotent, .. } = function;
     let params = function.travelling().map(|param| {
         let (name, ty) = (&param.name, text(param.ty.to_token_stream()));
         quote_spanned!(here()=> __rpc::Param::new(#name, #ty))
@@ -178,9 +155,7 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
         Kind::Async => quote_spanned!(here()=> Async),
         Kind::Inline => quote_spanned!(here()=> Inline),
     };
-    let timeout = function
-        .timeout_nanos
-        .map(|nanos| quote_spanned!(here()=> .with_timeout_nanos(#nanos)));
+    let timeout = function.timeout_nanos.map(|nanos| quote_spanned!(here()=> .with_timeout_nanos(#nanos)));
     quote_spanned! {here()=>
         __rpc::Signature::new(#name, #doc, &[#(#params),*])
             .with_output(#output)
@@ -212,12 +187,10 @@ fn checks(function: &RemoteFunction<'_>) -> TokenStream {
     let output = match &function.output {
         Output::Unit => TokenStream::new(),
         Output::Value(ty) => quote_spanned!(blame(ty.span())=> __rpc::assert_output::<#ty>();),
-        Output::Result { ty, ok, error } => {
-            let (ok, error) = (part(ty, "Ok", ok), part(ty, "Err", error));
-            quote_spanned! {here()=>
-                __rpc::assert_output::<#ok>();
-                __rpc::assert_error::<#error>();
-            }
+        // What its error must be is asked by `RemoteFn::Error`.
+        Output::Result { ty, ok, .. } => {
+            let ok = part(ty, "Ok", ok);
+            quote_spanned!(here()=> __rpc::assert_output::<#ok>();)
         }
     };
     let alias = match &function.output {

@@ -118,10 +118,7 @@ impl<'a> RemoteFunction<'a> {
 fn check_signature(item: &Item, errors: &mut Vec<Error>) {
     let sig = &item.sig;
     if let Some(token) = sig.constness {
-        errors.push(Error::new_spanned(
-            token,
-            "a remote function cannot be `const`: remove it",
-        ));
+        errors.push(Error::new_spanned(token, "a remote function cannot be `const`: remove it"));
     }
     if let Safety::Unsafe(token) = sig.safety {
         let message = "a remote function cannot be `unsafe`: whoever calls it proves nothing; write a safe \
@@ -180,11 +177,7 @@ fn output<'a>(item: &'a Item, errors: &mut Vec<Error>) -> Output<'a> {
         Some(segment) if segment.ident == "Result" => {
             let mut parts = type_arguments(segment);
             let mut part = || parts.next().unwrap_or(ty);
-            Output::Result {
-                ok: part(),
-                error: part(),
-                ty,
-            }
+            Output::Result { ok: part(), error: part(), ty }
         }
         _ => Output::Value(ty),
     }
@@ -194,16 +187,12 @@ fn output<'a>(item: &'a Item, errors: &mut Vec<Error>) -> Output<'a> {
 fn doc(attrs: &[Attribute]) -> String {
     let lines = attrs.iter().filter_map(|attr| match &attr.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-            Expr::Lit(ExprLit {
-                lit: Lit::Str(text), ..
-            }) => Some(text.value()),
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
             _ => None,
         },
         _ => None,
     });
-    let lines: Vec<_> = lines
-        .map(|line| line.strip_prefix(' ').unwrap_or(&line).to_owned())
-        .collect();
+    let lines: Vec<_> = lines.map(|line| line.strip_prefix(' ').unwrap_or(&line).to_owned()).collect();
     lines.join("\n")
 }
 
@@ -249,10 +238,7 @@ mod tests {
     fn a_result_is_known_by_its_last_segment() {
         for (ty, parts) in [
             (parse_quote!(Result<A, B>), Some(("A", "B"))),
-            (
-                parse_quote!(std::result::Result<(A, A), B>),
-                Some(("(A, A)", "B")),
-            ),
+            (parse_quote!(std::result::Result<(A, A), B>), Some(("(A, A)", "B"))),
             (parse_quote!(io::Result<A>), Some(("A", "io::Result<A>"))),
             (parse_quote!(fmt::Result), Some(("fmt::Result", "fmt::Result"))),
             (parse_quote!(Option<Result<A, B>>), None),

@@ -32,12 +32,7 @@ impl Parse for Item {
         } else {
             Some(body(input)?)
         };
-        Ok(Self {
-            attrs,
-            vis,
-            sig,
-            body,
-        })
+        Ok(Self { attrs, vis, sig, body })
     }
 }
 

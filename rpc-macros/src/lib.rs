@@ -215,10 +215,7 @@ mod tests {
             ),
         ] {
             let (tokens, errors) = remote_tokens(quote!(), item.clone());
-            assert_eq!(
-                messages(&errors),
-                ["`#[remote]` goes on a free function: put it on a `fn`"]
-            );
+            assert_eq!(messages(&errors), ["`#[remote]` goes on a free function: put it on a `fn`"]);
             assert_eq!(tokens.to_string(), item.to_string());
         }
     }

@@ -104,10 +104,8 @@ fn marker<'a>(param: &'a PatType, errors: &mut Vec<Error>) -> Option<&'a Attribu
     for attr in param.attrs.iter().filter(|attr| is_marker(attr)) {
         if !matches!(attr.meta, Meta::Path(_)) {
             let name = attr.path().get_ident().map(Ident::to_string).unwrap_or_default();
-            errors.push(Error::new_spanned(
-                &attr.meta,
-                format!("this takes no arguments: write `#[{name}]`"),
-            ));
+            errors
+                .push(Error::new_spanned(&attr.meta, format!("this takes no arguments: write `#[{name}]`")));
         }
     }
     Some(first)
@@ -154,11 +152,7 @@ fn state(param: &PatType) -> Result<Param<'_>, Error> {
 /// `T` of `Arc<T>`.
 fn arc(ty: &Type) -> Option<&Type> {
     let segment = last_segment(ty)?;
-    if segment.ident == "Arc" {
-        type_arguments(segment).next()
-    } else {
-        None
-    }
+    if segment.ident == "Arc" { type_arguments(segment).next() } else { None }
 }
 
 fn context(param: &PatType) -> Result<Param<'_>, Error> {
@@ -166,31 +160,20 @@ fn context(param: &PatType) -> Result<Param<'_>, Error> {
         Type::Reference(reference) if reference.mutability.is_none() => false,
         ty if last_segment(ty).is_some_and(|segment| segment.ident == "Context") => true,
         _ => {
-            return Err(Error::new_spanned(
-                &param.ty,
-                "a context is a `&Context` or a `Context`",
-            ));
+            return Err(Error::new_spanned(&param.ty, "a context is a `&Context` or a `Context`"));
         }
     };
     Ok(Param::Context { ty: &param.ty, owned })
 }
 
 fn travels<'a>(param: &'a PatType, before: &[Param<'_>]) -> Travels<'a> {
-    let index = before
-        .iter()
-        .filter(|param| matches!(param, Param::Travels(_)))
-        .count();
+    let index = before.iter().filter(|param| matches!(param, Param::Travels(_))).count();
     let ident = match &*param.pat {
         Pat::Ident(pattern) => pattern.ident.clone(),
         _ => format_ident!("arg{index}", span = Span::mixed_site()),
     };
     let name = ident.unraw().to_string();
-    Travels {
-        ident,
-        name,
-        ty: &param.ty,
-        shape: Shape::of(&param.ty),
-    }
+    Travels { ident, name, ty: &param.ty, shape: Shape::of(&param.ty) }
 }
 
 /// Two patterns cannot share a name, but one can be named as another without a name is numbered.

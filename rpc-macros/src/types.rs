@@ -61,34 +61,21 @@ pub(crate) fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Typ
         PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
         _ => None,
     };
-    arguments
-        .into_iter()
-        .flatten()
-        .filter_map(|argument| match argument {
-            GenericArgument::Type(ty) => Some(ty),
-            _ => None,
-        })
+    arguments.into_iter().flatten().filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
 }
 
 /// Reports what makes `ty` impossible as a parameter that travels. `declared` are the function's lifetime
 /// parameters, which are refused where they are declared and so not again where they are used.
 pub(crate) fn check_param(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
-    Rules {
-        of_result: false,
-        declared,
-        errors,
-    }
-    .visit_type(ty);
+    Rules { of_result: false, declared, errors }.visit_type(ty);
 }
 
 /// Reports what makes `ty` impossible as a result.
 pub(crate) fn check_result(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
-    Rules {
-        of_result: true,
-        declared,
-        errors,
-    }
-    .visit_type(ty);
+    Rules { of_result: true, declared, errors }.visit_type(ty);
 }
 
 struct Rules<'a> {
@@ -147,10 +134,7 @@ impl Visit<'_> for Rules<'_> {
                 "a result travels to its caller and cannot borrow: write `'static`, or a type that owns",
             );
         } else if lifetime.ident != "_" {
-            self.refuse(
-                lifetime,
-                "a parameter lives as long as the call and no longer: write `'_`",
-            );
+            self.refuse(lifetime, "a parameter lives as long as the call and no longer: write `'_`");
         }
     }
 
@@ -158,17 +142,11 @@ impl Visit<'_> for Rules<'_> {
         // Any type may hide a lifetime, but this is the one that is often written so.
         if let PathArguments::AngleBracketed(arguments) = &segment.arguments
             && segment.ident == "Cow"
-            && !arguments
-                .args
-                .iter()
-                .any(|argument| matches!(argument, GenericArgument::Lifetime(_)))
+            && !arguments.args.iter().any(|argument| matches!(argument, GenericArgument::Lifetime(_)))
         {
             let lifetime = if self.of_result { "'static" } else { "'_" };
             let inner = text(arguments.args.to_token_stream());
-            self.refuse(
-                segment,
-                format!("this hides a lifetime: write `Cow<{lifetime}, {inner}>`"),
-            );
+            self.refuse(segment, format!("this hides a lifetime: write `Cow<{lifetime}, {inner}>`"));
         }
         visit::visit_path_segment(self, segment);
     }
@@ -203,10 +181,7 @@ impl Visit<'_> for Rules<'_> {
 
 /// Whether a lifetime is elided somewhere in `ty`.
 pub(crate) fn has_elided_lifetime(ty: &Type) -> bool {
-    let mut names = NameElided {
-        name: None,
-        found: false,
-    };
+    let mut names = NameElided { name: None, found: false };
     names.visit_type_mut(&mut ty.clone());
     names.found
 }
@@ -214,11 +189,7 @@ pub(crate) fn has_elided_lifetime(ty: &Type) -> bool {
 /// `ty` with `name` for each elided lifetime.
 pub(crate) fn with_lifetime(ty: &Type, name: &Lifetime) -> Type {
     let mut ty = ty.clone();
-    NameElided {
-        name: Some(name),
-        found: false,
-    }
-    .visit_type_mut(&mut ty);
+    NameElided { name: Some(name), found: false }.visit_type_mut(&mut ty);
     ty
 }
 
@@ -334,16 +305,9 @@ mod tests {
         ] {
             let ty: Type = syn::parse2(before).unwrap();
             assert!(has_elided_lifetime(&ty));
-            assert_eq!(
-                with_lifetime(&ty, &name).to_token_stream().to_string(),
-                after.to_string()
-            );
+            assert_eq!(with_lifetime(&ty, &name).to_token_stream().to_string(), after.to_string());
         }
-        for owned in [
-            quote!(Vec<u8>),
-            quote!(Cow<'static, str>),
-            quote!(fn(&str) -> &str),
-        ] {
+        for owned in [quote!(Vec<u8>), quote!(Cow<'static, str>), quote!(fn(&str) -> &str)] {
             assert!(!has_elided_lifetime(&syn::parse2(owned).unwrap()));
         }
     }

@@ -62,10 +62,7 @@ async fn one_client_carries_calls_of_many_tasks_and_threads() {
         task.await.unwrap();
     }
     let joined = tokio::task::spawn_blocking(|| {
-        threads
-            .into_iter()
-            .map(thread::JoinHandle::join)
-            .all(|joined| joined.is_ok())
+        threads.into_iter().map(thread::JoinHandle::join).all(|joined| joined.is_ok())
     });
     assert!(joined.await.unwrap());
     fixture.end().await;
@@ -74,9 +71,7 @@ async fn one_client_carries_calls_of_many_tasks_and_threads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn async_functions_run_all_at_the_same_time() {
     let fixture = Fixture::tcp().await;
-    let calls: Vec<_> = (0..64)
-        .map(|_| tokio::spawn(hold_async::call(&fixture.client)))
-        .collect();
+    let calls: Vec<_> = (0..64).map(|_| tokio::spawn(hold_async::call(&fixture.client))).collect();
     // All have started before any may end.
     fixture.gate.entered(64).await;
     fixture.gate.open();
@@ -89,9 +84,7 @@ async fn async_functions_run_all_at_the_same_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn busy_workers_delay_neither_inline_functions_nor_pings() {
     let fixture = Fixture::tcp().await;
-    let calls: Vec<_> = (0..8)
-        .map(|_| tokio::spawn(hold::call(&fixture.client)))
-        .collect();
+    let calls: Vec<_> = (0..8).map(|_| tokio::spawn(hold::call(&fixture.client))).collect();
     fixture.gate.entered(2).await;
     assert_eq!(soon("add", add::call(&fixture.client, 1, 1)).await.unwrap(), 2);
     soon("ping", fixture.client.ping()).await.unwrap();
@@ -135,29 +128,14 @@ async fn a_function_can_be_called_by_name() {
     let client = &fixture.client;
     assert_eq!(client.call_dynamic::<i64>("add", (1, 2)).await.unwrap(), 3);
     assert_eq!(client.call_dynamic::<i64>("add", [1, 2]).await.unwrap(), 3);
-    assert_eq!(
-        client
-            .call_dynamic::<i64>("add", BTreeMap::from([("b", 2), ("a", 1)]))
-            .await
-            .unwrap(),
-        3
-    );
+    assert_eq!(client.call_dynamic::<i64>("add", BTreeMap::from([("b", 2), ("a", 1)])).await.unwrap(), 3);
     #[derive(serde::Serialize)]
     struct Named {
         b: i64,
         a: i64,
     }
-    assert_eq!(
-        client
-            .call_dynamic::<i64>("divide", Named { b: 3, a: 6 })
-            .await
-            .unwrap(),
-        2
-    );
-    assert_eq!(
-        client.call_dynamic::<Vec<String>>("noted", ()).await.unwrap(),
-        Vec::<String>::new()
-    );
+    assert_eq!(client.call_dynamic::<i64>("divide", Named { b: 3, a: 6 }).await.unwrap(), 2);
+    assert_eq!(client.call_dynamic::<Vec<String>>("noted", ()).await.unwrap(), Vec::<String>::new());
     client.call_dynamic::<()>("note", ("x",)).await.unwrap();
     fixture.end().await;
 }
@@ -178,17 +156,10 @@ async fn generic_code_can_call_any_function() {
 async fn a_server_listens_on_several_endpoints_at_once() {
     let gate = Arc::default();
     let asked = [endpoints().to_vec(), vec!["tcp://*:*".to_owned()]].concat();
-    let server = crate::functions::builder(&gate)
-        .bind(&asked)
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = crate::functions::builder(&gate).bind(&asked).await.unwrap().spawn().unwrap();
     assert_eq!(server.endpoints().len(), 4);
     for endpoint in server.endpoints() {
-        let client = Client::connect(endpoint.replace("0.0.0.0", "127.0.0.1"))
-            .await
-            .unwrap();
+        let client = Client::connect(endpoint.replace("0.0.0.0", "127.0.0.1")).await.unwrap();
         assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
         client.close().await;
     }
@@ -200,11 +171,7 @@ async fn ipv6_and_host_names_work() {
     for endpoint in ["tcp://[::1]:0", "tcp://localhost:0"] {
         let fixture = Fixture::over(endpoint).await;
         let prefix = endpoint.trim_end_matches('0');
-        assert!(
-            fixture.server.endpoint().starts_with(prefix),
-            "{}",
-            fixture.server.endpoint()
-        );
+        assert!(fixture.server.endpoint().starts_with(prefix), "{}", fixture.server.endpoint());
         assert_eq!(add::call(&fixture.client, 1, 2).await.unwrap(), 3);
         fixture.end().await;
     }
@@ -214,17 +181,8 @@ async fn ipv6_and_host_names_work() {
 async fn a_client_can_live_on_its_callers_runtime() {
     for endpoint in endpoints() {
         let gate = Arc::default();
-        let server = crate::functions::builder(&gate)
-            .bind(&endpoint)
-            .await
-            .unwrap()
-            .spawn()
-            .unwrap();
-        let client = Client::builder()
-            .use_current_runtime()
-            .connect(server.endpoint())
-            .await
-            .unwrap();
+        let server = crate::functions::builder(&gate).bind(&endpoint).await.unwrap().spawn().unwrap();
+        let client = Client::builder().use_current_runtime().connect(server.endpoint()).await.unwrap();
         for n in 0..100 {
             assert_eq!(add::call(&client, n, 1).await.unwrap(), n + 1);
         }

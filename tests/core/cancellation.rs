@@ -31,9 +31,7 @@ async fn dropping_a_call_tells_a_sync_function() {
 #[tokio::test]
 async fn a_call_dropped_before_its_function_starts_never_starts_it() {
     let fixture = Fixture::tcp().await;
-    let busy: Vec<_> = (0..2)
-        .map(|_| tokio::spawn(hold::call(&fixture.client)))
-        .collect();
+    let busy: Vec<_> = (0..2).map(|_| tokio::spawn(hold::call(&fixture.client))).collect();
     fixture.gate.entered(2).await;
     let waiting = tokio::spawn(note::call(&fixture.client, "never".to_owned()));
     // A ping that is sent after it is answered after it was read.
@@ -68,10 +66,7 @@ async fn a_client_that_vanishes_takes_its_requests_along() {
     for endpoint in endpoints() {
         let fixture = Fixture::over(&endpoint).await;
         let client = Client::connect(fixture.server.endpoint()).await.unwrap();
-        let calls = [
-            tokio::spawn(hold::call(&client)),
-            tokio::spawn(hold::call(&client)),
-        ];
+        let calls = [tokio::spawn(hold::call(&client)), tokio::spawn(hold::call(&client))];
         let running = tokio::spawn(hold_async::call(&client));
         fixture.gate.entered(3).await;
         // Both workers are busy: this one waits, and so does the notification.
@@ -100,13 +95,7 @@ async fn a_client_that_vanishes_takes_its_requests_along() {
 #[tokio::test]
 async fn cancelling_many_calls_leaves_the_server_free() {
     let gate = std::sync::Arc::default();
-    let server = builder(&gate)
-        .max_in_flight(100)
-        .bind("tcp://127.0.0.1:0")
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = builder(&gate).max_in_flight(100).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let client = Client::connect(server.endpoint()).await.unwrap();
     for _ in 0..20 {
         let calls: Vec<_> = (0..50).map(|_| tokio::spawn(hold_async::call(&client))).collect();

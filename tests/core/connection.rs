@@ -10,20 +10,11 @@ use crate::functions::{Fixture, add, builder, hold, hold_async, note, noted};
 
 #[tokio::test]
 async fn a_malformed_endpoint_is_refused_at_once() {
-    for endpoint in [
-        "",
-        "localhost:5555",
-        "tcp://localhost",
-        "http://localhost:1",
-        "tcp://*:5555",
-    ] {
+    for endpoint in ["", "localhost:5555", "tcp://localhost", "http://localhost:1", "tcp://*:5555"] {
         let error = Client::connect(endpoint).await.unwrap_err();
         assert_eq!((error.kind(), error.ran()), (ErrorKind::InvalidEndpoint, Ran::No));
         assert_eq!(error.endpoint(), endpoint);
-        assert_eq!(
-            Client::connect_lazy(endpoint).unwrap_err().kind(),
-            ErrorKind::InvalidEndpoint
-        );
+        assert_eq!(Client::connect_lazy(endpoint).unwrap_err().kind(), ErrorKind::InvalidEndpoint);
     }
 }
 
@@ -32,21 +23,13 @@ async fn connecting_to_nobody_fails_within_the_timeout_and_says_why() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed_port = free.local_addr().unwrap();
     drop(free);
-    let nobody = [
-        format!("tcp://{closed_port}"),
-        ipc(),
-        format!("inproc://{}", unique()),
-    ];
+    let nobody = [format!("tcp://{closed_port}"), ipc(), format!("inproc://{}", unique())];
     for endpoint in nobody {
         let timeout = Duration::from_millis(300);
         let started = Instant::now();
         let connect = Client::builder().connect_timeout(timeout).connect(&endpoint);
         let error = soon("connecting to nobody", connect).await.unwrap_err();
-        assert!(
-            started.elapsed() < PATIENCE / 4,
-            "{endpoint}: {:?}",
-            started.elapsed()
-        );
+        assert!(started.elapsed() < PATIENCE / 4, "{endpoint}: {:?}", started.elapsed());
         assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
         let text = format!("{error:#}");
         assert!(text.contains("no server answered within 300ms: "), "{text}");
@@ -59,9 +42,7 @@ async fn connecting_to_nobody_fails_within_the_timeout_and_says_why() {
 async fn connecting_to_what_is_no_zeromq_fails_and_says_so() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("tcp://{}", silent.local_addr().unwrap());
-    let connect = Client::builder()
-        .connect_timeout(Duration::from_millis(400))
-        .connect(&endpoint);
+    let connect = Client::builder().connect_timeout(Duration::from_millis(400)).connect(&endpoint);
     let error = soon("connecting to a silent port", connect).await.unwrap_err();
     assert!(format!("{error:#}").contains("does not speak ZeroMQ"), "{error}");
 }
@@ -69,9 +50,7 @@ async fn connecting_to_what_is_no_zeromq_fails_and_says_so() {
 #[tokio::test]
 async fn connecting_to_a_router_that_never_answers_fails() {
     let silent = RawServer::bind().await;
-    let connect = Client::builder()
-        .connect_timeout(Duration::from_millis(300))
-        .connect(&silent.endpoint);
+    let connect = Client::builder().connect_timeout(Duration::from_millis(300)).connect(&silent.endpoint);
     let error = soon("connecting to a silent peer", connect).await.unwrap_err();
     assert!(format!("{error:#}").contains("did not answer in time"), "{error}");
 }
@@ -82,12 +61,7 @@ async fn a_server_that_starts_later_is_waited_for() {
         let connecting = Client::connect(&endpoint);
         let lazy = Client::connect_lazy(&endpoint).unwrap();
         let early = tokio::spawn(add::call(&lazy, 1, 2));
-        let server = builder(&std::sync::Arc::default())
-            .bind(&endpoint)
-            .await
-            .unwrap()
-            .spawn()
-            .unwrap();
+        let server = builder(&std::sync::Arc::default()).bind(&endpoint).await.unwrap().spawn().unwrap();
         let client = soon("connecting", connecting).await.unwrap();
         assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
         assert_eq!(soon("the early call", early).await.unwrap().unwrap(), 3);
@@ -98,22 +72,10 @@ async fn a_server_that_starts_later_is_waited_for() {
 #[tokio::test]
 async fn a_call_without_a_connection_ends_at_its_deadline_and_never_ran() {
     let lazy = Client::connect_lazy(format!("inproc://{}", unique())).unwrap();
-    let error = add::call(&lazy, 1, 2)
-        .timeout(Duration::from_millis(30))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind(), error.ran()),
-        (ErrorKind::DeadlineExceeded, Ran::No)
-    );
-    let error = add::notify(&lazy, 1, 2)
-        .timeout(Duration::from_millis(30))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind(), error.ran()),
-        (ErrorKind::DeadlineExceeded, Ran::No)
-    );
+    let error = add::call(&lazy, 1, 2).timeout(Duration::from_millis(30)).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
+    let error = add::notify(&lazy, 1, 2).timeout(Duration::from_millis(30)).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
 }
 
 #[tokio::test]
@@ -127,15 +89,9 @@ async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
         fixture.gate.entered(2).await;
         drop(fixture.server);
         for call in calls {
-            let error = soon("the call ends with the server", call)
-                .await
-                .unwrap()
-                .unwrap_err();
+            let error = soon("the call ends with the server", call).await.unwrap().unwrap_err();
             // The server that stops may still have said that it dropped the function.
-            assert!(
-                [ErrorKind::Disconnected, ErrorKind::Cancelled].contains(&error.kind()),
-                "{error}"
-            );
+            assert!([ErrorKind::Disconnected, ErrorKind::Cancelled].contains(&error.kind()), "{error}");
             assert_eq!(error.ran(), Ran::Maybe);
         }
         let again = async {
@@ -148,12 +104,7 @@ async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
             }
         };
         let server = soon("binding again", again).await;
-        assert_eq!(
-            soon("calling again", add::call(&fixture.client, 1, 2))
-                .await
-                .unwrap(),
-            3
-        );
+        assert_eq!(soon("calling again", add::call(&fixture.client, 1, 2)).await.unwrap(), 3);
         server.shutdown().await;
     }
 }
@@ -210,27 +161,14 @@ async fn clients_come_and_go() {
 
 #[test]
 fn a_runtime_that_ends_ends_the_calls_of_its_client() {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
-    let servers = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let fixture = servers.block_on(Fixture::tcp());
     let callers = runtime();
     let client = Client::builder().use_current_runtime();
-    let client = callers
-        .block_on(async { client.connect(fixture.server.endpoint()).await })
-        .unwrap();
+    let client = callers.block_on(async { client.connect(fixture.server.endpoint()).await }).unwrap();
     drop(callers);
-    let error = servers
-        .block_on(soon("a call on a dead runtime", add::call(&client, 1, 2)))
-        .unwrap_err();
+    let error = servers.block_on(soon("a call on a dead runtime", add::call(&client, 1, 2))).unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::ShuttingDown, Ran::No));
     servers.block_on(fixture.end());
 }

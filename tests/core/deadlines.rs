@@ -37,8 +37,7 @@ where
 /// How much time the function sees that it has, in milliseconds.
 #[remote(inline, timeout = "60s")]
 fn time_left(#[context] cx: &Context) -> Option<u64> {
-    cx.remaining()
-        .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    cx.remaining().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[tokio::test]
@@ -61,21 +60,12 @@ async fn the_call_then_the_function_then_the_client_decides() {
     assert!((50_001..=60_000).contains(&left(time_left::call(&fixture.client)).await));
     let own = time_left::call(&fixture.client).timeout(Duration::from_secs(500));
     assert!((400_000..=500_000).contains(&left(own).await));
-    let by_name = fixture
-        .client
-        .call_dynamic::<Option<u64>>("time_left", ())
-        .await
-        .unwrap()
-        .unwrap();
+    let by_name = fixture.client.call_dynamic::<Option<u64>>("time_left", ()).await.unwrap().unwrap();
     assert!((20_000..=30_000).contains(&by_name), "{by_name}");
 
     let builder = Client::builder().timeout(Duration::from_secs(200));
     let patient = builder.connect(fixture.server.endpoint()).await.unwrap();
-    let by_name = patient
-        .call_dynamic::<Option<u64>>("time_left", ())
-        .await
-        .unwrap()
-        .unwrap();
+    let by_name = patient.call_dynamic::<Option<u64>>("time_left", ()).await.unwrap().unwrap();
     assert!((100_000..=200_000).contains(&by_name), "{by_name}");
     fixture.end().await;
 }
@@ -89,27 +79,19 @@ async fn a_function_has_a_timeout_of_its_own() {
     // It also holds for a caller that knows no timeouts.
     let mut raw = RawClient::connect(fixture.server.endpoint()).await;
     let reply = raw.ask(b"\x94\x00\x01\xachold_shortly\x90").await;
-    assert!(
-        reply.windows(17).any(|part| part == b"deadline_exceeded"),
-        "{reply:?}"
-    );
+    assert!(reply.windows(17).any(|part| part == b"deadline_exceeded"), "{reply:?}");
     fixture.end().await;
 }
 
 #[tokio::test]
 async fn what_waits_too_long_never_starts() {
     let fixture = Fixture::tcp().await;
-    let busy: Vec<_> = (0..2)
-        .map(|_| tokio::spawn(hold::call(&fixture.client)))
-        .collect();
+    let busy: Vec<_> = (0..2).map(|_| tokio::spawn(hold::call(&fixture.client))).collect();
     fixture.gate.entered(2).await;
     // The raw client sees the server's answer, where ours would stop waiting at the same time.
     let mut raw = RawClient::connect(fixture.server.endpoint()).await;
     let reply = raw.ask(b"\x95\x00\x01\xa4hold\x81\xaatimeout_ms\x0a\x90").await;
-    assert!(
-        reply.windows(17).any(|part| part == b"deadline_exceeded"),
-        "{reply:?}"
-    );
+    assert!(reply.windows(17).any(|part| part == b"deadline_exceeded"), "{reply:?}");
     assert!(reply.windows(7).any(|part| part == b"\xa3ran\xa2no"), "{reply:?}");
     fixture.gate.open();
     for call in busy {
@@ -122,11 +104,7 @@ async fn what_waits_too_long_never_starts() {
 #[tokio::test]
 async fn a_function_that_overruns_holds_its_slot_until_it_returns() {
     let gate: Arc<Gate> = Arc::default();
-    let server = builder(&gate)
-        .max_in_flight(1)
-        .bind(format!("inproc://{}", unique()))
-        .await
-        .unwrap();
+    let server = builder(&gate).max_in_flight(1).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = server.spawn().unwrap();
     let client = Client::connect(server.endpoint()).await.unwrap();
     overrun(&gate, || hold_stubbornly::call(&client)).await;
@@ -172,26 +150,13 @@ fn nested_time_left_sync(#[state] inner: &Inner) -> Option<u64> {
 async fn nested_calls_take_what_is_left() {
     let inner: Arc<Inner> = Arc::default();
     let builder = builder(&Arc::default()).shared_state(Arc::clone(&inner));
-    let server = builder
-        .bind(format!("inproc://{}", unique()))
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = builder.bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
     let client = Client::connect(server.endpoint()).await.unwrap();
     inner.0.set(client.clone()).unwrap();
     let timeout = Duration::from_secs(10);
-    let left = nested_time_left::call(&client)
-        .timeout(timeout)
-        .await
-        .unwrap()
-        .unwrap();
+    let left = nested_time_left::call(&client).timeout(timeout).await.unwrap().unwrap();
     assert!((1..=10_000).contains(&left), "{left}");
-    let left = nested_time_left_sync::call(&client)
-        .timeout(timeout)
-        .await
-        .unwrap()
-        .unwrap();
+    let left = nested_time_left_sync::call(&client).timeout(timeout).await.unwrap().unwrap();
     assert!((1..=10_000).contains(&left), "{left}");
     server.shutdown().await;
 }
@@ -199,20 +164,8 @@ async fn nested_calls_take_what_is_left() {
 #[tokio::test]
 async fn no_time_at_all_and_endless_time_are_both_allowed() {
     let fixture = Fixture::inproc().await;
-    let error = add::call(&fixture.client, 1, 2)
-        .timeout(Duration::ZERO)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind(), error.ran()),
-        (ErrorKind::DeadlineExceeded, Ran::No)
-    );
-    assert_eq!(
-        add::call(&fixture.client, 1, 2)
-            .timeout(Duration::MAX)
-            .await
-            .unwrap(),
-        3
-    );
+    let error = add::call(&fixture.client, 1, 2).timeout(Duration::ZERO).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
+    assert_eq!(add::call(&fixture.client, 1, 2).timeout(Duration::MAX).await.unwrap(), 3);
     fixture.end().await;
 }

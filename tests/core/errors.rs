@@ -13,10 +13,8 @@ use crate::functions::{
 #[tokio::test]
 async fn a_typed_error_comes_back_as_it_was() {
     let fixture = Fixture::tcp().await;
-    for result in [
-        divide::call(&fixture.client, 1, 0).await,
-        divide_async::call(&fixture.client, 1, 0).await,
-    ] {
+    for result in [divide::call(&fixture.client, 1, 0).await, divide_async::call(&fixture.client, 1, 0).await]
+    {
         let error = result.unwrap_err();
         assert_eq!(error.ran(), Ran::Yes);
         assert_eq!(error.to_string(), "division of 1 by zero");
@@ -28,11 +26,7 @@ async fn a_typed_error_comes_back_as_it_was() {
 #[tokio::test]
 async fn a_typed_error_of_a_call_by_name_is_its_data() {
     let fixture = Fixture::tcp().await;
-    let error = fixture
-        .client
-        .call_dynamic::<i64>("divide", (1, 0))
-        .await
-        .unwrap_err();
+    let error = fixture.client.call_dynamic::<i64>("divide", (1, 0)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Failed, Ran::Yes));
     assert_eq!(error.message(), "division of 1 by zero");
     assert_eq!(error.data::<DivideError>(), Some(DivideError::ByZero(1)));
@@ -48,9 +42,7 @@ async fn a_panic_is_an_error_and_the_server_lives_on() {
         assert_eq!((error.kind(), error.ran()), (ErrorKind::Panicked, Ran::Yes));
         assert_eq!(error.message(), "the function panicked: as it was asked to");
     }
-    let error = crash_async::call(&fixture.client, "asynchronously".to_owned())
-        .await
-        .unwrap_err();
+    let error = crash_async::call(&fixture.client, "asynchronously".to_owned()).await.unwrap_err();
     assert_eq!(error.message(), "the function panicked: asynchronously");
     let error = crash_inline::call(&fixture.client).await.unwrap_err();
     assert_eq!(error.message(), "the function panicked: inline");
@@ -61,11 +53,7 @@ async fn a_panic_is_an_error_and_the_server_lives_on() {
 #[tokio::test]
 async fn an_unknown_function_is_told_with_its_neighbours() {
     let fixture = Fixture::tcp().await;
-    let error = fixture
-        .client
-        .call_dynamic::<i64>("devide", (1, 0))
-        .await
-        .unwrap_err();
+    let error = fixture.client.call_dynamic::<i64>("devide", (1, 0)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::UnknownFunction, Ran::No));
     assert!(error.message().contains("did you mean `divide`"), "{error}");
     fixture.end().await;
@@ -75,18 +63,9 @@ async fn an_unknown_function_is_told_with_its_neighbours() {
 async fn wrong_arguments_name_the_parameter() {
     let fixture = Fixture::tcp().await;
     let cases = [
-        (
-            fixture.client.call_dynamic::<i64>("add", (1,)).await,
-            "parameter `b` (i64): it is missing",
-        ),
-        (
-            fixture.client.call_dynamic::<i64>("add", (1, "x")).await,
-            "parameter `b` (i64): ",
-        ),
-        (
-            fixture.client.call_dynamic::<i64>("add", (1, 2, 3)).await,
-            "3 arguments were given",
-        ),
+        (fixture.client.call_dynamic::<i64>("add", (1,)).await, "parameter `b` (i64): it is missing"),
+        (fixture.client.call_dynamic::<i64>("add", (1, "x")).await, "parameter `b` (i64): "),
+        (fixture.client.call_dynamic::<i64>("add", (1, 2, 3)).await, "3 arguments were given"),
     ];
     for (result, expected) in cases {
         let error = result.unwrap_err();
@@ -138,11 +117,7 @@ async fn what_cannot_be_encoded_is_an_error_on_its_own_side() {
 #[tokio::test]
 async fn a_result_of_another_type_is_an_error_that_names_both() {
     let fixture = Fixture::tcp().await;
-    let error = fixture
-        .client
-        .call_dynamic::<String>("add", (1, 2))
-        .await
-        .unwrap_err();
+    let error = fixture.client.call_dynamic::<String>("add", (1, 2)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Protocol, Ran::Yes));
     assert!(error.message().contains("String"), "{error}");
     fixture.end().await;
@@ -170,9 +145,7 @@ mod other_view {
 async fn an_error_of_another_type_is_a_protocol_error() {
     let fixture = Fixture::tcp().await;
     let error = other_view::divide::call(&fixture.client, 1, 0).await.unwrap_err();
-    let CallError::Rpc(error) = error else {
-        panic!("{error:?}")
-    };
+    let CallError::Rpc(error) = error else { panic!("{error:?}") };
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Protocol, Ran::Yes));
     assert!(error.message().contains("NoSuchError"), "{error}");
     fixture.end().await;
@@ -192,13 +165,8 @@ async fn errors_name_function_and_endpoint() {
 #[tokio::test]
 async fn messages_over_the_limit_are_refused_before_they_are_sent_and_on_receipt() {
     let gate = std::sync::Arc::default();
-    let server = builder(&gate)
-        .max_message_size(10_000)
-        .bind("tcp://127.0.0.1:0")
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server =
+        builder(&gate).max_message_size(10_000).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let endpoint = server.endpoint();
     let data = |len| Bytes::from(vec![0; len]);
     let kind = |error: rpc_core::RpcError| (error.kind(), error.ran());
@@ -211,11 +179,7 @@ async fn messages_over_the_limit_are_refused_before_they_are_sent_and_on_receipt
     assert_eq!(kind(error), (ErrorKind::TooLarge, Ran::No));
 
     // The client's own limit holds both ways.
-    let narrow = Client::builder()
-        .max_message_size(1_000)
-        .connect(endpoint)
-        .await
-        .unwrap();
+    let narrow = Client::builder().max_message_size(1_000).connect(endpoint).await.unwrap();
     let error = echo::call(&narrow, data(2_000)).await.unwrap_err();
     assert_eq!(kind(error), (ErrorKind::TooLarge, Ran::No));
     let error = grow::call(&narrow, 2_000).await.unwrap_err();

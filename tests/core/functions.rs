@@ -91,11 +91,7 @@ pub(crate) struct Notes(pub(crate) Mutex<Vec<String>>);
 
 #[remote]
 pub(crate) fn note(#[state] notes: &Notes, text: String) {
-    notes
-        .0
-        .lock()
-        .expect("nothing panics while it is held")
-        .push(text);
+    notes.0.lock().expect("nothing panics while it is held").push(text);
 }
 
 #[remote]

@@ -39,9 +39,7 @@ async fn borrowed_parameters_take_what_can_be_borrowed() {
 #[tokio::test]
 async fn results_come_in_order_if_that_is_asked_for() {
     let fixture = Fixture::tcp().await;
-    let mut map = add::map(&fixture.client, (0..500).map(|n| (n, 0)))
-        .concurrency(16)
-        .ordered();
+    let mut map = add::map(&fixture.client, (0..500).map(|n| (n, 0))).concurrency(16).ordered();
     for expected in 0..500 {
         let (index, sum) = map.next().await.unwrap();
         assert_eq!(index, expected);
@@ -87,12 +85,7 @@ async fn inputs_are_taken_as_calls_can_begin() {
 #[tokio::test]
 async fn nothing_gives_nothing() {
     let fixture = Fixture::inproc().await;
-    assert!(
-        echo::map(&fixture.client, Vec::<bytes::Bytes>::new())
-            .next()
-            .await
-            .is_none()
-    );
+    assert!(echo::map(&fixture.client, Vec::<bytes::Bytes>::new()).next().await.is_none());
     fixture.end().await;
 }
 

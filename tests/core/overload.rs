@@ -11,13 +11,7 @@ use crate::functions::{add, builder, hold, hold_async};
 async fn beyond_what_may_be_in_flight_the_server_refuses() {
     let gate: Arc<Gate> = Arc::default();
     let asked = [format!("inproc://{}", unique()), "tcp://127.0.0.1:0".to_owned()];
-    let server = builder(&gate)
-        .max_in_flight(3)
-        .bind(asked)
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = builder(&gate).max_in_flight(3).bind(asked).await.unwrap().spawn().unwrap();
     let here = Client::connect(&server.endpoints()[0]).await.unwrap();
     let there = Client::connect(&server.endpoints()[1]).await.unwrap();
     let calls = [&here, &there, &there].map(|client| tokio::spawn(hold_async::call(client)));
@@ -25,11 +19,7 @@ async fn beyond_what_may_be_in_flight_the_server_refuses() {
     for client in [&here, &there] {
         let error = hold_async::call(client).await.unwrap_err();
         assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
-        assert_eq!(
-            add::call(client, 1, 2).await.unwrap(),
-            3,
-            "inline functions do not count"
-        );
+        assert_eq!(add::call(client, 1, 2).await.unwrap(), 3, "inline functions do not count");
     }
     gate.open();
     for call in calls {
@@ -41,17 +31,10 @@ async fn beyond_what_may_be_in_flight_the_server_refuses() {
 #[tokio::test]
 async fn beyond_what_may_wait_the_server_refuses() {
     let gate: Arc<Gate> = Arc::default();
-    let bound = builder(&gate)
-        .max_waiting(4)
-        .bind(format!("inproc://{}", unique()))
-        .await
-        .unwrap();
+    let bound = builder(&gate).max_waiting(4).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = bound.spawn().unwrap();
     let client = Client::connect(server.endpoint()).await.unwrap();
-    let running = [
-        tokio::spawn(hold::call(&client)),
-        tokio::spawn(hold::call(&client)),
-    ];
+    let running = [tokio::spawn(hold::call(&client)), tokio::spawn(hold::call(&client))];
     gate.entered(2).await;
     let waiting: Vec<_> = (0..4).map(|_| tokio::spawn(hold::call(&client))).collect();
     // What is sent after them is read after them.
@@ -69,28 +52,13 @@ async fn beyond_what_may_wait_the_server_refuses() {
 #[tokio::test]
 async fn beyond_what_may_be_in_flight_the_client_refuses() {
     let gate: Arc<Gate> = Arc::default();
-    let server = builder(&gate)
-        .bind(format!("inproc://{}", unique()))
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
-    let client = Client::builder()
-        .max_in_flight(2)
-        .connect(server.endpoint())
-        .await
-        .unwrap();
-    let calls = [
-        tokio::spawn(hold_async::call(&client)),
-        tokio::spawn(hold_async::call(&client)),
-    ];
+    let server = builder(&gate).bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
+    let client = Client::builder().max_in_flight(2).connect(server.endpoint()).await.unwrap();
+    let calls = [tokio::spawn(hold_async::call(&client)), tokio::spawn(hold_async::call(&client))];
     gate.entered(2).await;
     let error = add::call(&client, 1, 2).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
-    assert!(
-        error.message().contains("2 calls are in flight on this client"),
-        "{error}"
-    );
+    assert!(error.message().contains("2 calls are in flight on this client"), "{error}");
     gate.open();
     for call in calls {
         assert!(call.await.unwrap().unwrap());

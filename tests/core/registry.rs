@@ -32,10 +32,7 @@ async fn a_subset_can_be_served() {
 
 #[tokio::test]
 async fn a_missing_state_is_refused_with_function_and_type() {
-    let server = Server::builder()
-        .serve::<hold>()
-        .bind(format!("inproc://{}", unique()))
-        .await;
+    let server = Server::builder().serve::<hold>().bind(format!("inproc://{}", unique())).await;
     let text = server.unwrap_err().to_string();
     assert!(text.contains("`hold`") && text.contains("tests::Gate"), "{text}");
 }
@@ -62,10 +59,7 @@ fn binding_outside_a_runtime_is_refused() {
     let bind = Server::bind("inproc://nowhere");
     let waker = std::task::Waker::noop();
     let bound = std::pin::pin!(bind).poll(&mut std::task::Context::from_waker(waker));
-    assert!(matches!(
-        bound,
-        std::task::Poll::Ready(Err(ServeError::NoRuntime))
-    ));
+    assert!(matches!(bound, std::task::Poll::Ready(Err(ServeError::NoRuntime))));
 }
 
 #[tokio::test]
@@ -77,10 +71,7 @@ async fn the_socket_file_of_a_killed_server_is_taken_over() {
     let fixture = Fixture::over(&endpoint).await;
     assert_eq!(add::call(&fixture.client, 1, 2).await.unwrap(), 3);
     fixture.end().await;
-    assert!(
-        !std::path::Path::new(path).exists(),
-        "the file goes with the server"
-    );
+    assert!(!std::path::Path::new(path).exists(), "the file goes with the server");
 }
 
 /// Describes itself.
@@ -94,38 +85,18 @@ async fn describe(first: Option<Vec<u8>>, r#type: &str) -> Result<String, String
 #[tokio::test]
 async fn discover_tells_everything_about_a_function() {
     let server = Server::builder().serve::<add>().serve::<describe>();
-    let server = server
-        .bind(format!("inproc://{}", unique()))
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = server.bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
     let client = Client::connect(server.endpoint()).await.unwrap();
     let service = client.discover().await.unwrap();
-    assert_eq!(
-        (service.protocol, service.max_message_size),
-        (1, 16 * 1024 * 1024)
-    );
+    assert_eq!((service.protocol, service.max_message_size), (1, 16 * 1024 * 1024));
     assert_eq!(service.instance.len(), 32);
-    let [add, described] = service.functions.as_slice() else {
-        panic!("{:?}", service.functions)
-    };
-    assert_eq!(
-        (add.name.as_str(), add.kind.as_str(), add.result.as_str()),
-        ("add", "inline", "i64")
-    );
+    let [add, described] = service.functions.as_slice() else { panic!("{:?}", service.functions) };
+    assert_eq!((add.name.as_str(), add.kind.as_str(), add.result.as_str()), ("add", "inline", "i64"));
     assert_eq!(described.name, "self.describe");
     assert_eq!(described.doc, "Describes itself.\n\nIn two paragraphs.");
-    let params: Vec<_> = described
-        .params
-        .iter()
-        .map(|param| (&*param.name, &*param.ty))
-        .collect();
+    let params: Vec<_> = described.params.iter().map(|param| (&*param.name, &*param.ty)).collect();
     assert_eq!(params, [("first", "Option<Vec<u8>>"), ("type", "&str")]);
-    assert_eq!(
-        (described.result.as_str(), described.kind.as_str()),
-        ("String", "async")
-    );
+    assert_eq!((described.result.as_str(), described.kind.as_str()), ("String", "async"));
     assert_eq!(described.error.as_deref(), Some("alloc::string::String"));
     assert_eq!((described.idempotent, described.timeout_ms), (true, Some(2_000)));
     server.shutdown().await;

@@ -43,11 +43,7 @@ async fn reversed_async(data: &[u8], text: &str) -> (Bytes, String) {
 
 #[remote]
 fn moved(point: &Point, by: (f64, f64)) -> Point {
-    Point {
-        x: point.x + by.0,
-        y: point.y + by.1,
-        ..point.clone()
-    }
+    Point { x: point.x + by.0, y: point.y + by.1, ..point.clone() }
 }
 
 #[remote]
@@ -87,11 +83,7 @@ fn r#match(r#type: String) -> String {
 
 #[remote]
 fn bytes_or_error(ok: bool) -> Result<Bytes, String> {
-    if ok {
-        Ok(Bytes::from_static(&[1, 2, 3]))
-    } else {
-        Err("as asked".to_owned())
-    }
+    if ok { Ok(Bytes::from_static(&[1, 2, 3])) } else { Err("as asked".to_owned()) }
 }
 
 type Fallible<T> = std::result::Result<T, String>;
@@ -114,12 +106,7 @@ fn everything(
     #[state] shared: Arc<Gate>,
     b: u8,
 ) -> (u8, bool, bool, String) {
-    (
-        a + b,
-        std::ptr::eq(gate, &raw const *shared),
-        cx.peer().is_empty(),
-        cx.function().to_owned(),
-    )
+    (a + b, std::ptr::eq(gate, &raw const *shared), cx.peer().is_empty(), cx.function().to_owned())
 }
 
 #[tokio::test]
@@ -132,51 +119,28 @@ async fn values_of_every_shape_travel() {
     assert_eq!(reversed::call(client, b"").await.unwrap(), b"");
     let (data, text) = reversed_async::call(client, b"ab", "äö").await.unwrap();
     assert_eq!((&data[..], text.as_str()), (&b"ba"[..], "öä"));
-    let point = Point {
-        x: 1.5,
-        y: -2.0,
-        label: Some("p".to_owned()),
-    };
-    assert_eq!(moved::call(client, &point, (1.0, 1.0)).await.unwrap().x, 2.5);
+    let point = Point { x: 1.5, y: -2.0, label: Some("p".to_owned()) };
+    let expected = Point { x: 2.5, y: -1.0, ..point.clone() };
+    assert_eq!(moved::call(client, &point, (1.0, 1.0)).await.unwrap(), expected);
     assert_eq!(sum::call(client, &[1, 2, 3], 10, (100, 200)).await.unwrap(), 316);
     for shape in [
         Shape::Empty,
-        Shape::Circle {
-            center: point.clone(),
-            radius: 1.0,
-        },
+        Shape::Circle { center: point.clone(), radius: 1.0 },
         Shape::Line(point.clone(), Point { label: None, ..point }),
     ] {
         assert_eq!(same_shape::call(client, shape.clone()).await.unwrap(), shape);
     }
-    let given = optional::call(client, 1, Some(2), Some(Bytes::from_static(b"x")))
-        .await
-        .unwrap();
+    let given = optional::call(client, 1, Some(2), Some(Bytes::from_static(b"x"))).await.unwrap();
     assert_eq!(given, (1, Some(2), Some(Bytes::from_static(b"x"))));
     assert_eq!(maybe_bytes::call(client, true).await.unwrap(), Some(vec![0, 255]));
     assert_eq!(maybe_bytes::call(client, false).await.unwrap(), None);
-    let lengths = lengths::call(client, vec!["a".into(), "bb".into()], Some("c"))
-        .await
-        .unwrap();
-    assert_eq!(
-        lengths,
-        HashMap::from([("a".to_owned(), 1), ("bb".to_owned(), 2), ("c".to_owned(), 0)])
-    );
+    let lengths = lengths::call(client, vec!["a".into(), "bb".into()], Some("c")).await.unwrap();
+    assert_eq!(lengths, HashMap::from([("a".to_owned(), 1), ("bb".to_owned(), 2), ("c".to_owned(), 0)]));
     assert_eq!(r#match::call(client, "raw".to_owned()).await.unwrap(), "raw");
     assert_eq!(bytes_or_error::call(client, true).await.unwrap(), &[1, 2, 3][..]);
-    assert_eq!(
-        bytes_or_error::call(client, false)
-            .await
-            .unwrap_err()
-            .failed()
-            .unwrap(),
-        "as asked"
-    );
+    assert_eq!(bytes_or_error::call(client, false).await.unwrap_err().failed().unwrap(), "as asked");
     assert_eq!(aliased::call(client, true).await.unwrap(), 1);
-    assert_eq!(
-        aliased::call(client, false).await.unwrap_err().failed().unwrap(),
-        "no"
-    );
+    assert_eq!(aliased::call(client, false).await.unwrap_err().failed().unwrap(), "no");
     let all = everything::call(client, 1, 2).await.unwrap();
     assert_eq!(all, (3, true, false, "everything".to_owned()));
     fixture.end().await;
@@ -187,15 +151,9 @@ async fn missing_trailing_options_are_none() {
     let fixture = Fixture::tcp().await;
     type Given = (u8, Option<u8>, Option<Vec<u8>>);
     let client = &fixture.client;
-    assert_eq!(
-        client.call_dynamic::<Given>("optional", (1,)).await.unwrap(),
-        (1, None, None)
-    );
+    assert_eq!(client.call_dynamic::<Given>("optional", (1,)).await.unwrap(), (1, None, None));
     let named = HashMap::from([("a", 1)]);
-    assert_eq!(
-        client.call_dynamic::<Given>("optional", named).await.unwrap(),
-        (1, None, None)
-    );
+    assert_eq!(client.call_dynamic::<Given>("optional", named).await.unwrap(), (1, None, None));
     fixture.end().await;
 }
 
@@ -203,13 +161,6 @@ async fn missing_trailing_options_are_none() {
 async fn raw_names_travel_without_their_prefix() {
     let fixture = Fixture::tcp().await;
     let named = HashMap::from([("type", "x")]);
-    assert_eq!(
-        fixture
-            .client
-            .call_dynamic::<String>("match", named)
-            .await
-            .unwrap(),
-        "x"
-    );
+    assert_eq!(fixture.client.call_dynamic::<String>("match", named).await.unwrap(), "x");
     fixture.end().await;
 }

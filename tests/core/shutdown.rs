@@ -12,10 +12,7 @@ use crate::functions::{Fixture, add, builder, hold, hold_async, hold_stubbornly}
 async fn what_runs_may_end_and_is_answered() {
     for endpoint in endpoints() {
         let Fixture { client, server, gate } = Fixture::over(&endpoint).await;
-        let calls = [
-            tokio::spawn(hold::call(&client)),
-            tokio::spawn(hold_async::call(&client)),
-        ];
+        let calls = [tokio::spawn(hold::call(&client)), tokio::spawn(hold_async::call(&client))];
         gate.entered(2).await;
         let shutdown = tokio::spawn(server.shutdown());
         gate.open();
@@ -34,20 +31,11 @@ async fn new_requests_are_refused_while_it_drains_and_clients_are_told() {
     let mut raw = RawClient::connect(server.endpoint()).await;
     raw.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
     let shutdown = tokio::spawn(server.shutdown());
-    assert_eq!(
-        raw.recv().await.pop().unwrap(),
-        &b"\x93\x02\xabrpc.goodbye\x90"[..]
-    );
+    assert_eq!(raw.recv().await.pop().unwrap(), &b"\x93\x02\xabrpc.goodbye\x90"[..]);
     let reply = raw.ask(b"\x94\x00\x02\xa3add\x92\x01\x02").await;
-    assert!(
-        reply.windows(13).any(|part| part == b"shutting_down"),
-        "{reply:?}"
-    );
+    assert!(reply.windows(13).any(|part| part == b"shutting_down"), "{reply:?}");
     // Our client is told as well: what it has not sent waits for the next server, within its deadline.
-    let late = add::call(&client, 1, 2)
-        .timeout(Duration::from_millis(50))
-        .await
-        .unwrap_err();
+    let late = add::call(&client, 1, 2).timeout(Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(late.ran(), Ran::No, "{late}");
     gate.open();
     assert!(soon("the call is answered", call).await.unwrap().unwrap());
@@ -89,10 +77,7 @@ async fn between_bind_and_serve_calls_wait() {
         let gate: Arc<Gate> = Arc::default();
         let server = builder(&gate).bind(&endpoint).await.unwrap();
         let client = Client::connect_lazy(server.endpoint()).unwrap();
-        let error = add::call(&client, 1, 2)
-            .timeout(Duration::from_millis(30))
-            .await
-            .unwrap_err();
+        let error = add::call(&client, 1, 2).timeout(Duration::from_millis(30)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
         let call = tokio::spawn(add::call(&client, 1, 2));
         let server: ServerHandle = server.spawn().unwrap();

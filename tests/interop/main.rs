@@ -33,15 +33,8 @@ async fn peer(kind: &'static str) {
     let fixture = Fixture::tcp().await;
     let endpoint = fixture.server.endpoint().to_owned();
     let run = move || python("peers.py").args([kind, &endpoint]).output();
-    let output = soon(kind, tokio::task::spawn_blocking(run))
-        .await
-        .unwrap()
-        .expect("python3 can be started");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = soon(kind, tokio::task::spawn_blocking(run)).await.unwrap().expect("python3 can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, b"ok\n");
     fixture.end().await;
 }
@@ -93,24 +86,15 @@ fn upper(text: &str) -> String;
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
 async fn our_client_calls_a_rep_socket() {
-    let child = python("rep_server.py")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("python3 can be started");
+    let child = python("rep_server.py").stdout(Stdio::piped()).spawn().expect("python3 can be started");
     let mut child = Killed(child);
     let mut endpoint = String::new();
-    BufReader::new(child.0.stdout.take().expect("it is piped"))
-        .read_line(&mut endpoint)
-        .unwrap();
-    let client = soon("connecting", Client::connect(endpoint.trim()))
-        .await
-        .unwrap();
+    BufReader::new(child.0.stdout.take().expect("it is piped")).read_line(&mut endpoint).unwrap();
+    let client = soon("connecting", Client::connect(endpoint.trim())).await.unwrap();
     assert_eq!(upper::call(&client, "Straße").await.unwrap(), "STRASSE");
     let data = Bytes::from_static(b"\0\xff");
     assert_eq!(echo::call(&client, data.clone()).await.unwrap(), data);
-    let mut sums = add::map(&client, (0..500).map(|n| (n, 1)))
-        .concurrency(32)
-        .ordered();
+    let mut sums = add::map(&client, (0..500).map(|n| (n, 1))).concurrency(32).ordered();
     for n in 0..500 {
         assert_eq!(sums.next().await.unwrap().1.unwrap(), n + 1);
     }

@@ -16,21 +16,13 @@ use zeromq::{DealerSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMess
 #[must_use]
 pub fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!(
-        "rpc-test-{}-{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("rpc-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// An endpoint of each transport, to bind.
 #[must_use]
 pub fn endpoints() -> [String; 3] {
-    [
-        "tcp://127.0.0.1:0".to_owned(),
-        ipc(),
-        format!("inproc://{}", unique()),
-    ]
+    ["tcp://127.0.0.1:0".to_owned(), ipc(), format!("inproc://{}", unique())]
 }
 
 /// An ipc endpoint.
@@ -47,10 +39,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Panics
 /// When it does.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("it hangs: {what}"),
-    }
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("it hangs: {what}"))
 }
 
 /// Where functions wait, so that a test sees them start and decides when they end.
@@ -100,11 +89,7 @@ impl Gate {
         let mut open = self.open.lock().expect("nothing panics while it is held");
         while !*open && !cancelled() {
             let tick = Duration::from_millis(1);
-            open = self
-                .changed
-                .wait_timeout(open, tick)
-                .expect("nothing panics while it is held")
-                .0;
+            open = self.changed.wait_timeout(open, tick).expect("nothing panics while it is held").0;
         }
         *open
     }
@@ -132,10 +117,7 @@ impl Gate {
     /// # Panics
     /// If they do not.
     pub async fn entered(&self, count: u32) {
-        soon("functions start", self.entered.acquire_many(count))
-            .await
-            .expect("it is never closed")
-            .forget();
+        soon("functions start", self.entered.acquire_many(count)).await.expect("it is never closed").forget();
     }
 
     /// Waits until `count` more functions have ended.
@@ -143,10 +125,7 @@ impl Gate {
     /// # Panics
     /// If they do not.
     pub async fn left(&self, count: u32) {
-        soon("functions end", self.left.acquire_many(count))
-            .await
-            .expect("it is never closed")
-            .forget();
+        soon("functions end", self.left.acquire_many(count)).await.expect("it is never closed").forget();
     }
 
     /// How many functions have started that were not waited for.
@@ -186,10 +165,7 @@ impl RawClient {
     /// # Panics
     /// If none comes.
     pub async fn recv(&mut self) -> Vec<Bytes> {
-        soon("a reply", self.0.recv())
-            .await
-            .expect("the connection lasts")
-            .into_vec()
+        soon("a reply", self.0.recv()).await.expect("the connection lasts").into_vec()
     }
 
     /// Sends a body as REQ would, and receives the body of the answer.
@@ -217,11 +193,7 @@ impl RawServer {
     /// If there is none.
     pub async fn bind() -> Self {
         let mut socket = RouterSocket::new();
-        let endpoint = socket
-            .bind("tcp://127.0.0.1:0")
-            .await
-            .expect("there is a free port")
-            .to_string();
+        let endpoint = socket.bind("tcp://127.0.0.1:0").await.expect("there is a free port").to_string();
         Self { socket, endpoint }
     }
 
@@ -230,10 +202,7 @@ impl RawServer {
     /// # Panics
     /// If nothing comes.
     pub async fn recv(&mut self) -> [Bytes; 3] {
-        let frames = soon("a request", self.socket.recv())
-            .await
-            .expect("the socket lasts")
-            .into_vec();
+        let frames = soon("a request", self.socket.recv()).await.expect("the socket lasts").into_vec();
         frames.try_into().expect("identity, empty frame, body")
     }
 

@@ -10,15 +10,10 @@ use crate::{add, contains, echo, server};
 
 #[tokio::test]
 async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
-    let server = server(&Arc::default())
-        .bind("tcp://127.0.0.1:0")
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = server(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let mut peer = RawClient::connect(server.endpoint()).await;
-    let deep = [b"\x94\x00\x07\xa3add\x91".as_slice(), &[0x91; 100_000]].concat();
-    let deep_options = [b"\x95\x00\x07\xa3add\x81\xa1x".as_slice(), &[0x91; 100_000]].concat();
+    let deep = [b"\x94\x00\x07\xa3add\x91".as_slice(), &vec![0x91; 100_000]].concat();
+    let deep_options = [b"\x95\x00\x07\xa3add\x81\xa1x".as_slice(), &vec![0x91; 100_000]].concat();
     let answered: [(&[u8], &str); 18] = [
         (b"", "bad_request"),
         (b"\x00", "bad_request"),
@@ -42,11 +37,7 @@ async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
     for (body, code) in answered {
         let reply = peer.ask(body).await;
         let shown = &body[..body.len().min(40)];
-        assert!(
-            contains(&reply, code),
-            "{shown:?}: {}",
-            String::from_utf8_lossy(&reply)
-        );
+        assert!(contains(&reply, code), "{shown:?}: {}", String::from_utf8_lossy(&reply));
         assert!(contains(&reply, "ran\u{0}".trim_end_matches('\0')), "{shown:?}");
     }
     let ignored: [&[u8]; 6] = [
@@ -61,21 +52,13 @@ async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
         peer.send(&[b"", body]).await;
     }
     // Nothing was sent in answer to them: the next reply is the next request's.
-    assert_eq!(
-        peer.ask(b"\x94\x00\x09\xa3add\x92\x01\x02").await,
-        &b"\x94\x01\xce\0\0\0\x09\xc0\x03"[..]
-    );
+    assert_eq!(peer.ask(b"\x94\x00\x09\xa3add\x92\x01\x02").await, &b"\x94\x01\xce\0\0\0\x09\xc0\x03"[..]);
     server.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_req_socket_that_sends_nonsense_can_go_on() {
-    let server = server(&Arc::default())
-        .bind("tcp://127.0.0.1:0")
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = server(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let mut req = ReqSocket::new();
     req.connect(server.endpoint()).await.unwrap();
     for _ in 0..3 {
@@ -83,9 +66,7 @@ async fn a_req_socket_that_sends_nonsense_can_go_on() {
         let reply = soon("an answer", req.recv()).await.unwrap();
         assert!(contains(&reply.get(0).unwrap()[..], "bad_request"));
     }
-    req.send(b"\x94\x00\x01\xa3add\x92\x01\x02".to_vec().into())
-        .await
-        .unwrap();
+    req.send(b"\x94\x00\x01\xa3add\x92\x01\x02".to_vec().into()).await.unwrap();
     let reply = soon("an answer", req.recv()).await.unwrap();
     assert_eq!(reply.get(0).unwrap()[..], b"\x94\x01\xce\0\0\0\x01\xc0\x03"[..]);
     server.shutdown().await;
@@ -94,12 +75,7 @@ async fn a_req_socket_that_sends_nonsense_can_go_on() {
 #[tokio::test]
 async fn a_peer_that_vanishes_in_the_middle_of_a_call_harms_nobody() {
     let gate: Arc<Gate> = Arc::default();
-    let server = server(&gate)
-        .bind("tcp://127.0.0.1:0")
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = server(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     for _ in 0..20 {
         let mut peer = RawClient::connect(server.endpoint()).await;
         peer.send(&[b"", b"\x94\x00\x01\xa4hold\x90"]).await;
@@ -115,12 +91,7 @@ async fn a_peer_that_vanishes_in_the_middle_of_a_call_harms_nobody() {
 
 #[tokio::test]
 async fn garbage_between_good_calls_does_not_harm_them() {
-    let server = server(&Arc::default())
-        .bind("tcp://127.0.0.1:0")
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = server(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let client = Client::connect(server.endpoint()).await.unwrap();
     let endpoint = server.endpoint().to_owned();
     let hostile = tokio::spawn(async move {
@@ -129,9 +100,7 @@ async fn garbage_between_good_calls_does_not_harm_them() {
         // A pseudo-random walk over single-byte changes: the same in every run.
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut random = |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             usize::try_from(state >> 33).expect("31 bits fit") % below
         };
         for _ in 0..20_000 {
@@ -144,8 +113,7 @@ async fn garbage_between_good_calls_does_not_harm_them() {
             peer.send(&[b"", &body]).await;
         }
         // It is read to the end, and the peer is still served.
-        peer.send(&[b"", b"\x94\x00\xce\xff\xff\xff\xff\xa3add\x92\x01\x02"])
-            .await;
+        peer.send(&[b"", b"\x94\x00\xce\xff\xff\xff\xff\xa3add\x92\x01\x02"]).await;
         while peer.recv().await[1] != b"\x94\x01\xce\xff\xff\xff\xff\xc0\x03"[..] {}
     });
     while !hostile.is_finished() {
@@ -162,11 +130,7 @@ async fn a_client_survives_what_a_hostile_server_sends() {
     let client = Client::connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
     peer.send(&identity, b"nonsense").await;
-    peer.send(
-        &identity,
-        &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat(),
-    )
-    .await;
+    peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
 
     let replies: [(&[u8], ErrorKind, Ran); 7] = [
         (b"\xc0\xa1x", ErrorKind::Protocol, Ran::Yes),
@@ -175,11 +139,7 @@ async fn a_client_survives_what_a_hostile_server_sends() {
         (b"\x91", ErrorKind::Protocol, Ran::Maybe),
         (b"\xa4oops\xc0", ErrorKind::Remote, Ran::Maybe),
         (b"\x81\xa4code\xaanew_reason\xc0", ErrorKind::Remote, Ran::Maybe),
-        (
-            b"\x82\xa4code\xaaoverloaded\xa3ran\xa2no\xc0",
-            ErrorKind::Overloaded,
-            Ran::No,
-        ),
+        (b"\x82\xa4code\xaaoverloaded\xa3ran\xa2no\xc0", ErrorKind::Overloaded, Ran::No),
     ];
     for (outcome, kind, ran) in replies {
         let call = tokio::spawn(add::call(&client, 1, 2));
@@ -194,14 +154,12 @@ async fn a_client_survives_what_a_hostile_server_sends() {
         ] {
             peer.send(&identity, noise).await;
         }
-        peer.send(&identity, &[b"\x94\x01", &request[2..7], outcome].concat())
-            .await;
+        peer.send(&identity, &[b"\x94\x01", &request[2..7], outcome].concat()).await;
         let error = soon("the call", call).await.unwrap().unwrap_err();
         assert_eq!((error.kind(), error.ran()), (kind, ran), "{outcome:?}: {error}");
     }
     let call = tokio::spawn(add::call(&client, 1, 2));
     let [identity, _, request] = peer.recv().await;
-    peer.send(&identity, &[b"\x94\x01", &request[2..7], b"\xc0\x03"].concat())
-        .await;
+    peer.send(&identity, &[b"\x94\x01", &request[2..7], b"\xc0\x03"].concat()).await;
     assert_eq!(soon("the call", call).await.unwrap().unwrap(), 3);
 }

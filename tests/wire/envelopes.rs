@@ -12,12 +12,7 @@ const RESPONSE: &[u8] = b"\x94\x01\xce\0\0\0\x01\xc0\x03";
 
 #[tokio::test]
 async fn every_envelope_comes_back_verbatim() {
-    let server = server(&Arc::default())
-        .bind("tcp://127.0.0.1:0")
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = server(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let mut peer = RawClient::connect(server.endpoint()).await;
     let envelopes: [&[&[u8]]; 6] = [
         &[],
@@ -30,11 +25,8 @@ async fn every_envelope_comes_back_verbatim() {
     for envelope in envelopes {
         peer.send(&[envelope, &[REQUEST]].concat()).await;
         let reply = peer.recv().await;
-        let expected: Vec<Bytes> = [envelope, &[RESPONSE]]
-            .concat()
-            .into_iter()
-            .map(Bytes::copy_from_slice)
-            .collect();
+        let expected: Vec<Bytes> =
+            [envelope, &[RESPONSE]].concat().into_iter().map(Bytes::copy_from_slice).collect();
         assert_eq!(reply, expected);
     }
     server.shutdown().await;
@@ -42,12 +34,7 @@ async fn every_envelope_comes_back_verbatim() {
 
 #[tokio::test]
 async fn probes_are_ignored_and_surplus_frames_refused() {
-    let server = server(&Arc::default())
-        .bind("tcp://127.0.0.1:0")
-        .await
-        .unwrap()
-        .spawn()
-        .unwrap();
+    let server = server(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let mut peer = RawClient::connect(server.endpoint()).await;
     peer.send(&[b""]).await;
     peer.send(&[b"", REQUEST, b"attachment"]).await;

@@ -20,10 +20,7 @@ impl Golden {
     fn load() -> Self {
         let mut expected = BTreeMap::new();
         let mut name = "";
-        for line in GOLDEN
-            .lines()
-            .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
-        {
+        for line in GOLDEN.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
             match line.strip_suffix(':') {
                 Some(next) => name = next,
                 None => expected
@@ -32,10 +29,7 @@ impl Golden {
                     .extend(line.split_whitespace().flat_map(bytes)),
             }
         }
-        Self {
-            expected,
-            differences: Vec::new(),
-        }
+        Self { expected, differences: Vec::new() }
     }
 
     fn check(&mut self, name: &str, actual: &[u8]) {
@@ -45,16 +39,8 @@ impl Golden {
     }
 
     fn finish(self) {
-        assert!(
-            self.differences.is_empty(),
-            "these differ:\n{}",
-            self.differences.join("\n")
-        );
-        assert!(
-            self.expected.is_empty(),
-            "nothing made these: {:?}",
-            self.expected.keys()
-        );
+        assert!(self.differences.is_empty(), "these differ:\n{}", self.differences.join("\n"));
+        assert!(self.expected.is_empty(), "nothing made these: {:?}", self.expected.keys());
     }
 }
 
@@ -90,11 +76,7 @@ fn show(bytes: &[u8]) -> String {
 /// The instance's name is random: it is shown as zeros.
 fn without_instance(mut body: Vec<u8>) -> Vec<u8> {
     let key = b"instance\xd9\x20";
-    let at = body
-        .windows(key.len())
-        .position(|window| window == key)
-        .expect("it has a name")
-        + key.len();
+    let at = body.windows(key.len()).position(|window| window == key).expect("it has a name") + key.len();
     body[at..at + 32].fill(b'0');
     body
 }
@@ -108,11 +90,8 @@ async fn what_a_client_sends_is_pinned() {
     let [identity, _, hello] = peer.recv().await;
     golden.check("client_hello", &hello);
     let id = &hello[2..7];
-    let welcome = [
-        b"\x94\x01",
-        id,
-        b"\xc0\x83\xa8protocol\x01\xa8instance\xa1x\xb0max_message_size\xcd\xff\xff",
-    ];
+    let welcome =
+        [b"\x94\x01", id, b"\xc0\x83\xa8protocol\x01\xa8instance\xa1x\xb0max_message_size\xcd\xff\xff"];
     peer.send(&identity, &welcome.concat()).await;
 
     // A time that no message can hold is sent as the longest that it can.
@@ -129,11 +108,7 @@ async fn what_a_client_sends_is_pinned() {
     let named = BTreeMap::from([("a", 1), ("b", 2)]);
     let by_name = tokio::spawn(client.call_dynamic::<i64>("add", named).timeout(Duration::MAX));
     golden.check("client_request_by_name", &peer.recv().await[2]);
-    for task in [
-        ping.abort_handle(),
-        discover.abort_handle(),
-        by_name.abort_handle(),
-    ] {
+    for task in [ping.abort_handle(), discover.abort_handle(), by_name.abort_handle()] {
         task.abort();
     }
     golden.finish();
@@ -146,11 +121,7 @@ async fn what_a_client_sends_to_a_plain_peer_is_pinned() {
     let mut peer = RawServer::bind().await;
     let client = Client::connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
-    peer.send(
-        &identity,
-        &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat(),
-    )
-    .await;
+    peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
     let call = tokio::spawn(add::call(&client, 1, -1));
     golden.check("plain_request", &peer.recv().await[2]);
     // No cancel follows: what comes next is the notification.
@@ -166,21 +137,14 @@ async fn what_a_server_sends_is_pinned() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("server_"));
     let gate: Arc<Gate> = Arc::default();
-    let server = server(&gate)
-        .max_in_flight(2)
-        .max_message_size(4_096)
-        .bind("tcp://127.0.0.1:0")
-        .await
-        .unwrap();
+    let server =
+        server(&gate).max_in_flight(2).max_message_size(4_096).bind("tcp://127.0.0.1:0").await.unwrap();
     let server = server.spawn().unwrap();
     let mut peer = RawClient::connect(server.endpoint()).await;
 
     let cases: [(&str, &[u8]); 9] = [
         ("server_response", b"\x94\x00\x07\xa3add\x92\x01\x02"),
-        (
-            "server_response_bytes",
-            b"\x94\x00\x07\xa4echo\x91\xc4\x02\x00\xff",
-        ),
+        ("server_response_bytes", b"\x94\x00\x07\xa4echo\x91\xc4\x02\x00\xff"),
         ("server_ping", b"\x94\x00\x07\xa8rpc.ping\x90"),
         ("server_failed", b"\x94\x00\x07\xa4half\x91\x03"),
         ("server_panicked", b"\x94\x00\x07\xa5crash\x90"),
@@ -209,17 +173,11 @@ async fn what_a_server_sends_is_pinned() {
     golden.check("server_deadline_exceeded", &expired);
     peer.send(&[b"", b"\x94\x00\x07\xa4hold\x90"]).await;
     golden.check("server_overloaded", &peer.ask(b"\x94\x00\x07\xa4hold\x90").await);
-    golden.check(
-        "server_cancelled",
-        &peer.ask(b"\x93\x02\xaarpc.cancel\x91\x07").await,
-    );
+    golden.check("server_cancelled", &peer.ask(b"\x93\x02\xaarpc.cancel\x91\x07").await);
 
     let shutdown = tokio::spawn(server.shutdown());
     golden.check("server_goodbye", &peer.recv().await[1]);
-    golden.check(
-        "server_shutting_down",
-        &peer.ask(b"\x94\x00\x07\xa3add\x92\x01\x02").await,
-    );
+    golden.check("server_shutting_down", &peer.ask(b"\x94\x00\x07\xa3add\x92\x01\x02").await);
     gate.open();
     peer.recv().await;
     soon("the server ends", shutdown).await.unwrap();

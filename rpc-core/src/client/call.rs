@@ -43,10 +43,7 @@ pub struct Call<F> {
 impl<F: RemoteFn> Call<F> {
     pub(crate) fn new(client: Client, args: Args<F>) -> Self {
         let raw = RawCall::new(client, args.into_encoded(), Want::Reply, F::SIGNATURE.timeout);
-        Self {
-            raw,
-            function: PhantomData,
-        }
+        Self { raw, function: PhantomData }
     }
 
     /// Sets how long the call may take, from its first poll to the reply. Without it the function's timeout
@@ -65,9 +62,7 @@ impl<F: RemoteFn> Call<F> {
     /// # Panics
     /// Never. But in an async function it blocks the runtime's thread: await the call there.
     pub fn wait(mut self) -> Result<F::Output, F::Error> {
-        self.raw
-            .wait()
-            .map_or_else(|error| Err(error.into()), |reply| self.decode(&reply))
+        self.raw.wait().map_or_else(|error| Err(error.into()), |reply| self.decode(&reply))
     }
 
     fn decode(&self, body: &Bytes) -> Result<F::Output, F::Error> {
@@ -86,10 +81,9 @@ impl<F: RemoteFn> Call<F> {
             protocol(format!("the result is no `{output}`")).with_source(cause)
         });
         match decoded {
-            Ok(_) if !reader.is_at_end() => Err(self
-                .raw
-                .locate(protocol("bytes follow the result".to_owned()))
-                .into()),
+            Ok(_) if !reader.is_at_end() => {
+                Err(self.raw.locate(protocol("bytes follow the result".to_owned())).into())
+            }
             Ok(output) => Ok(output),
             Err(error) => Err(self.raw.locate(error).into()),
         }
@@ -108,9 +102,7 @@ impl<F: RemoteFn> Future for Call<F> {
 
 impl<F: RemoteFn> fmt::Debug for Call<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call")
-            .field("function", &F::SIGNATURE.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Call").field("function", &F::SIGNATURE.name).finish_non_exhaustive()
     }
 }
 
@@ -129,9 +121,7 @@ pub struct Notify {
 
 impl Notify {
     pub(crate) fn new<F: RemoteFn>(client: Client, args: Args<F>) -> Self {
-        Self {
-            raw: RawCall::new(client, args.into_encoded(), Want::Nothing, F::SIGNATURE.timeout),
-        }
+        Self { raw: RawCall::new(client, args.into_encoded(), Want::Nothing, F::SIGNATURE.timeout) }
     }
 
     /// Sets how long sending may take, from the first poll until the message is with the socket.
@@ -159,9 +149,7 @@ impl Future for Notify {
 
 impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notify")
-            .field("function", &self.raw.function)
-            .finish_non_exhaustive()
+        f.debug_struct("Notify").field("function", &self.raw.function).finish_non_exhaustive()
     }
 }
 
@@ -210,14 +198,7 @@ impl RawCall {
     fn new(client: Client, args: EncodedArgs, want: Want, timeout: Option<Duration>) -> Self {
         let function = args.method.clone();
         let inherited = inherited_deadline();
-        Self {
-            client,
-            function,
-            want,
-            timeout,
-            inherited,
-            stage: Stage::New(args),
-        }
+        Self { client, function, want, timeout, inherited, stage: Stage::New(args) }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
@@ -240,18 +221,13 @@ impl RawCall {
         let timeout = self.timeout.unwrap_or_else(|| self.client.timeout());
         let now = Instant::now();
         // A timeout that no clock can hold is as good as a century.
-        let own = now
-            .checked_add(timeout)
-            .unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400));
+        let own = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400));
         let deadline = self.inherited.map_or(own, |inherited| inherited.min(own));
         if deadline <= now {
             let message = "no time was left before it could be sent";
             return Err(RpcError::new(ErrorKind::DeadlineExceeded, Ran::No, message));
         }
-        let id = self
-            .client
-            .connection()
-            .submit(args, self.want, deadline, cx.waker())?;
+        let id = self.client.connection().submit(args, self.want, deadline, cx.waker())?;
         self.stage = Stage::Waiting { id, deadline };
         Ok(())
     }
@@ -291,8 +267,6 @@ impl Drop for RawCall {
 
 impl fmt::Debug for RawCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawCall")
-            .field("function", &self.function)
-            .finish_non_exhaustive()
+        f.debug_struct("RawCall").field("function", &self.function).finish_non_exhaustive()
     }
 }

@@ -105,11 +105,7 @@ enum LinkEnd {
 
 impl Connection {
     pub(crate) fn new(endpoint: Arc<str>, max_in_flight: usize, max_message_size: usize) -> Arc<Self> {
-        let state = State {
-            in_flight: InFlight::new(max_in_flight),
-            closing: false,
-            leaving: false,
-        };
+        let state = State { in_flight: InFlight::new(max_in_flight), closing: false, leaving: false };
         Arc::new(Self {
             endpoint,
             max_message_size,
@@ -152,11 +148,7 @@ impl Connection {
         }
         let mut state = self.lock();
         if state.closing {
-            return Err(RpcError::new(
-                ErrorKind::ShuttingDown,
-                Ran::No,
-                "this client was closed",
-            ));
+            return Err(RpcError::new(ErrorKind::ShuttingDown, Ran::No, "this client was closed"));
         }
         let submitted = state.in_flight.submit(args, want, deadline, waker)?;
         drop(state);
@@ -168,10 +160,7 @@ impl Connection {
     }
 
     pub(crate) fn poll(&self, id: MsgId, waker: &Waker) -> Poll<Outcome> {
-        self.lock()
-            .in_flight
-            .poll(id, waker)
-            .map_or(Poll::Pending, Poll::Ready)
+        self.lock().in_flight.poll(id, waker).map_or(Poll::Pending, Poll::Ready)
     }
 
     pub(crate) fn cancel(&self, id: MsgId) {
@@ -219,10 +208,7 @@ impl Connection {
     /// Waits until the connection's task has ended, which it does within [`LINGER`] of [`close`](Self::close).
     pub(crate) async fn ended(&self) {
         // An error would mean that the sender has gone, and `self` holds it.
-        let _ = self
-            .status()
-            .wait_for(|status| matches!(status, Status::Ended))
-            .await;
+        let _ = self.status().wait_for(|status| matches!(status, Status::Ended)).await;
     }
 
     fn complete(&self, id: MsgId, outcome: Outcome) {
@@ -250,9 +236,8 @@ impl Connection {
     fn fail_all(&self, message: &str) {
         let mut state = self.lock();
         state.closing = true;
-        let wakers = state
-            .in_flight
-            .fail_all(|ran| RpcError::new(ErrorKind::Disconnected, ran, message.to_owned()));
+        let wakers =
+            state.in_flight.fail_all(|ran| RpcError::new(ErrorKind::Disconnected, ran, message.to_owned()));
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -307,10 +292,7 @@ pub(crate) async fn run(connection: Arc<Connection>, endpoint: Endpoint, connect
                 connection.fail_sent(&cause);
             }
             LinkEnd::Left => {
-                tracing::debug!(
-                    endpoint = &*connection.endpoint,
-                    "the server left, will reconnect"
-                );
+                tracing::debug!(endpoint = &*connection.endpoint, "the server left, will reconnect");
             }
             LinkEnd::Closed => return,
         }
@@ -361,14 +343,9 @@ async fn hello(
 ) -> Result<Peer, TransportError> {
     let id = connection.lock().in_flight.skip_id();
     let max_message_size = connection.max_message_size;
-    let hello = Hello {
-        protocol: PROTOCOL_VERSION,
-        max_message_size,
-    };
+    let hello = Hello { protocol: PROTOCOL_VERSION, max_message_size };
     let args = EncodedArgs::dynamic("rpc.hello".to_owned(), &(hello,));
-    sender
-        .send(args.into_message(Head::Request { id, timeout_ms: None }))
-        .await?;
+    sender.send(args.into_message(Head::Request { id, timeout_ms: None })).await?;
     let body = loop {
         let body = receiver.recv().await?;
         if message::classify(&body) == Incoming::Response(id) {
@@ -380,14 +357,10 @@ async fn hello(
         _ => None,
     };
     Ok(match reply {
-        Some(reply) => Peer {
-            extended: true,
-            max_message_size: reply.max_message_size.min(max_message_size),
-        },
-        None => Peer {
-            extended: false,
-            max_message_size,
-        },
+        Some(reply) => {
+            Peer { extended: true, max_message_size: reply.max_message_size.min(max_message_size) }
+        }
+        None => Peer { extended: false, max_message_size },
     })
 }
 
@@ -462,12 +435,7 @@ async fn send_one(
             connection.complete(id, Err(error));
             Ok(())
         }
-        Outgoing::Message {
-            id,
-            want,
-            args,
-            deadline,
-        } => {
+        Outgoing::Message { id, want, args, deadline } => {
             let head = in_flight::head(id, want, deadline, now, peer.extended);
             link.send(args.into_message(head)).await?;
             if want == Want::Nothing {

@@ -96,17 +96,10 @@ impl InFlight {
         waker: &Waker,
     ) -> Result<Submitted, RpcError> {
         if self.slots.len() >= self.limit {
-            let message = format!(
-                "{} calls are in flight on this client, which is its limit",
-                self.limit
-            );
+            let message = format!("{} calls are in flight on this client, which is its limit", self.limit);
             return Err(RpcError::new(ErrorKind::Overloaded, Ran::No, message));
         }
-        let slot = Slot {
-            state: State::Queued(args, want),
-            deadline,
-            waker: waker.clone(),
-        };
+        let slot = Slot { state: State::Queued(args, want), deadline, waker: waker.clone() };
         let id = MsgId(self.slots.insert(slot));
         self.queue.push_back(id);
         let earliest = self.next_deadline.is_none_or(|next| deadline < next);
@@ -138,12 +131,7 @@ impl InFlight {
             };
             if let State::Queued(args, _) = std::mem::replace(&mut slot.state, State::Sent(want)) {
                 self.sent += 1;
-                out.push(Outgoing::Message {
-                    id,
-                    want,
-                    args,
-                    deadline: slot.deadline,
-                });
+                out.push(Outgoing::Message { id, want, args, deadline: slot.deadline });
             }
         }
     }
@@ -303,10 +291,7 @@ pub(crate) fn head(id: MsgId, want: Want, deadline: Instant, now: Instant, optio
     match want {
         Want::Nothing => Head::Notification,
         Want::Reply => {
-            let left = deadline
-                .saturating_duration_since(now)
-                .as_micros()
-                .div_ceil(1_000);
+            let left = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
             let timeout_ms = options.then(|| u32::try_from(left).unwrap_or(u32::MAX));
             Head::Request { id, timeout_ms }
         }
@@ -326,10 +311,7 @@ mod tests {
     }
 
     fn submit(in_flight: &mut InFlight, deadline: Instant) -> MsgId {
-        in_flight
-            .submit(args(), Want::Reply, deadline, Waker::noop())
-            .unwrap()
-            .id
+        in_flight.submit(args(), Want::Reply, deadline, Waker::noop()).unwrap().id
     }
 
     fn take(in_flight: &mut InFlight, now: Instant) -> Vec<Outgoing> {
@@ -339,10 +321,7 @@ mod tests {
     }
 
     fn outcome(in_flight: &mut InFlight, id: MsgId) -> (ErrorKind, Ran) {
-        let error = in_flight
-            .poll(id, Waker::noop())
-            .expect("it has ended")
-            .unwrap_err();
+        let error = in_flight.poll(id, Waker::noop()).expect("it has ended").unwrap_err();
         (error.kind(), error.ran())
     }
 
@@ -381,9 +360,7 @@ mod tests {
         let mut in_flight = InFlight::new(2);
         submit(&mut in_flight, deadline);
         let second = submit(&mut in_flight, deadline);
-        let refused = in_flight
-            .submit(args(), Want::Reply, deadline, Waker::noop())
-            .unwrap_err();
+        let refused = in_flight.submit(args(), Want::Reply, deadline, Waker::noop()).unwrap_err();
         assert_eq!((refused.kind(), refused.ran()), (ErrorKind::Overloaded, Ran::No));
         in_flight.cancel(second);
         submit(&mut in_flight, deadline);
@@ -432,14 +409,8 @@ mod tests {
         assert!(in_flight.expire(now).is_empty());
 
         assert_eq!(in_flight.expire(now + SECOND).len(), 2);
-        assert_eq!(
-            outcome(&mut in_flight, sent),
-            (ErrorKind::DeadlineExceeded, Ran::Maybe)
-        );
-        assert_eq!(
-            outcome(&mut in_flight, queued),
-            (ErrorKind::DeadlineExceeded, Ran::No)
-        );
+        assert_eq!(outcome(&mut in_flight, sent), (ErrorKind::DeadlineExceeded, Ran::Maybe));
+        assert_eq!(outcome(&mut in_flight, queued), (ErrorKind::DeadlineExceeded, Ran::No));
         assert_eq!(in_flight.next_deadline(), Some(now + 3 * SECOND));
         assert!(in_flight.poll(later, Waker::noop()).is_none());
         assert_eq!(in_flight.expire(now + 3 * SECOND).len(), 1);
@@ -453,10 +424,7 @@ mod tests {
         let mut in_flight = InFlight::new(10);
         let mut earliest = |seconds: u32| {
             let deadline = now + seconds * SECOND;
-            in_flight
-                .submit(args(), Want::Reply, deadline, Waker::noop())
-                .unwrap()
-                .earliest
+            in_flight.submit(args(), Want::Reply, deadline, Waker::noop()).unwrap().earliest
         };
         assert!(earliest(5));
         assert!(!earliest(5));
@@ -471,10 +439,7 @@ mod tests {
         let id = submit(&mut in_flight, now + SECOND);
         assert!(take(&mut in_flight, now + SECOND).is_empty());
         in_flight.expire(now + SECOND);
-        assert_eq!(
-            outcome(&mut in_flight, id),
-            (ErrorKind::DeadlineExceeded, Ran::No)
-        );
+        assert_eq!(outcome(&mut in_flight, id), (ErrorKind::DeadlineExceeded, Ran::No));
     }
 
     #[test]
@@ -485,16 +450,10 @@ mod tests {
         take(&mut in_flight, now);
         let queued = submit(&mut in_flight, now + SECOND);
         assert_eq!(in_flight.fail_sent(lost).len(), 1);
-        assert_eq!(
-            outcome(&mut in_flight, sent),
-            (ErrorKind::Disconnected, Ran::Maybe)
-        );
+        assert_eq!(outcome(&mut in_flight, sent), (ErrorKind::Disconnected, Ran::Maybe));
         assert!(in_flight.poll(queued, Waker::noop()).is_none());
         assert_eq!(in_flight.fail_all(lost).len(), 1);
-        assert_eq!(
-            outcome(&mut in_flight, queued),
-            (ErrorKind::Disconnected, Ran::No)
-        );
+        assert_eq!(outcome(&mut in_flight, queued), (ErrorKind::Disconnected, Ran::No));
     }
 
     #[test]
@@ -507,9 +466,6 @@ mod tests {
         };
         assert_eq!(millis(head(Duration::from_micros(1))), Some(1));
         assert_eq!(millis(head(Duration::from_millis(20))), Some(20));
-        assert_eq!(
-            millis(head(Duration::from_secs(u64::from(u32::MAX)))),
-            Some(u32::MAX)
-        );
+        assert_eq!(millis(head(Duration::from_secs(u64::from(u32::MAX)))), Some(u32::MAX));
     }
 }

@@ -126,10 +126,7 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
         if let Some(timeout) = self.timeout {
             call = call.timeout(timeout);
         }
-        let indexed = Indexed {
-            index: self.next_index,
-            call,
-        };
+        let indexed = Indexed { index: self.next_index, call };
         self.next_index += 1;
         match &mut self.running {
             Running::Unordered(running) => running.push(indexed),

@@ -7,50 +7,29 @@ use crate::{
 };
 
 fn request(timeout_ms: Option<u32>) -> Bytes {
-    EncodedArgs::dynamic("add".to_owned(), &(1, 2)).into_message(Head::Request {
-        id: MsgId(7),
-        timeout_ms,
-    })
+    EncodedArgs::dynamic("add".to_owned(), &(1, 2)).into_message(Head::Request { id: MsgId(7), timeout_ms })
 }
 
 #[test]
 fn requests_are_read_as_they_are_written() {
     for (timeout_ms, timeout) in [(None, None), (Some(250), Some(Duration::from_millis(250)))] {
         let body = request(timeout_ms);
-        let Ok(Message::Request(request)) = parse(&body) else {
-            panic!("{body:?}")
-        };
-        assert_eq!(
-            (request.id, request.method, request.timeout),
-            (MsgId(7), "add", timeout)
-        );
+        let Ok(Message::Request(request)) = parse(&body) else { panic!("{body:?}") };
+        assert_eq!((request.id, request.method, request.timeout), (MsgId(7), "add", timeout));
         assert_eq!(&body[request.params_at..], b"\x92\x01\x02");
     }
 }
 
 #[test]
 fn any_width_of_a_number_is_accepted() {
-    for id in [
-        &b"\x07"[..],
-        b"\xcc\x07",
-        b"\xcd\0\x07",
-        b"\xce\0\0\0\x07",
-        b"\xcf\0\0\0\0\0\0\0\x07",
-        b"\xd0\x07",
-    ] {
+    for id in
+        [&b"\x07"[..], b"\xcc\x07", b"\xcd\0\x07", b"\xce\0\0\0\x07", b"\xcf\0\0\0\0\0\0\0\x07", b"\xd0\x07"]
+    {
         let body = [b"\x94\x00", id, b"\xa1f\x90"].concat();
-        let Ok(Message::Request(request)) = parse(&body) else {
-            panic!("{id:?}")
-        };
+        let Ok(Message::Request(request)) = parse(&body) else { panic!("{id:?}") };
         assert_eq!(request.id, MsgId(7));
     }
-    for id in [
-        &b"\xff"[..],
-        b"\xcf\0\0\0\x01\0\0\0\0",
-        b"\xc0",
-        b"\xa17",
-        b"\xcb\0\0\0\0\0\0\0\0",
-    ] {
+    for id in [&b"\xff"[..], b"\xcf\0\0\0\x01\0\0\0\0", b"\xc0", b"\xa17", b"\xcb\0\0\0\0\0\0\0\0"] {
         let body = [b"\x94\x00", id, b"\xa1f\x90"].concat();
         assert!(matches!(parse(&body), Err(Malformed::Request(None, _))), "{id:?}");
     }
@@ -62,14 +41,8 @@ fn names_of_any_length_fit_in_front_of_the_params() {
         let method = "x".repeat(len);
         for head in [
             Head::Notification,
-            Head::Request {
-                id: MsgId(u32::MAX),
-                timeout_ms: None,
-            },
-            Head::Request {
-                id: MsgId(0),
-                timeout_ms: Some(u32::MAX),
-            },
+            Head::Request { id: MsgId(u32::MAX), timeout_ms: None },
+            Head::Request { id: MsgId(0), timeout_ms: Some(u32::MAX) },
         ] {
             let body = EncodedArgs::dynamic(method.clone(), &()).into_message(head);
             match parse(&body).unwrap() {
@@ -84,9 +57,7 @@ fn names_of_any_length_fit_in_front_of_the_params() {
 fn unknown_options_are_skipped_and_wrong_ones_refused() {
     let with = |options: &[u8]| [b"\x95\x00\x07\xa1f", options, b"\x90"].concat();
     let unknown = with(b"\x83\xa1a\x93\x01\x81\xa1b\xc0\xc4\x02xx\xaatimeout_ms\x05\xa5trace\xa1t");
-    let Ok(Message::Request(request)) = parse(&unknown) else {
-        panic!()
-    };
+    let Ok(Message::Request(request)) = parse(&unknown) else { panic!() };
     assert_eq!(request.timeout, Some(Duration::from_millis(5)));
     for wrong in [
         &b"\x90"[..],
@@ -95,10 +66,7 @@ fn unknown_options_are_skipped_and_wrong_ones_refused() {
         b"\x81\xaatimeout_ms\xc0",
         b"\xdf\xff\xff\xff\xff",
     ] {
-        assert!(
-            matches!(parse(&with(wrong)), Err(Malformed::Request(Some(MsgId(7)), _))),
-            "{wrong:?}"
-        );
+        assert!(matches!(parse(&with(wrong)), Err(Malformed::Request(Some(MsgId(7)), _))), "{wrong:?}");
     }
 }
 
@@ -106,28 +74,19 @@ fn unknown_options_are_skipped_and_wrong_ones_refused() {
 fn every_cut_of_a_message_is_refused_and_none_panics() {
     let body = request(Some(250));
     for len in 0..body.len() - 3 {
-        assert!(
-            matches!(parse(&body[..len]), Err(Malformed::Request(..))),
-            "{len}"
-        );
+        assert!(matches!(parse(&body[..len]), Err(Malformed::Request(..))), "{len}");
     }
     let body = EncodedArgs::dynamic("add".to_owned(), &(1, 2)).into_message(Head::Notification);
     for len in 2..body.len() - 3 {
-        assert!(
-            matches!(parse(&body[..len]), Err(Malformed::Notification(_))),
-            "{len}"
-        );
+        assert!(matches!(parse(&body[..len]), Err(Malformed::Notification(_))), "{len}");
     }
 }
 
 #[test]
 fn a_malformed_notification_is_known_to_be_one() {
-    for body in [
-        &b"\x93\x02\xc0\x90"[..],
-        b"\x93\x02\xa1f\xc0",
-        b"\x92\x02\xa1f",
-        b"\x95\x02\xa1f\x80\x90\xc0",
-    ] {
+    for body in
+        [&b"\x93\x02\xc0\x90"[..], b"\x93\x02\xa1f\xc0", b"\x92\x02\xa1f", b"\x95\x02\xa1f\x80\x90\xc0"]
+    {
         assert!(matches!(parse(body), Err(Malformed::Notification(_))), "{body:?}");
     }
 }
@@ -200,10 +159,7 @@ fn errors_are_read_as_they_are_written() {
     error.data = Some(codec::to_vec(&"data").unwrap());
     let body = error_response(Some(MsgId(9)), &error);
     let read = parse_response(&body).unwrap().unwrap_err();
-    assert_eq!(
-        (read.kind(), read.ran(), read.message()),
-        (ErrorKind::Failed, Ran::Yes, "no")
-    );
+    assert_eq!((read.kind(), read.ran(), read.message()), (ErrorKind::Failed, Ran::Yes, "no"));
     assert_eq!(read.data::<String>().unwrap(), "data");
 
     let body = error_response(None, &WireError::new(Code::BadRequest, Ran::No, "what?"));
@@ -236,11 +192,7 @@ fn a_client_makes_nothing_of_nonsense() {
     ] {
         assert_eq!(classify(body), Incoming::Other, "{body:?}");
     }
-    for body in [
-        &b"\x94\x01\x09\xc0"[..4],
-        b"\x93\x01\x09\xc0",
-        b"\x94\x01\x09\x81\xa4code",
-    ] {
+    for body in [&b"\x94\x01\x09\xc0"[..4], b"\x93\x01\x09\xc0", b"\x94\x01\x09\x81\xa4code"] {
         if let Some(Ok(range)) = parse_response(&Bytes::copy_from_slice(body)) {
             assert!(range.is_empty(), "{body:?}");
         }

@@ -22,10 +22,7 @@ pub(crate) struct Permit(Arc<Inner>);
 
 impl Admission {
     pub(crate) fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner {
-            limit,
-            admitted: AtomicUsize::new(0),
-        }))
+        Self(Arc::new(Inner { limit, admitted: AtomicUsize::new(0) }))
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -35,10 +32,7 @@ impl Admission {
     /// `None` if as many are under way as may be.
     pub(crate) fn admit(&self) -> Option<Permit> {
         let one_more = |admitted| (admitted < self.0.limit).then_some(admitted + 1);
-        self.0
-            .admitted
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more)
-            .ok()?;
+        self.0.admitted.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).ok()?;
         Some(Permit(Arc::clone(&self.0)))
     }
 }

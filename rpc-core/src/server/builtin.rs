@@ -49,20 +49,13 @@ fn check_params(params: &[u8], takes: usize) -> Result<(), WireError> {
     let bad = |text: String| WireError::new(Code::BadArguments, Ran::No, text);
     match message::count_params(params) {
         Some(given) if given <= takes => Ok(()),
-        Some(given) => Err(bad(format!(
-            "{given} arguments were given, but the function takes {takes}"
-        ))),
+        Some(given) => Err(bad(format!("{given} arguments were given, but the function takes {takes}"))),
         None => Err(bad("the params are malformed".to_owned())),
     }
 }
 
 fn describe(service: &Service) -> ServiceDescription {
-    let functions = service
-        .registry
-        .signatures()
-        .into_iter()
-        .map(FunctionDescription::from)
-        .collect();
+    let functions = service.registry.signatures().into_iter().map(FunctionDescription::from).collect();
     ServiceDescription {
         protocol: PROTOCOL_VERSION,
         instance: service.instance.clone(),

@@ -70,12 +70,7 @@ struct Found {
 
 impl<R: Run> Dispatcher<R> {
     pub(crate) fn new(service: Arc<Service>, run: R) -> Self {
-        Self {
-            service,
-            in_flight: InFlight::new(),
-            run,
-            greeted: HashMap::new(),
-        }
+        Self { service, in_flight: InFlight::new(), run, greeted: HashMap::new() }
     }
 
     /// Whether every function that was started has ended.
@@ -132,9 +127,7 @@ impl<R: Run> Dispatcher<R> {
                 }
                 if notification.method == "rpc.cancel" {
                     let cancelled = builtin::cancelled_id(&body[notification.params_at..]);
-                    return cancelled
-                        .into_iter()
-                        .for_each(|id| self.cancel(&envelope, id, out));
+                    return cancelled.into_iter().for_each(|id| self.cancel(&envelope, id, out));
                 }
                 let Some(function) = self.service.registry.find(notification.method) else {
                     return tracing::debug!(
@@ -161,12 +154,7 @@ impl<R: Run> Dispatcher<R> {
 
     /// Runs a function, or has it run. `caller` is the peer alone for a notification.
     fn start(&mut self, found: Found, caller: Result<Caller, Bytes>) -> Option<Reply> {
-        let Found {
-            function,
-            body,
-            params_at,
-            deadline,
-        } = found;
+        let Found { function, body, params_at, deadline } = found;
         let signature = function.signature();
         let handler = function.handler();
         let (peer, id) = match &caller {
@@ -179,13 +167,7 @@ impl<R: Run> Dispatcher<R> {
             return Some(self.answer(caller?, Err(error)));
         }
         let context = Context::new(peer.clone(), signature.name, deadline);
-        let invocation = Invocation {
-            function,
-            body,
-            params_at,
-            id,
-            context: context.clone(),
-        };
+        let invocation = Invocation { function, body, params_at, id, context: context.clone() };
         if let (Kind::Inline, Handler::Sync(function)) = (signature.kind, handler) {
             let result = run_here(function, &invocation);
             return Some(self.answer(caller?, result));
@@ -195,19 +177,9 @@ impl<R: Run> Dispatcher<R> {
             let text = format!("{limit} requests are under way, which is the server's limit");
             return Some(self.answer(caller?, Err(WireError::new(Code::Overloaded, Ran::No, text))));
         };
-        let entry = Entry {
-            caller,
-            peer,
-            context,
-            running: None,
-            over: false,
-        };
+        let entry = Entry { caller, peer, context, running: None, over: false };
         let ticket = self.in_flight.insert(entry);
-        let work = Admitted {
-            invocation,
-            ticket,
-            permit,
-        };
+        let work = Admitted { invocation, ticket, permit };
         let running = match handler {
             Handler::Sync(function) => self.run.run_sync(function, work),
             Handler::Async(function) => Ok(self.run.run_async(function, work)),
@@ -259,10 +231,7 @@ impl<R: Run> Dispatcher<R> {
     /// The server begins to shut down: who said hello is told.
     pub(crate) fn goodbye(&mut self, out: &mut Vec<Reply>) {
         let body = builtin::goodbye();
-        out.extend(self.greeted.drain().map(|(_, envelope)| Reply {
-            envelope,
-            body: body.clone(),
-        }));
+        out.extend(self.greeted.drain().map(|(_, envelope)| Reply { envelope, body: body.clone() }));
     }
 
     /// Gives up what has not ended when the time for draining has passed.
@@ -276,21 +245,15 @@ impl<R: Run> Dispatcher<R> {
     fn end(&mut self, ticket: Ticket, code: Code, why: &str) -> Option<Reply> {
         let entry = self.in_flight.get_mut(ticket)?;
         entry.context.cancel();
-        let never_started = entry
-            .running
-            .as_ref()
-            .is_some_and(|running| self.run.stop(running));
+        let never_started = entry.running.as_ref().is_some_and(|running| self.run.stop(running));
         let (ran, runs_on) = match (never_started, &entry.running) {
             (true, _) => (Ran::No, false),
             // Whether it has been polled is the runtime's secret.
             (false, Some(Running::Task(_))) => (Ran::Maybe, false),
             (false, _) => (Ran::Yes, true),
         };
-        let caller = if runs_on {
-            self.in_flight.take_caller(ticket)
-        } else {
-            self.in_flight.remove(ticket)?.caller
-        };
+        let caller =
+            if runs_on { self.in_flight.take_caller(ticket) } else { self.in_flight.remove(ticket)?.caller };
         let text = match ran {
             Ran::No => format!("{why} before the function started"),
             _ => format!("{why} while the function ran"),
@@ -304,11 +267,7 @@ impl<R: Run> Dispatcher<R> {
         let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
         if body.len() > limit {
             let text = format!("the reply has {} bytes, and the limit is {limit}", body.len());
-            return refuse(
-                envelope,
-                Some(id),
-                &WireError::new(Code::TooLarge, Ran::Yes, text),
-            );
+            return refuse(envelope, Some(id), &WireError::new(Code::TooLarge, Ran::Yes, text));
         }
         Reply { envelope, body }
     }
@@ -332,10 +291,7 @@ impl<R: Run> Dispatcher<R> {
         let shown: String = name.chars().take(64).collect();
         let text = match nearest.as_slice() {
             [] => format!("there is no function `{shown}`"),
-            near => format!(
-                "there is no function `{shown}`; did you mean `{}`?",
-                near.join("` or `")
-            ),
+            near => format!("there is no function `{shown}`; did you mean `{}`?", near.join("` or `")),
         };
         WireError::new(Code::UnknownFunction, Ran::No, text)
     }
@@ -347,10 +303,7 @@ fn deadline(timeout: Option<Duration>, now: Instant) -> Option<Instant> {
 }
 
 fn refuse(envelope: Envelope, id: Option<MsgId>, error: &WireError) -> Reply {
-    Reply {
-        envelope,
-        body: message::error_response(id, error),
-    }
+    Reply { envelope, body: message::error_response(id, error) }
 }
 
 #[cfg(test)]

@@ -48,11 +48,7 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     pub(crate) fn new() -> Self {
-        Self {
-            entries: IdTable::new(),
-            by_peer: HashMap::new(),
-            next_deadline: None,
-        }
+        Self { entries: IdTable::new(), by_peer: HashMap::new(), next_deadline: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -60,10 +56,7 @@ impl InFlight {
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) -> Ticket {
-        let request = entry
-            .caller
-            .as_ref()
-            .map(|caller| (entry.peer.clone(), caller.id));
+        let request = entry.caller.as_ref().map(|caller| (entry.peer.clone(), caller.id));
         if let Some(deadline) = entry.context.deadline() {
             self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
         }
@@ -101,16 +94,11 @@ impl InFlight {
         let Some(requests) = self.by_peer.get(envelope.peer()) else {
             return Vec::new();
         };
-        let tickets: Vec<_> = requests
-            .range((id, Ticket(0))..=(id, Ticket(u32::MAX)))
-            .map(|(_, ticket)| *ticket)
-            .collect();
+        let tickets: Vec<_> =
+            requests.range((id, Ticket(0))..=(id, Ticket(u32::MAX))).map(|(_, ticket)| *ticket).collect();
         // Clients behind one proxy share its identity, and all count from one: the whole envelope decides.
         let same = |ticket: &Ticket| {
-            let caller = self
-                .entries
-                .get_mut(ticket.0)
-                .and_then(|entry| entry.caller.as_ref());
+            let caller = self.entries.get_mut(ticket.0).and_then(|entry| entry.caller.as_ref());
             caller.is_some_and(|caller| caller.envelope == *envelope)
         };
         tickets.into_iter().filter(same).collect()
@@ -118,20 +106,12 @@ impl InFlight {
 
     /// All requests of a peer that wait for a response. Notifications are not among them.
     pub(crate) fn of_peer(&self, peer: &Bytes) -> Vec<Ticket> {
-        self.by_peer
-            .get(peer)
-            .into_iter()
-            .flatten()
-            .map(|(_, ticket)| *ticket)
-            .collect()
+        self.by_peer.get(peer).into_iter().flatten().map(|(_, ticket)| *ticket).collect()
     }
 
     /// Everything.
     pub(crate) fn all(&mut self) -> Vec<Ticket> {
-        self.entries
-            .iter_mut()
-            .map(|(ticket, _)| Ticket(ticket))
-            .collect()
+        self.entries.iter_mut().map(|(ticket, _)| Ticket(ticket)).collect()
     }
 
     /// When [`overdue`](Self::overdue) is to be called next.
@@ -191,10 +171,7 @@ mod tests {
         let envelope = envelope(client);
         let peer = envelope.peer().clone();
         Entry {
-            caller: Some(Caller {
-                envelope,
-                id: MsgId(id),
-            }),
+            caller: Some(Caller { envelope, id: MsgId(id) }),
             context: Context::new(peer.clone(), "f", deadline),
             peer,
             running: None,

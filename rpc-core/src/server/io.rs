@@ -47,9 +47,7 @@ pub(crate) async fn serve(
     let mut dropped = Dropped::default();
     let mut draining = false;
     loop {
-        let deadline = dispatcher
-            .next_deadline()
-            .map(|next| next.max(Instant::now() + DEADLINE_TICK));
+        let deadline = dispatcher.next_deadline().map(|next| next.max(Instant::now() + DEADLINE_TICK));
         // A server without deadlines does not wake up for them.
         let on_deadline = async {
             match deadline {
@@ -118,10 +116,7 @@ impl Dropped {
     fn count(&mut self) {
         self.0 += 1;
         if self.0.is_power_of_two() {
-            tracing::warn!(
-                dropped = self.0,
-                "a reply was dropped: its peer has gone, or does not read"
-            );
+            tracing::warn!(dropped = self.0, "a reply was dropped: its peer has gone, or does not read");
         }
     }
 }

@@ -45,17 +45,12 @@ impl Pool {
             next: JobNumber(0),
             closed: false,
         };
-        let shared = Arc::new(Shared {
-            queue: Mutex::new(queue),
-            not_empty: Condvar::new(),
-        });
+        let shared = Arc::new(Shared { queue: Mutex::new(queue), not_empty: Condvar::new() });
         // Made first, so that threads end if a later one cannot be started.
         let pool = Self(shared);
         for number in 0..workers {
             let shared = Arc::clone(&pool.0);
-            thread::Builder::new()
-                .name(format!("rpc-worker-{number}"))
-                .spawn(move || work(&shared))?;
+            thread::Builder::new().name(format!("rpc-worker-{number}")).spawn(move || work(&shared))?;
         }
         Ok(pool)
     }
@@ -99,10 +94,7 @@ fn work(shared: &Shared) {
         } else if queue.closed {
             return;
         } else {
-            queue = shared
-                .not_empty
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = shared.not_empty.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -130,10 +122,7 @@ impl Queue {
     }
 
     fn withdraw(&mut self, number: JobNumber) -> Option<Job> {
-        let index = self
-            .jobs
-            .binary_search_by_key(&number, |(number, _)| *number)
-            .ok()?;
+        let index = self.jobs.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         let job = self.jobs[index].1.take()?;
         self.waiting -= 1;
         // Workers that are all busy take nothing out, so the gaps are closed here when they are the greater part.
@@ -152,13 +141,7 @@ mod tests {
     use crate::server::run::tests::job;
 
     fn queue(limit: usize) -> Queue {
-        Queue {
-            jobs: VecDeque::new(),
-            waiting: 0,
-            limit,
-            next: JobNumber(0),
-            closed: false,
-        }
+        Queue { jobs: VecDeque::new(), waiting: 0, limit, next: JobNumber(0), closed: false }
     }
 
     #[test]

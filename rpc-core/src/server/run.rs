@@ -77,25 +77,14 @@ pub(crate) struct Runner {
 
 impl Run for Runner {
     fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()> {
-        let job = Job {
-            function,
-            work,
-            outbox: self.outbox.clone(),
-        };
+        let job = Job { function, work, outbox: self.outbox.clone() };
         self.pool.submit(job).map(Running::Job).map_err(drop)
     }
 
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running {
-        let Admitted {
-            invocation,
-            ticket,
-            permit,
-        } = work;
+        let Admitted { invocation, ticket, permit } = work;
         let context = invocation.context().clone();
-        let guarded = Guarded {
-            context,
-            future: function(invocation),
-        };
+        let guarded = Guarded { context, future: function(invocation) };
         let outbox = self.outbox.clone();
         let task = self.runtime.spawn(async move {
             let result = guarded.await;
@@ -132,11 +121,7 @@ impl Job {
     }
 
     pub(crate) fn run(self) {
-        let Admitted {
-            invocation,
-            ticket,
-            permit,
-        } = self.work;
+        let Admitted { invocation, ticket, permit } = self.work;
         let result = run_here(self.function, &invocation);
         drop(permit);
         // The listener may have ended: nobody waits for it then.
@@ -156,11 +141,7 @@ pub(crate) fn run_here(function: SyncFn, invocation: &Invocation) -> HandlerResu
 
 /// The outcome of what was over before it began. Its caller has been answered, or is about to be.
 fn never_started() -> WireError {
-    WireError::new(
-        Code::DeadlineExceeded,
-        Ran::No,
-        "the time ran out before the function started",
-    )
+    WireError::new(Code::DeadlineExceeded, Ran::No, "the time ran out before the function started")
 }
 
 /// The future of an async function: calls made in it inherit its deadline, and a panic ends it with an error.
@@ -187,11 +168,7 @@ fn panicked(context: &Context, panic: &(dyn Any + Send)) -> WireError {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a value that is no text");
-    tracing::error!(
-        function = context.function(),
-        panic = text,
-        "a remote function panicked"
-    );
+    tracing::error!(function = context.function(), panic = text, "a remote function panicked");
     WireError::new(Code::Panicked, Ran::Yes, format!("the function panicked: {text}"))
 }
 
@@ -209,16 +186,8 @@ pub(crate) mod tests {
             Ok(Bytes::new())
         }
         let permit = Admission::new(1).admit().unwrap();
-        let work = Admitted {
-            invocation: invocation(),
-            ticket: Ticket(ticket),
-            permit,
-        };
-        Job {
-            function: nothing,
-            work,
-            outbox: outbox.clone(),
-        }
+        let work = Admitted { invocation: invocation(), ticket: Ticket(ticket), permit };
+        Job { function: nothing, work, outbox: outbox.clone() }
     }
 
     fn invocation() -> Invocation {

@@ -20,14 +20,8 @@ const REQUEST_QUEUE: usize = 4_096;
 const REPLY_QUEUE: usize = 65_536;
 
 enum FromClient {
-    Connected {
-        peer: Bytes,
-        replies: mpsc::Sender<Bytes>,
-    },
-    Message {
-        peer: Bytes,
-        body: Bytes,
-    },
+    Connected { peer: Bytes, replies: mpsc::Sender<Bytes> },
+    Message { peer: Bytes, body: Bytes },
 }
 
 #[derive(Clone)]
@@ -90,9 +84,7 @@ impl Listener {
     }
 
     pub(super) fn send(&mut self, envelope: &Envelope, body: Bytes) -> bool {
-        self.peers
-            .get(envelope.peer())
-            .is_some_and(|replies| replies.try_send(body).is_ok())
+        self.peers.get(envelope.peer()).is_some_and(|replies| replies.try_send(body).is_ok())
     }
 
     pub(super) fn stop_accepting(&mut self) {
@@ -110,16 +102,10 @@ impl Drop for Listener {
 
 pub(super) async fn connect(name: &str) -> Result<(LinkSender, LinkReceiver), TransportError> {
     static NEXT_PEER: AtomicU64 = AtomicU64::new(1);
-    let entrance = entrances()
-        .get(name)
-        .cloned()
-        .ok_or("nothing listens there in this process")?;
+    let entrance = entrances().get(name).cloned().ok_or("nothing listens there in this process")?;
     let peer = Bytes::copy_from_slice(&NEXT_PEER.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     let (replies, receiver) = mpsc::channel(REPLY_QUEUE);
-    let connected = FromClient::Connected {
-        peer: peer.clone(),
-        replies,
-    };
+    let connected = FromClient::Connected { peer: peer.clone(), replies };
     entrance.requests.send(connected).await.map_err(|_| LOST)?;
     Ok((LinkSender { peer, entrance }, LinkReceiver(receiver)))
 }
@@ -133,10 +119,7 @@ pub(crate) struct LinkSender {
 
 impl LinkSender {
     pub(super) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
-        let message = FromClient::Message {
-            peer: self.peer.clone(),
-            body,
-        };
+        let message = FromClient::Message { peer: self.peer.clone(), body };
         Ok(self.entrance.requests.send(message).await.map_err(|_| LOST)?)
     }
 }

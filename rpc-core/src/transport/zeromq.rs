@@ -31,10 +31,7 @@ pub(super) struct Binding {
 
 impl Binding {
     pub(super) fn new() -> Self {
-        Self {
-            socket: RouterSocket::new(),
-            files: SocketFiles(Vec::new()),
-        }
+        Self { socket: RouterSocket::new(), files: SocketFiles(Vec::new()) }
     }
 
     /// Listens on one more endpoint, and tells where.
@@ -54,16 +51,8 @@ impl Binding {
         // The halves cannot unbind: these handles stop accepting when they are dropped.
         let accepting = std::mem::take(self.socket.binds());
         let (sender, receiver) = self.socket.split();
-        let accepting = Accepting {
-            _files: self.files,
-            _handles: Box::new(accepting),
-        };
-        Listener {
-            sender,
-            receiver,
-            monitor,
-            accepting: Some(accepting),
-        }
+        let accepting = Accepting { _files: self.files, _handles: Box::new(accepting) };
+        Listener { sender, receiver, monitor, accepting: Some(accepting) }
     }
 }
 
@@ -173,14 +162,12 @@ async fn explain(endpoint: &Endpoint, error: ZmqError, look: Duration) -> Transp
     }
     let reached = async {
         match endpoint {
-            Endpoint::Tcp {
-                host: Host::Address(address),
-                port,
-            } => net::TcpStream::connect((*address, *port)).await.map(drop),
-            Endpoint::Tcp {
-                host: Host::Name(name),
-                port,
-            } => net::TcpStream::connect((name.as_str(), *port)).await.map(drop),
+            Endpoint::Tcp { host: Host::Address(address), port } => {
+                net::TcpStream::connect((*address, *port)).await.map(drop)
+            }
+            Endpoint::Tcp { host: Host::Name(name), port } => {
+                net::TcpStream::connect((name.as_str(), *port)).await.map(drop)
+            }
             Endpoint::Ipc(path) => net::UnixStream::connect(path).await.map(drop),
             Endpoint::Inproc(_) => Ok(()),
         }

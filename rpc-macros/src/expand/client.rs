@@ -61,33 +61,17 @@ fn encode(param: &Travels<'_>) -> TokenStream {
 fn map(function: &RemoteFunction<'_>, params: &[&Travels<'_>]) -> TokenStream {
     let vis = &function.vis;
     let lifetime = Lifetime::new("'__input", here());
-    let items: Vec<_> = params
-        .iter()
-        .enumerate()
-        .map(|(index, param)| MapItem::new(index, param, &lifetime))
-        .collect();
-    let lifetime = items
-        .iter()
-        .any(|item| item.borrows)
-        .then_some(lifetime)
-        .into_iter();
+    let items: Vec<_> =
+        params.iter().enumerate().map(|(index, param)| MapItem::new(index, param, &lifetime)).collect();
+    let lifetime = items.iter().any(|item| item.borrows).then_some(lifetime).into_iter();
     let generics = items.iter().filter_map(|item| item.generic.as_ref());
     let bounds = items.iter().filter_map(|item| item.bound.as_ref());
-    let (types, values) = (
-        items.iter().map(|item| &item.ty),
-        items.iter().map(|item| &item.value),
-    );
+    let (types, values) = (items.iter().map(|item| &item.ty), items.iter().map(|item| &item.value));
     let names = params.iter().map(|param| &param.ident);
     let (item, pattern) = if params.len() == 1 {
-        (
-            quote_spanned!(here()=> #(#types)*),
-            quote_spanned!(here()=> #(#names)*),
-        )
+        (quote_spanned!(here()=> #(#types)*), quote_spanned!(here()=> #(#names)*))
     } else {
-        (
-            quote_spanned!(here()=> (#(#types),*)),
-            quote_spanned!(here()=> (#(#names),*)),
-        )
+        (quote_spanned!(here()=> (#(#types),*)), quote_spanned!(here()=> (#(#names),*)))
     };
     quote_spanned! {here()=>
         /// Calls the function once for each input, several at a time, and yields the results as they come.

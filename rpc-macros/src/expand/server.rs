@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote_spanned};
 use syn::spanned::Spanned as _;
 
-use super::{blame, codec, ends, here, ok_type};
+use super::{blame, codec, ends, here, ok_type, part};
 use crate::{
     function::{Kind, Output, RemoteFunction},
     params::{Param, Travels},
@@ -134,14 +134,12 @@ fn respond(function: &RemoteFunction<'_>, run: &TokenStream) -> TokenStream {
             let result = #run;
             #respond
         },
-        Output::Result { error, .. } => {
-            let (first, last) = ends(error);
-            let error = quote_spanned!(last=> (&error));
-            let fail = quote_spanned!(first=> invocation.fail #error);
+        Output::Result { ty, error, .. } => {
+            let fail = codec(&part(ty, "Err", error), "fail");
             quote_spanned! {here()=>
                 match __rpc::ResultParts::into_result(#run) {
                     ::core::result::Result::Ok(result) => #respond,
-                    ::core::result::Result::Err(error) => #fail,
+                    ::core::result::Result::Err(error) => #fail(&invocation, &error),
                 }
             }
         }

@@ -69,10 +69,7 @@ fn client() -> Envelope {
 }
 
 fn request(id: u32, method: &str, timeout_ms: Option<u32>) -> Bytes {
-    EncodedArgs::dynamic(method.to_owned(), &()).into_message(Head::Request {
-        id: MsgId(id),
-        timeout_ms,
-    })
+    EncodedArgs::dynamic(method.to_owned(), &()).into_message(Head::Request { id: MsgId(id), timeout_ms })
 }
 
 fn notification(method: &str, params: impl serde::Serialize) -> Bytes {
@@ -87,9 +84,7 @@ fn send(tested: &mut Tested, body: &Bytes, now: Instant) -> Vec<Reply> {
 
 /// The only reply's error code and `ran`, or `"ok"`.
 fn code(replies: &[Reply]) -> (String, Ran) {
-    let [reply] = replies else {
-        panic!("one reply was expected: {replies:?}")
-    };
+    let [reply] = replies else { panic!("one reply was expected: {replies:?}") };
     match message::parse_response(&reply.body).expect("a response") {
         Ok(_) => ("ok".to_owned(), Ran::Yes),
         Err(error) => (format!("{:?}", error.kind()), error.ran()),
@@ -99,13 +94,7 @@ fn code(replies: &[Reply]) -> (String, Ran) {
 fn finish(tested: &mut Tested) -> Vec<Reply> {
     let work = tested.run.started.pop_front().expect("something was started");
     let result = work.invocation.respond(|writer| writer.value(&7));
-    tested
-        .on_outcome(Outcome {
-            ticket: work.ticket,
-            result,
-        })
-        .into_iter()
-        .collect()
+    tested.on_outcome(Outcome { ticket: work.ticket, result }).into_iter().collect()
 }
 
 #[test]
@@ -143,10 +132,7 @@ fn beyond_the_limit_requests_are_refused_and_a_finished_one_makes_room() {
     let mut tested = dispatcher(1);
     let now = Instant::now();
     assert!(send(&mut tested, &request(1, "pooled", None), now).is_empty());
-    assert_eq!(
-        code(&send(&mut tested, &request(2, "pooled", None), now)),
-        ("Overloaded".into(), Ran::No)
-    );
+    assert_eq!(code(&send(&mut tested, &request(2, "pooled", None), now)), ("Overloaded".into(), Ran::No));
     finish(&mut tested);
     assert!(send(&mut tested, &request(3, "pooled", None), now).is_empty());
 }
@@ -216,10 +202,7 @@ fn a_cancel_hits_every_call_of_that_id_and_each_is_answered() {
 #[test]
 fn another_client_behind_the_same_proxy_cannot_be_hit() {
     let mut tested = dispatcher(10);
-    let (a, b) = (
-        Envelope::of(&["proxy", "a", ""]),
-        Envelope::of(&["proxy", "b", ""]),
-    );
+    let (a, b) = (Envelope::of(&["proxy", "a", ""]), Envelope::of(&["proxy", "b", ""]));
     let (now, mut out) = (Instant::now(), Vec::new());
     tested.on_message(a.clone(), &request(1, "pooled", None), now, &mut out);
     tested.on_message(b, &notification("rpc.cancel", (1,)), now, &mut out);
@@ -246,10 +229,7 @@ fn a_peer_that_goes_takes_its_requests_along_but_not_its_notifications() {
 fn draining_refuses_what_is_new_and_finishes_what_runs() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
-    assert_eq!(
-        code(&send(&mut tested, &request(1, "rpc.hello", None), now)).0,
-        "ok"
-    );
+    assert_eq!(code(&send(&mut tested, &request(1, "rpc.hello", None), now)).0, "ok");
     send(&mut tested, &request(2, "pooled", None), now);
     tested.service.draining.store(true, Ordering::Relaxed);
     let mut out = Vec::new();
@@ -259,10 +239,7 @@ fn draining_refuses_what_is_new_and_finishes_what_runs() {
         let replies = send(&mut tested, &request(3, method, None), now);
         assert_eq!(code(&replies), ("ShuttingDown".into(), Ran::No));
     }
-    assert_eq!(
-        code(&send(&mut tested, &request(4, "rpc.ping", None), now)).0,
-        "ok"
-    );
+    assert_eq!(code(&send(&mut tested, &request(4, "rpc.ping", None), now)).0, "ok");
     assert_eq!(code(&finish(&mut tested)).0, "ok");
     assert!(tested.is_idle());
 }
@@ -283,10 +260,7 @@ fn what_cannot_be_read_is_refused_with_its_id_if_that_can() {
         let replies = send(&mut tested, &Bytes::from_static(body), now);
         assert_eq!(replies.len(), 1, "{body:?}");
         assert!(replies[0].body[2..].starts_with(id), "{body:?}");
-        assert!(
-            replies[0].body.windows(11).any(|window| window == b"bad_request"),
-            "{body:?}"
-        );
+        assert!(replies[0].body.windows(11).any(|window| window == b"bad_request"), "{body:?}");
     }
     assert!(send(&mut tested, &Bytes::from_static(b"\x93\x02\xc0\xc0"), now).is_empty());
     assert!(tested.is_idle());
@@ -297,18 +271,12 @@ fn sizes_are_checked_on_the_way_in_and_out() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     let long = EncodedArgs::dynamic("inlined".to_owned(), &("x".repeat(1_000),));
-    let body = long.into_message(Head::Request {
-        id: MsgId(1),
-        timeout_ms: None,
-    });
+    let body = long.into_message(Head::Request { id: MsgId(1), timeout_ms: None });
     assert_eq!(code(&send(&mut tested, &body, now)), ("TooLarge".into(), Ran::No));
 
     send(&mut tested, &request(2, "pooled", None), now);
     let ticket = tested.run.started.pop_front().unwrap().ticket;
-    let outcome = Outcome {
-        ticket,
-        result: Ok(Bytes::from(vec![0; 1_001])),
-    };
+    let outcome = Outcome { ticket, result: Ok(Bytes::from(vec![0; 1_001])) };
     let reply = tested.on_outcome(outcome).unwrap();
     assert_eq!(code(&[reply]), ("TooLarge".into(), Ran::Yes));
 }
@@ -318,10 +286,7 @@ fn an_unknown_function_is_told_with_its_neighbours() {
     let mut tested = dispatcher(10);
     let replies = send(&mut tested, &request(1, "poled", None), Instant::now());
     let error = message::parse_response(&replies[0].body).unwrap().unwrap_err();
-    assert_eq!(
-        error.message(),
-        "there is no function `poled`; did you mean `pooled`?"
-    );
+    assert_eq!(error.message(), "there is no function `poled`; did you mean `pooled`?");
     assert_eq!(error.ran(), Ran::No);
     let replies = send(&mut tested, &request(1, "rpc.nothing", None), Instant::now());
     assert_eq!(code(&replies), ("UnknownFunction".into(), Ran::No));
