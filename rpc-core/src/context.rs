@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,14 +24,18 @@ struct Inner {
     peer: Bytes,
     function: &'static str,
     deadline: Option<Instant>,
-    cancelled: AtomicBool,
+    /// [`STARTED`] and [`CANCELLED`], set in whatever order it happens.
+    state: AtomicU8,
     notify: Notify,
 }
 
+const STARTED: u8 = 1;
+const CANCELLED: u8 = 2;
+
 impl Context {
     pub(crate) fn new(peer: Bytes, function: &'static str, deadline: Option<Instant>) -> Self {
-        let (cancelled, notify) = (AtomicBool::new(false), Notify::new());
-        Self(Arc::new(Inner { peer, function, deadline, cancelled, notify }))
+        let (state, notify) = (AtomicU8::new(0), Notify::new());
+        Self(Arc::new(Inner { peer, function, deadline, state, notify }))
     }
 
     /// The caller's ZeroMQ identity, or the in-memory transport's number for it: it tells peers apart while
@@ -63,7 +67,7 @@ impl Context {
     /// A sync function that runs for long should ask now and then, and return early.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancelled.load(Ordering::Acquire)
+        self.0.state.load(Ordering::Acquire) & CANCELLED != 0
             || self.0.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
@@ -73,14 +77,22 @@ impl Context {
         let mut notified = pin!(self.0.notify.notified());
         // Registered before the flag is read, so that a cancellation between the two is not missed.
         notified.as_mut().enable();
-        if !self.0.cancelled.load(Ordering::Acquire) {
+        if self.0.state.load(Ordering::Acquire) & CANCELLED == 0 {
             notified.await;
         }
     }
 
-    pub(crate) fn cancel(&self) {
-        self.0.cancelled.store(true, Ordering::Release);
+    /// Notes that the function starts now. `false` if it must not, because it was cancelled or is too late.
+    pub(crate) fn start(&self) -> bool {
+        let in_time = self.0.deadline.is_none_or(|deadline| deadline > Instant::now());
+        in_time && self.0.state.fetch_or(STARTED, Ordering::AcqRel) & CANCELLED == 0
+    }
+
+    /// Notes that nobody wants the result. `true` if the function has started; otherwise it never will.
+    pub(crate) fn cancel(&self) -> bool {
+        let before = self.0.state.fetch_or(CANCELLED, Ordering::AcqRel);
         self.0.notify.notify_waiters();
+        before & STARTED != 0
     }
 
     /// Runs `f` so that calls made in it inherit this call's deadline.

@@ -125,12 +125,12 @@ impl Server {
         let pool = Pool::start(options.workers, options.max_waiting).map_err(ServeError::Thread)?;
         let pool = Arc::new(pool);
         let (phase, _) = watch::channel(Phase::Serving);
-        let mut loops = JoinSet::new();
+        let mut loops = Loops(JoinSet::new());
         for listener in listeners {
             let (outbox, outcomes) = mpsc::unbounded_channel();
             let runner = Runner { pool: Arc::clone(&pool), runtime: runtime.clone(), outbox };
             let dispatcher = Dispatcher::new(Arc::clone(&service), runner);
-            loops.spawn_on(io::serve(listener, dispatcher, outcomes, phase.subscribe()), io.handle());
+            loops.0.spawn_on(io::serve(listener, dispatcher, outcomes, phase.subscribe()), io.handle());
         }
         let functions: Vec<_> =
             service.registry.signatures().iter().map(|signature| signature.name).collect();
@@ -153,10 +153,19 @@ pub struct ServerHandle {
     service: Arc<Service>,
     endpoints: Vec<String>,
     phase: watch::Sender<Phase>,
-    /// Detached when dropped with the handle: the loops see that `phase` has gone, and end.
-    loops: JoinSet<()>,
+    loops: Loops,
     drain_timeout: Duration,
     io: IoThread,
+}
+
+/// The loops of the listeners. When they are dropped with the handle they are not cut off: they see that
+/// `phase` has gone, give up what runs, answer, and end.
+struct Loops(JoinSet<()>);
+
+impl Drop for Loops {
+    fn drop(&mut self) {
+        self.0.detach_all();
+    }
 }
 
 impl ServerHandle {
@@ -182,11 +191,11 @@ impl ServerHandle {
     pub async fn shutdown(mut self) {
         self.service.draining.store(true, Ordering::Relaxed);
         self.phase.send_replace(Phase::Draining);
-        let all_ended = async { while self.loops.join_next().await.is_some() {} };
+        let all_ended = async { while self.loops.0.join_next().await.is_some() {} };
         if time::timeout(self.drain_timeout, all_ended).await.is_err() {
             tracing::warn!(timeout = ?self.drain_timeout, "functions still run after draining; they are given up");
             self.phase.send_replace(Phase::Stopped);
-            while self.loops.join_next().await.is_some() {}
+            while self.loops.0.join_next().await.is_some() {}
         }
         self.io.finish().await;
         tracing::info!(endpoints = ?self.endpoints, "stopped");

@@ -46,7 +46,7 @@ async fn a_call_ends_at_its_timeout() {
     let started = Instant::now();
     let error = overrun(&fixture.gate, || hold_async::call(&fixture.client)).await;
     assert!(started.elapsed() >= SHORT);
-    assert_eq!(error.ran(), Ran::Maybe);
+    assert_ne!(error.ran(), Ran::No, "it has started");
     // The server has dropped it as well.
     fixture.gate.left(1).await;
     fixture.end().await;

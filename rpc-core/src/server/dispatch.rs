@@ -244,21 +244,21 @@ impl<R: Run> Dispatcher<R> {
     /// Ends a request before its function has, and answers it.
     fn end(&mut self, ticket: Ticket, code: Code, why: &str) -> Option<Reply> {
         let entry = self.in_flight.get_mut(ticket)?;
-        entry.context.cancel();
-        let never_started = entry.running.as_ref().is_some_and(|running| self.run.stop(running));
-        let (ran, runs_on) = match (never_started, &entry.running) {
-            (true, _) => (Ran::No, false),
-            // Whether it has been polled is the runtime's secret.
-            (false, Some(Running::Task(_))) => (Ran::Maybe, false),
-            (false, _) => (Ran::Yes, true),
+        let started = entry.context.cancel();
+        let running = entry.running.as_ref()?;
+        self.run.stop(running);
+        // A sync function that has started runs on, and keeps its entry until it returns.
+        let caller = if started && matches!(running, Running::Job(_)) {
+            self.in_flight.take_caller(ticket)
+        } else {
+            self.in_flight.remove(ticket)?.caller
         };
-        let caller =
-            if runs_on { self.in_flight.take_caller(ticket) } else { self.in_flight.remove(ticket)?.caller };
-        let text = match ran {
-            Ran::No => format!("{why} before the function started"),
-            _ => format!("{why} while the function ran"),
+        let (ran, when) = if started {
+            (Ran::Yes, "while the function ran")
+        } else {
+            (Ran::No, "before the function started")
         };
-        Some(self.answer(caller?, Err(WireError::new(code, ran, text))))
+        Some(self.answer(caller?, Err(WireError::new(code, ran, format!("{why} {when}")))))
     }
 
     fn answer(&self, caller: Caller, result: HandlerResult) -> Reply {

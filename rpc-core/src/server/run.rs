@@ -62,9 +62,9 @@ pub(crate) trait Run {
     fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()>;
     /// Has the runtime run an async function.
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running;
-    /// Stops what can be stopped. `true` if the function never started; otherwise a sync function runs on, and
-    /// an async one is dropped, with or without an outcome.
-    fn stop(&mut self, running: &Running) -> bool;
+    /// Stops what can be stopped: a sync function that waits is taken back, an async one is dropped. There may
+    /// be an outcome all the same.
+    fn stop(&mut self, running: &Running);
 }
 
 /// Runs functions for real.
@@ -84,7 +84,7 @@ impl Run for Runner {
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running {
         let Admitted { invocation, ticket, permit } = work;
         let context = invocation.context().clone();
-        let guarded = Guarded { context, future: function(invocation) };
+        let guarded = Guarded { context, started: false, future: function(invocation) };
         let outbox = self.outbox.clone();
         let task = self.runtime.spawn(async move {
             let result = guarded.await;
@@ -95,13 +95,10 @@ impl Run for Runner {
         Running::Task(task.abort_handle())
     }
 
-    fn stop(&mut self, running: &Running) -> bool {
+    fn stop(&mut self, running: &Running) {
         match running {
-            Running::Job(number) => self.pool.withdraw(*number).is_some(),
-            Running::Task(task) => {
-                task.abort();
-                false
-            }
+            Running::Job(number) => drop(self.pool.withdraw(*number)),
+            Running::Task(task) => task.abort(),
         }
     }
 }
@@ -132,7 +129,7 @@ impl Job {
 /// Runs a sync function in this thread.
 pub(crate) fn run_here(function: SyncFn, invocation: &Invocation) -> HandlerResult {
     let context = invocation.context();
-    if context.is_cancelled() {
+    if !context.start() {
         return Err(never_started());
     }
     let run = || context.scope(|| function(invocation));
@@ -147,6 +144,7 @@ fn never_started() -> WireError {
 /// The future of an async function: calls made in it inherit its deadline, and a panic ends it with an error.
 struct Guarded {
     context: Context,
+    started: bool,
     future: HandlerFuture,
 }
 
@@ -154,7 +152,11 @@ impl Future for Guarded {
     type Output = HandlerResult;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<HandlerResult> {
-        let Self { context, future } = self.get_mut();
+        let Self { context, started, future } = self.get_mut();
+        if !*started && !context.start() {
+            return Poll::Ready(Err(never_started()));
+        }
+        *started = true;
         let poll = || context.scope(|| future.as_mut().poll(cx));
         // After a panic the future is not polled again.
         catch_unwind(AssertUnwindSafe(poll))

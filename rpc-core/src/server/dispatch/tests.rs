@@ -14,8 +14,6 @@ use crate::{
 #[derive(Debug, Default)]
 struct Notes {
     started: VecDeque<Admitted>,
-    /// What `stop` says next: whether the function had not started.
-    waiting: bool,
     full: bool,
     stopped: usize,
 }
@@ -33,9 +31,8 @@ impl Run for Notes {
         unreachable!("these tests have no async function")
     }
 
-    fn stop(&mut self, _: &Running) -> bool {
+    fn stop(&mut self, _: &Running) {
         self.stopped += 1;
-        self.waiting
     }
 }
 
@@ -148,11 +145,13 @@ fn a_full_queue_refuses_and_leaves_nothing_behind() {
 
 #[test]
 fn time_that_runs_out_is_answered_once_with_the_truth() {
-    for (waiting, ran) in [(true, Ran::No), (false, Ran::Yes)] {
+    for (started, ran) in [(false, Ran::No), (true, Ran::Yes)] {
         let mut tested = dispatcher(10);
         let now = Instant::now();
         send(&mut tested, &request(1, "pooled", Some(1_000)), now);
-        tested.run.waiting = waiting;
+        if started {
+            assert!(tested.run.started[0].invocation.context().start());
+        }
         let mut out = Vec::new();
         tested.on_time(now + Duration::from_millis(999), &mut out);
         assert!(out.is_empty());
@@ -162,12 +161,24 @@ fn time_that_runs_out_is_answered_once_with_the_truth() {
         out.clear();
         tested.on_time(late, &mut out);
         assert!(out.is_empty());
-        if !waiting {
+        if started {
             assert!(!tested.is_idle(), "the function runs on and holds its place");
             assert!(finish(&mut tested).is_empty());
         }
         assert!(tested.is_idle());
     }
+}
+
+#[test]
+fn what_was_taken_by_a_worker_and_ended_before_it_began_never_starts() {
+    let mut tested = dispatcher(10);
+    send(&mut tested, &request(1, "pooled", None), Instant::now());
+    // A worker has it in hand when the cancel comes.
+    let work = tested.run.started.pop_front().unwrap();
+    let replies = send(&mut tested, &notification("rpc.cancel", (1,)), Instant::now());
+    assert_eq!(code(&replies), ("Cancelled".into(), Ran::No));
+    let outcome = Outcome { ticket: work.ticket, result: run_here(|_| unreachable!(), &work.invocation) };
+    assert!(tested.on_outcome(outcome).is_none());
 }
 
 #[test]
@@ -188,7 +199,6 @@ fn a_cancel_hits_every_call_of_that_id_and_each_is_answered() {
     for id in [1, 1, 2] {
         send(&mut tested, &request(id, "pooled", None), now);
     }
-    tested.run.waiting = true;
     let replies = send(&mut tested, &notification("rpc.cancel", (1,)), now);
     assert_eq!(replies.len(), 2);
     for reply in replies {
@@ -217,7 +227,6 @@ fn a_peer_that_goes_takes_its_requests_along_but_not_its_notifications() {
     let now = Instant::now();
     send(&mut tested, &request(1, "pooled", None), now);
     send(&mut tested, &notification("pooled", ()), now);
-    tested.run.waiting = true;
     tested.on_peer_gone(&Bytes::from_static(b"client"));
     assert_eq!(tested.run.stopped, 1);
     assert!(!tested.is_idle(), "the notification still runs");
