@@ -104,14 +104,16 @@ impl InFlight {
         tickets.into_iter().filter(same).collect()
     }
 
-    /// All requests of a peer that wait for a response. Notifications are not among them.
+    /// All requests of a peer that wait for a response, the newest first: what waits for a worker is to be
+    /// ended before what runs, whose end would let it start. Notifications are not among them.
     pub(crate) fn of_peer(&self, peer: &Bytes) -> Vec<Ticket> {
-        self.by_peer.get(peer).into_iter().flatten().map(|(_, ticket)| *ticket).collect()
+        let requests = self.by_peer.get(peer).into_iter().flatten();
+        newest_first(requests.map(|(_, ticket)| *ticket).collect())
     }
 
-    /// Everything.
+    /// Everything, the newest first.
     pub(crate) fn all(&mut self) -> Vec<Ticket> {
-        self.entries.iter_mut().map(|(ticket, _)| Ticket(ticket)).collect()
+        newest_first(self.entries.iter_mut().map(|(ticket, _)| Ticket(ticket)).collect())
     }
 
     /// When [`overdue`](Self::overdue) is to be called next.
@@ -138,6 +140,11 @@ impl InFlight {
         self.next_deadline = next_deadline;
         overdue
     }
+}
+
+fn newest_first(mut tickets: Vec<Ticket>) -> Vec<Ticket> {
+    tickets.sort_unstable_by(|a, b| b.cmp(a));
+    tickets
 }
 
 fn forget(
@@ -189,7 +196,7 @@ mod tests {
         assert_eq!(in_flight.find(&envelope("b"), MsgId(1)), [b, twice]);
         assert_eq!(in_flight.find(&envelope("b"), MsgId(2)), []);
         assert_eq!(in_flight.find(&envelope("c"), MsgId(1)), []);
-        assert_eq!(in_flight.of_peer(&Bytes::from_static(b"proxy")), [a, b, twice]);
+        assert_eq!(in_flight.of_peer(&Bytes::from_static(b"proxy")), [twice, b, a]);
     }
 
     #[test]
