@@ -4,11 +4,13 @@
 //! connection holds a [`LinkSender`] and a [`LinkReceiver`].
 
 mod inproc;
+mod socket_file;
 mod zeromq;
 
-use std::{collections::VecDeque, error::Error as StdError, time::Duration};
+use std::{collections::VecDeque, error::Error as StdError, time::Instant};
 
 use bytes::Bytes;
+use tokio::time;
 
 use crate::endpoint::Endpoint;
 
@@ -129,16 +131,16 @@ impl Listener {
     }
 }
 
-/// Opens a connection, or fails within `timeout`. There is no reconnecting: a link that ended is replaced.
+/// Opens a connection, or fails by `by`. There is no reconnecting: a link that ended is replaced.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
-    timeout: Duration,
+    by: Instant,
 ) -> Result<(LinkSender, LinkReceiver), TransportError> {
     if let Endpoint::Inproc(name) = endpoint {
-        let (sender, receiver) = inproc::connect(name).await?;
+        let (sender, receiver) = time::timeout_at(by.into(), inproc::connect(name)).await??;
         return Ok((LinkSender::Inproc(sender), LinkReceiver::Inproc(receiver)));
     }
-    let (sender, receiver) = zeromq::connect(endpoint, timeout).await?;
+    let (sender, receiver) = zeromq::connect(endpoint, by.saturating_duration_since(Instant::now())).await?;
     Ok((LinkSender::Zeromq(sender), LinkReceiver::Zeromq(receiver)))
 }
 

@@ -25,14 +25,14 @@ async fn connecting_to_nobody_fails_within_the_timeout_and_says_why() {
     drop(free);
     let nobody = [format!("tcp://{closed_port}"), ipc(), format!("inproc://{}", unique())];
     for endpoint in nobody {
-        let timeout = Duration::from_millis(300);
+        let timeout = Duration::from_secs(1);
         let started = Instant::now();
         let connect = Client::builder().connect_timeout(timeout).connect(&endpoint);
         let error = soon("connecting to nobody", connect).await.unwrap_err();
         assert!(started.elapsed() < PATIENCE / 4, "{endpoint}: {:?}", started.elapsed());
         assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
         let text = format!("{error:#}");
-        assert!(text.contains("no server answered within 300ms: "), "{text}");
+        assert!(text.contains("no server answered within 1s: "), "{text}");
         let reason = ["refused", "No such file", "nothing listens there"];
         assert!(reason.iter().any(|reason| text.contains(reason)), "{text}");
     }
@@ -104,7 +104,16 @@ async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
             }
         };
         let server = soon("binding again", again).await;
-        assert_eq!(soon("calling again", add::call(&fixture.client, 1, 2)).await.unwrap(), 3);
+        let again = async {
+            loop {
+                match add::call(&fixture.client, 1, 2).await {
+                    Ok(sum) => return sum,
+                    // The client came back to the old server, just before it ended.
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}"),
+                }
+            }
+        };
+        assert_eq!(soon("calling again", again).await, 3);
         server.shutdown().await;
     }
 }

@@ -74,6 +74,17 @@ async fn the_socket_file_of_a_killed_server_is_taken_over() {
     assert!(!std::path::Path::new(path).exists(), "the file goes with the server");
 }
 
+#[tokio::test]
+async fn a_file_that_is_no_socket_is_left_alone() {
+    let endpoint = tests::ipc();
+    let path = endpoint.strip_prefix("ipc://").unwrap();
+    std::fs::write(path, "precious").unwrap();
+    let error = builder(&Arc::default()).bind(&endpoint).await.unwrap_err();
+    assert!(matches!(error, ServeError::Bind { .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
+    std::fs::remove_file(path).unwrap();
+}
+
 /// Describes itself.
 ///
 /// In two paragraphs.

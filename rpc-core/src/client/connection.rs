@@ -310,10 +310,9 @@ async fn connect(
     loop {
         let left = by.map(|by| by.saturating_duration_since(Instant::now()));
         let attempt = left.map_or(longest, |left| left.min(longest));
-        let cause = match time::timeout(attempt, attempt_link(connection, endpoint, attempt)).await {
-            Ok(Ok(link)) => return Ok(link),
-            Ok(Err(cause)) => cause,
-            Err(_) => "it did not answer in time".into(),
+        let cause = match attempt_link(connection, endpoint, Instant::now() + attempt).await {
+            Ok(link) => return Ok(link),
+            Err(cause) => cause,
         };
         tracing::debug!(endpoint = &*connection.endpoint, %cause, "cannot connect");
         if by.is_some_and(|by| by <= Instant::now() + pause) {
@@ -328,11 +327,13 @@ async fn connect(
 async fn attempt_link(
     connection: &Connection,
     endpoint: &Endpoint,
-    timeout: Duration,
+    by: Instant,
 ) -> Result<(LinkSender, LinkReceiver, Peer), TransportError> {
-    let (mut sender, mut receiver) = transport::connect(endpoint, timeout).await?;
-    let peer = hello(connection, &mut sender, &mut receiver).await?;
-    Ok((sender, receiver, peer))
+    let (mut sender, mut receiver) = transport::connect(endpoint, by).await?;
+    match time::timeout_at(by.into(), hello(connection, &mut sender, &mut receiver)).await {
+        Ok(peer) => Ok((sender, receiver, peer?)),
+        Err(_) => Err("it did not answer in time".into()),
+    }
 }
 
 /// Learns who is there. Nothing else is under way on the link yet.

@@ -1,9 +1,9 @@
 //! tcp and ipc on the `zeromq` crate: the only file that names it.
 //!
 //! What the engine leaves to us: it does not reconnect, it tells of a lost peer through its monitor only, its
-//! `send` waits when a peer's queue (100,000 messages) is full, and it leaves the files of ipc sockets behind.
+//! `send` waits when a peer's queue (100,000 messages) is full.
 
-use std::{collections::VecDeque, fs, io, os::unix::net::UnixStream, path::PathBuf, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -16,7 +16,10 @@ use zeromq::{
 
 use crate::{
     endpoint::{Endpoint, Host},
-    transport::{Envelope, Event, TransportError, open},
+    transport::{
+        Envelope, Event, TransportError, open,
+        socket_file::{self, SocketFile},
+    },
 };
 
 /// Names a peer, as ROUTER does.
@@ -26,23 +29,23 @@ type Monitor = Box<dyn Stream<Item = SocketEvent> + Send + Unpin>;
 /// A ROUTER socket that is being bound.
 pub(super) struct Binding {
     socket: RouterSocket,
-    files: SocketFiles,
+    files: Vec<SocketFile>,
 }
 
 impl Binding {
     pub(super) fn new() -> Self {
-        Self { socket: RouterSocket::new(), files: SocketFiles(Vec::new()) }
+        Self { socket: RouterSocket::new(), files: Vec::new() }
     }
 
     /// Listens on one more endpoint, and tells where.
     pub(super) async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
         if let Endpoint::Ipc(path) = endpoint {
-            remove_stale(path)?;
+            let (listener, file) = socket_file::listen(path).await?;
+            self.socket.bind_listener(listener).await.map_err(cause)?;
+            self.files.push(file);
+            return Ok(endpoint.to_string());
         }
         let bound = self.socket.bind(&endpoint.to_string()).await.map_err(cause)?;
-        if let Endpoint::Ipc(path) = endpoint {
-            self.files.0.push(path.clone());
-        }
         Ok(bound.to_string())
     }
 
@@ -65,27 +68,6 @@ fn cause(error: ZmqError) -> TransportError {
     }
 }
 
-/// A server that was killed leaves its socket's file behind, and `bind` then fails. The file is removed if
-/// nobody answers there; a file that is no socket is left alone.
-fn remove_stale(path: &PathBuf) -> io::Result<()> {
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Ok(()),
-    }
-}
-
-/// The files of the ipc sockets, removed with them.
-struct SocketFiles(Vec<PathBuf>);
-
-impl Drop for SocketFiles {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // It may have been removed by somebody else, which is as good.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
 /// A ROUTER socket.
 pub(crate) struct Listener {
     sender: RouterSendHalf,
@@ -95,10 +77,9 @@ pub(crate) struct Listener {
     accepting: Option<Accepting>,
 }
 
-/// Dropped to stop accepting. The files go first: once the sockets are closed, another server may take over
-/// the paths, and its files are not ours to remove.
+/// Dropped to stop accepting. The files go first, see [`SocketFile`].
 struct Accepting {
-    _files: SocketFiles,
+    _files: Vec<SocketFile>,
     _handles: Box<dyn Send>,
 }
 
