@@ -163,11 +163,15 @@ impl Client {
     /// Takes no new calls, waits until the server has read what was sent (a second at most), and ends the
     /// connection. Calls that are still waiting then end as [`Disconnected`](ErrorKind::Disconnected). The
     /// same goes for every clone of this client.
-    pub async fn close(self) {
-        let connection = &self.0.connection;
-        connection.flush(Instant::now() + LINGER).await;
-        connection.close();
-        connection.ended().await;
+    ///
+    /// It is lazy: await it, or block with [`Close::wait`].
+    pub fn close(self) -> Close {
+        Close(Box::pin(async move {
+            let connection = &self.0.connection;
+            connection.flush(Instant::now() + LINGER).await;
+            connection.close();
+            connection.ended().await;
+        }))
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -183,6 +187,12 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("endpoint", &self.endpoint()).finish_non_exhaustive()
     }
+}
+
+/// The moment when `timeout` is over. One that no clock can hold is as good as a century.
+fn deadline_in(timeout: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    Instant::now() + timeout.min(CENTURY)
 }
 
 /// The options of a [`Client`].
@@ -254,14 +264,15 @@ impl ClientBuilder {
     /// [`InvalidEndpoint`](ErrorKind::InvalidEndpoint) at once; [`Disconnected`](ErrorKind::Disconnected)
     /// when the connect timeout has passed, with the reason why the last attempt failed.
     pub fn connect(self, endpoint: impl AsRef<str>) -> Connect {
-        let by = Instant::now() + self.connect_timeout;
         let timeout = self.connect_timeout;
+        let by = deadline_in(timeout);
         let client = self.start(endpoint.as_ref(), Some(by));
-        Connect(Box::pin(async move {
+        let connecting = async move {
             let client = client?;
             client.up(timeout).await?;
             Ok(client)
-        }))
+        };
+        Connect { connecting: Box::pin(connecting), by }
     }
 
     /// Connects in the background: calls made meanwhile wait for the connection, within their deadline.
@@ -300,7 +311,7 @@ impl Client {
     /// Waits until there is a connection. The connection's task keeps the time.
     async fn up(&self, timeout: Duration) -> Result<(), RpcError> {
         let mut status = self.0.connection.status();
-        let settled = status.wait_for(|status| !matches!(status, Status::Connecting)).await;
+        let settled = status.wait_for(|status| !matches!(status, Status::Connecting { .. })).await;
         let cause = match settled.as_deref() {
             Ok(Status::Up(_)) => return Ok(()),
             Ok(Status::Failed(cause)) => Arc::clone(cause),
@@ -315,7 +326,10 @@ impl Client {
 /// Connecting, made by [`Client::connect`]. It has begun already; await it, or block with
 /// [`wait`](Self::wait). Dropping it ends the connection.
 #[must_use = "await it, or call `.wait()`, to get the client"]
-pub struct Connect(Pin<Box<dyn Future<Output = Result<Client, RpcError>> + Send>>);
+pub struct Connect {
+    connecting: Pin<Box<dyn Future<Output = Result<Client, RpcError>> + Send>>,
+    by: Instant,
+}
 
 impl Connect {
     /// Blocks the thread until the server has answered, for programs without an async runtime.
@@ -323,7 +337,12 @@ impl Connect {
     /// # Errors
     /// As awaiting it.
     pub fn wait(self) -> Result<Client, RpcError> {
-        blocking::wait_for(self.0)
+        /// The connection's own task keeps the time; it is given this much before it is mistrusted.
+        const GRACE: Duration = Duration::from_millis(500);
+        blocking::wait_until(self.by + GRACE, self.connecting).unwrap_or_else(|| {
+            let message = "the connection's runtime does not run: `.await` instead of `.wait()`";
+            Err(RpcError::new(ErrorKind::Disconnected, Ran::No, message))
+        })
     }
 }
 
@@ -331,12 +350,39 @@ impl Future for Connect {
     type Output = Result<Client, RpcError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+        self.connecting.as_mut().poll(cx)
     }
 }
 
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Connect")
+        f.debug_struct("Connect").finish_non_exhaustive()
+    }
+}
+
+/// Closing, made by [`Client::close`]. Await it, or block with [`wait`](Self::wait).
+#[must_use = "await it, or call `.wait()`, to close the client"]
+pub struct Close(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Close {
+    /// Blocks the thread until the client is closed, for programs without an async runtime.
+    pub fn wait(self) {
+        // The connection's own task ends within the lingering time; if it does not run there is nothing to
+        // wait for.
+        let _ = blocking::wait_until(Instant::now() + 2 * LINGER, self.0);
+    }
+}
+
+impl Future for Close {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Close").finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use rmp::Marker;
 use rmp_serde::decode::ReadRefReader;
 use serde::{
     Deserialize, Serialize,
@@ -46,9 +47,34 @@ impl From<rmp_serde::decode::Error> for DecodeError {
         use rmp_serde::decode::Error;
         Self(match error {
             Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => "the bytes end too early".to_owned(),
+            Error::TypeMismatch(found) => format!("{} was found", describe(found)),
             Error::DepthLimitExceeded => format!("nested deeper than {MAX_DEPTH} levels"),
             other => other.to_string(),
         })
+    }
+}
+
+/// What begins with `marker`, in words that people know who have never read the specification.
+fn describe(marker: Marker) -> &'static str {
+    match marker {
+        Marker::Null => "nil",
+        Marker::True | Marker::False => "a boolean",
+        Marker::F32 | Marker::F64 => "a floating-point number",
+        Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => "a string",
+        Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => "bytes",
+        Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => "an array",
+        Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => "a map",
+        Marker::FixPos(_)
+        | Marker::FixNeg(_)
+        | Marker::U8
+        | Marker::U16
+        | Marker::U32
+        | Marker::U64
+        | Marker::I8
+        | Marker::I16
+        | Marker::I32
+        | Marker::I64 => "an integer",
+        _ => "a value of another kind",
     }
 }
 
@@ -262,6 +288,15 @@ mod tests {
         assert!(range.contains(&raw.as_ptr()));
         assert_eq!(reader.shared_bytes().unwrap(), "");
         assert!(reader.is_at_end());
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_named_in_words() {
+        let found = |bytes| from_slice::<i64>(bytes).unwrap_err().to_string();
+        assert!(found(b"\xa1x").contains("a string"), "{}", found(b"\xa1x"));
+        assert!(found(b"\x90").contains("an array"), "{}", found(b"\x90"));
+        let found = from_slice::<String>(b"\x05").unwrap_err().to_string();
+        assert!(found.contains("integer"), "{found}");
     }
 
     #[test]

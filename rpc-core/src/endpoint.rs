@@ -76,7 +76,7 @@ fn parse_host(host: &str) -> Result<Host, String> {
         };
     }
     if host.contains(':') {
-        return Err(format!("write the IPv6 address in brackets: `tcp://[{host}]:port`"));
+        return Err("write an IPv6 address in brackets, as in `tcp://[::1]:5555`".to_owned());
     }
     match host.parse::<Ipv4Addr>() {
         Ok(address) => Ok(Host::Address(address.into())),

@@ -252,8 +252,10 @@ mod sealed {
     impl<E> Sealed for super::CallError<E> {}
 }
 
-/// Why a server could not start, or stopped.
-#[derive(Debug, thiserror::Error)]
+/// Why a server could not start.
+///
+/// Its `Debug` is its text with its cause, because that is what `main` shows of an error that it returns.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
     /// The endpoint's text is not one this library understands.
@@ -274,7 +276,10 @@ pub enum ServeError {
     },
     /// Two served functions have one wire name. Give one another name with `#[remote(name = "...")]`, or
     /// serve a subset.
-    #[error("two functions are named `{name}`: {first} and {second}")]
+    #[error(
+        "two functions are named `{name}`: {first} and {second}; give one of them another name with \
+         `#[remote(name = \"...\")]`, or serve a subset with `.serve::<function>()`"
+    )]
     DuplicateFunction {
         /// The name on the wire.
         name: String,
@@ -284,7 +289,10 @@ pub enum ServeError {
         second: String,
     },
     /// A served function has a `#[state]` parameter that the server was not given.
-    #[error("function `{function}` needs state of type `{state}`: add `.state(...)` before bind")]
+    #[error(
+        "function `{function}` needs state of type `{state}`: give it to the builder with `.state(...)`, or, \
+         if this server is not meant to serve it, choose what it serves with `.serve::<function>()`"
+    )]
     MissingState {
         /// The name on the wire.
         function: String,
@@ -303,6 +311,15 @@ pub enum ServeError {
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+}
+
+impl fmt::Debug for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.source() {
+            Some(cause) => write!(f, "{self}: {cause}"),
+            None => write!(f, "{self}"),
+        }
+    }
 }
 
 /// The error codes of PROTOCOL.md.

@@ -66,7 +66,7 @@ pub use rpc_macros::remote;
 
 pub use crate::{
     args::Args,
-    client::{Call, Client, ClientBuilder, Connect, Dynamic, Map, MapItem, Notify},
+    client::{Call, Client, ClientBuilder, Close, Connect, Dynamic, Map, MapItem, Notify},
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError, ServeError},

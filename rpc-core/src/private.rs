@@ -24,7 +24,7 @@ pub use crate::{
     message = "`{Self}` cannot be a parameter of a remote function",
     label = "does not travel",
     note = "a parameter is written by its caller and read by the server: derive `serde::Serialize` and \
-            `serde::Deserialize` for its type"
+            `serde::Deserialize` for its type; if the server provides it, mark it `#[state]` or `#[context]`"
 )]
 pub trait IsParam: Serialize + DeserializeOwned {}
 impl<T: Serialize + DeserializeOwned> IsParam for T {}
@@ -47,6 +47,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> IsOutput for T {}
             `serde::Deserialize`, `Debug`, `Display` and `Send` (`String` has them all)"
 )]
 pub trait IsError: Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static {}
+// Of an error type the compiler is to say what is written above, and not which of the five traits is missing.
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static> IsError for T {}
 
 /// What a `#[state]` must be.

@@ -148,7 +148,8 @@ pub(crate) mod tests {
     fn two_functions_with_one_name_are_told_with_both_places() {
         let (first, second) = (entry("f", 1, &[]), entry("f", 2, &[]));
         let error = Registry::new([second, entry("g", 3, &[]), first], &States::new()).unwrap_err();
-        assert_eq!(error.to_string(), "two functions are named `f`: src/a.rs:1 and src/a.rs:2");
+        let text = error.to_string();
+        assert!(text.starts_with("two functions are named `f`: src/a.rs:1 and src/a.rs:2;"), "{text}");
     }
 
     #[test]

@@ -61,3 +61,39 @@ async fn waiting_on_the_runtime_that_the_connection_needs_ends_at_the_deadline()
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
     fixture.end().await;
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn waiting_for_a_map_or_a_connection_on_the_runtime_that_they_need_ends_too() {
+    let fixture = Fixture::tcp().await;
+    let client = Client::builder().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
+    let timeout = Duration::from_millis(30);
+    let results: Vec<_> = add::map(&client, [(1, 2), (3, 4)]).timeout(timeout).wait().collect();
+    for (_, result) in results {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+    }
+    let connect = Client::builder().use_current_runtime().connect_timeout(timeout);
+    let error = connect.connect(fixture.server.endpoint()).wait().unwrap_err();
+    assert!(error.message().contains("`.await`"), "{error}");
+    fixture.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_by_waiting_sends_what_was_said() {
+    let fixture = Fixture::tcp().await;
+    let endpoint = fixture.server.endpoint().to_owned();
+    without_a_runtime(move || {
+        let client = Client::connect(endpoint).wait().unwrap();
+        for n in 0..100 {
+            note::notify(&client, n.to_string()).wait().unwrap();
+        }
+        client.close().wait();
+    })
+    .await;
+    let all = async {
+        while noted::call(&fixture.client).await.unwrap().len() < 100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("every notification runs", all).await;
+    fixture.end().await;
+}

@@ -72,8 +72,9 @@ async fn a_server_that_starts_later_is_waited_for() {
 #[tokio::test]
 async fn a_call_without_a_connection_ends_at_its_deadline_and_never_ran() {
     let lazy = Client::connect_lazy(format!("inproc://{}", unique())).unwrap();
-    let error = add::call(&lazy, 1, 2).timeout(Duration::from_millis(30)).await.unwrap_err();
+    let error = add::call(&lazy, 1, 2).timeout(Duration::from_millis(300)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
+    assert!(format!("{error:#}").contains("nothing listens there"), "{error:#}");
     let error = add::notify(&lazy, 1, 2).timeout(Duration::from_millis(30)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
 }

@@ -175,7 +175,7 @@ async fn messages_over_the_limit_are_refused_before_they_are_sent_and_on_receipt
     let client = Client::connect(endpoint).await.unwrap();
     echo::call(&client, data(9_000)).await.unwrap();
     let error = echo::call(&client, data(10_000)).await.unwrap_err();
-    assert!(error.message().contains("the limit is 10000"), "{error}");
+    assert!(error.message().contains("the server's max_message_size is 10000"), "{error}");
     assert_eq!(kind(error), (ErrorKind::TooLarge, Ran::No));
 
     // The client's own limit holds both ways.

@@ -97,3 +97,25 @@ async fn the_port_is_free_after_shutdown() {
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
     server.shutdown().await;
 }
+
+#[test]
+fn an_async_function_whose_runtime_has_gone_is_answered() {
+    let multi_thread = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("threads start")
+    };
+    let (servers, callers) = (multi_thread(), multi_thread());
+    let Fixture { client, server, gate } = servers.block_on(Fixture::tcp());
+    let running = callers.spawn(hold_async::call(&client));
+    servers.block_on(gate.entered(1));
+    servers.shutdown_background();
+    for call in [running, callers.spawn(hold_async::call(&client))] {
+        let error = callers.block_on(soon("it is answered", call)).unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    }
+    assert_eq!(callers.block_on(add::call(&client, 1, 2)).unwrap(), 3);
+    callers.block_on(server.shutdown());
+}

@@ -6,8 +6,10 @@ use std::{
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use crate::client::connection::Connection;
 
 struct Unpark(Thread);
 
@@ -17,25 +19,41 @@ impl Wake for Unpark {
     }
 }
 
-/// Calls `poll` until it gives a result, and parks the thread in between: until it is woken, or until the
-/// moment that `poll` names.
-pub(crate) fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Result<T, Option<Instant>>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    loop {
-        match poll(&mut cx) {
-            Ok(result) => return result,
-            Err(None) => thread::park(),
-            Err(Some(until)) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
-        }
-    }
+/// Blocks until `future` is ready, which it is when a call of `connection` ends.
+///
+/// Deadlines are kept by the connection's own task. If that does not run, because its runtime is the one that
+/// this thread blocks, they are kept here, a little later.
+pub(crate) fn wait<F: Future>(connection: &Connection, future: F) -> F::Output {
+    const GRACE: Duration = Duration::from_millis(100);
+    park_until_ready(future, || {
+        let overdue = Instant::now().checked_sub(GRACE);
+        connection.next_deadline_after(overdue).map(|deadline| deadline + 2 * GRACE)
+    })
 }
 
-/// Blocks until `future` is ready. It must end by itself: there is no deadline here.
-pub(crate) fn wait_for<F: Future>(future: F) -> F::Output {
+/// Blocks until `future` is ready, or `by` has passed.
+pub(crate) fn wait_until<F: Future>(by: Instant, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    wait(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Ok(output),
-        Poll::Pending => Err(None),
-    })
+    let in_time = std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if by <= Instant::now() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    park_until_ready(in_time, || Some(by))
+}
+
+/// Polls `future` whenever it is woken, and when the moment that `look_again` names has come.
+fn park_until_ready<F: Future>(future: F, look_again: impl Fn() -> Option<Instant>) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        match look_again() {
+            None => thread::park(),
+            Some(moment) => thread::park_timeout(moment.saturating_duration_since(Instant::now())),
+        }
+    }
 }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     args::{Args, EncodedArgs},
-    client::{Client, blocking, in_flight::Want},
+    client::{Client, blocking, deadline_in, in_flight::Want},
     codec::{DecodeError, Reader},
     context::inherited_deadline,
     error::{CallFailure, ErrorKind, Ran, RpcError},
@@ -59,10 +59,13 @@ impl<F: RemoteFn> Call<F> {
     /// # Errors
     /// As awaiting it.
     ///
+    /// In an async function it would block the runtime's thread: await the call there.
+    ///
     /// # Panics
-    /// Never. But in an async function it blocks the runtime's thread: await the call there.
-    pub fn wait(mut self) -> Result<F::Output, F::Error> {
-        self.raw.wait().map_or_else(|error| Err(error.into()), |reply| self.decode(&reply))
+    /// As every future, if it was polled before and has ended.
+    pub fn wait(self) -> Result<F::Output, F::Error> {
+        let client = self.raw.client.clone();
+        blocking::wait(client.connection(), self)
     }
 
     fn decode(&self, body: &Bytes) -> Result<F::Output, F::Error> {
@@ -110,7 +113,8 @@ impl<F: RemoteFn> fmt::Debug for Call<F> {
 /// `F::notify(&client, ...)`.
 ///
 /// A lazy future that is ready when the message is with the socket. Dropping it before that means that it is
-/// not sent.
+/// not sent. What is with the socket is sent in the background: a program that ends soon after has to
+/// [close](Client::close) the client first.
 ///
 /// # Errors
 /// [`RpcError`] if there was no connection to send it on before its time ran out.
@@ -134,8 +138,9 @@ impl Notify {
     ///
     /// # Errors
     /// As awaiting it.
-    pub fn wait(mut self) -> Result<(), RpcError> {
-        self.raw.wait().map(drop)
+    pub fn wait(self) -> Result<(), RpcError> {
+        let client = self.raw.client.clone();
+        blocking::wait(client.connection(), self)
     }
 }
 
@@ -187,10 +192,7 @@ struct RawCall {
 enum Stage {
     /// Not polled yet.
     New(EncodedArgs),
-    Waiting {
-        id: MsgId,
-        deadline: Instant,
-    },
+    Waiting(MsgId),
     Ended,
 }
 
@@ -202,7 +204,7 @@ impl RawCall {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
-        let Stage::Waiting { id, .. } = self.stage else {
+        let Stage::Waiting(id) = self.stage else {
             return match self.submit(cx) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(self.locate(error))),
@@ -219,35 +221,15 @@ impl RawCall {
             panic!("a call was polled after it had ended");
         };
         let timeout = self.timeout.unwrap_or_else(|| self.client.timeout());
-        let now = Instant::now();
-        // A timeout that no clock can hold is as good as a century.
-        let own = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400));
+        let own = deadline_in(timeout);
         let deadline = self.inherited.map_or(own, |inherited| inherited.min(own));
-        if deadline <= now {
+        if deadline <= Instant::now() {
             let message = "no time was left before it could be sent";
             return Err(RpcError::new(ErrorKind::DeadlineExceeded, Ran::No, message));
         }
         let id = self.client.connection().submit(args, self.want, deadline, cx.waker())?;
-        self.stage = Stage::Waiting { id, deadline };
+        self.stage = Stage::Waiting(id);
         Ok(())
-    }
-
-    fn wait(&mut self) -> Result<Bytes, RpcError> {
-        /// The connection's own timer is on another thread: it is given this much before it is mistrusted.
-        const GRACE: Duration = Duration::from_millis(100);
-        blocking::wait(|cx| match self.poll(cx) {
-            Poll::Ready(outcome) => Ok(outcome),
-            Poll::Pending => {
-                let Stage::Waiting { id, deadline } = self.stage else {
-                    return Err(None);
-                };
-                if deadline + GRACE < Instant::now() {
-                    // Its connection lives on a runtime that does not run, perhaps because this thread waits.
-                    self.client.connection().expire_one(id);
-                }
-                Err(Some(deadline + 2 * GRACE))
-            }
-        })
     }
 
     fn locate(&self, error: RpcError) -> RpcError {
@@ -259,7 +241,7 @@ impl Drop for RawCall {
     fn drop(&mut self) {
         // The reply may arrive at this very moment. The table decides: if the call has ended nothing is sent,
         // and a reply that comes later finds nobody.
-        if let Stage::Waiting { id, .. } = self.stage {
+        if let Stage::Waiting(id) = self.stage {
             self.client.connection().cancel(id);
         }
     }

@@ -65,7 +65,10 @@ struct State {
 /// Whether there is a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Status {
-    Connecting,
+    Connecting {
+        /// Why the last attempt failed, if one has.
+        failure: Option<Arc<str>>,
+    },
     Up(Peer),
     /// No server answered in the time that `connect` was given.
     Failed(Arc<str>),
@@ -112,7 +115,7 @@ impl Connection {
             state: Mutex::new(state),
             outgoing: Notify::new(),
             deadline: Notify::new(),
-            status: watch::Sender::new(Status::Connecting),
+            status: watch::Sender::new(Status::Connecting { failure: None }),
             closed: watch::Sender::new(false),
         })
     }
@@ -144,7 +147,7 @@ impl Connection {
             return Err(RpcError::new(ErrorKind::BadArguments, Ran::No, message).with_source(error.clone()));
         }
         if args.message_len() > self.max_message_size {
-            return Err(request_too_large(args.message_len(), self.max_message_size));
+            return Err(request_too_large(args.message_len(), "client", self.max_message_size));
         }
         let mut state = self.lock();
         if state.closing {
@@ -160,7 +163,20 @@ impl Connection {
     }
 
     pub(crate) fn poll(&self, id: MsgId, waker: &Waker) -> Poll<Outcome> {
-        self.lock().in_flight.poll(id, waker).map_or(Poll::Pending, Poll::Ready)
+        let outcome = self.lock().in_flight.poll(id, waker);
+        outcome.map_or(Poll::Pending, |outcome| Poll::Ready(outcome.map_err(|error| self.explain(error))))
+    }
+
+    /// Adds why there is no connection to the error of a call that waited for one.
+    fn explain(&self, error: RpcError) -> RpcError {
+        match &*self.status.borrow() {
+            Status::Connecting { failure: Some(failure) }
+                if error.kind() == ErrorKind::DeadlineExceeded && error.ran() == Ran::No =>
+            {
+                error.with_source(&**failure)
+            }
+            _ => error,
+        }
     }
 
     pub(crate) fn cancel(&self, id: MsgId) {
@@ -170,8 +186,14 @@ impl Connection {
         }
     }
 
-    pub(crate) fn expire_one(&self, id: MsgId) {
-        self.lock().in_flight.expire_one(id);
+    /// Ends the calls whose time was up at `overdue`, and tells when the next one's will be.
+    pub(crate) fn next_deadline_after(&self, overdue: Option<Instant>) -> Option<Instant> {
+        let mut state = self.lock();
+        let wakers = overdue.map(|overdue| state.in_flight.expire(overdue)).unwrap_or_default();
+        let next = state.in_flight.next_deadline();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        next
     }
 
     /// Ends the connection once what is queued has been sent. Calls that wait then end as disconnected.
@@ -243,8 +265,8 @@ impl Connection {
     }
 }
 
-fn request_too_large(size: usize, limit: usize) -> RpcError {
-    let message = format!("the request has {size} bytes, and the limit is {limit}");
+fn request_too_large(size: usize, whose: &str, limit: usize) -> RpcError {
+    let message = format!("the request has {size} bytes, and the {whose}'s max_message_size is {limit}");
     RpcError::new(ErrorKind::TooLarge, Ran::No, message)
 }
 
@@ -296,7 +318,7 @@ pub(crate) async fn run(connection: Arc<Connection>, endpoint: Endpoint, connect
             }
             LinkEnd::Closed => return,
         }
-        connection.status.send_replace(Status::Connecting);
+        connection.status.send_replace(Status::Connecting { failure: None });
     }
 }
 
@@ -315,6 +337,8 @@ async fn connect(
             Err(cause) => cause,
         };
         tracing::debug!(endpoint = &*connection.endpoint, %cause, "cannot connect");
+        let failure = Some(cause.to_string().into());
+        connection.status.send_replace(Status::Connecting { failure });
         if by.is_some_and(|by| by <= Instant::now() + pause) {
             return Err(cause);
         }
@@ -432,7 +456,7 @@ async fn send_one(
         Outgoing::Cancel(id) if peer.extended => link.send(in_flight::cancel_message(id)).await,
         Outgoing::Cancel(_) => Ok(()),
         Outgoing::Message { id, args, .. } if args.message_len() > peer.max_message_size => {
-            let error = request_too_large(args.message_len(), peer.max_message_size);
+            let error = request_too_large(args.message_len(), "server", peer.max_message_size);
             connection.complete(id, Err(error));
             Ok(())
         }
@@ -471,7 +495,7 @@ fn check_size(connection: &Connection, body: Bytes) -> Outcome {
     if size <= limit {
         return Ok(body);
     }
-    let message = format!("the reply has {size} bytes, and the limit is {limit}");
+    let message = format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
     Err(RpcError::new(ErrorKind::TooLarge, Ran::Yes, message))
 }
 

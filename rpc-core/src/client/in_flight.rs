@@ -216,22 +216,6 @@ impl InFlight {
         end(&mut self.slots, &mut self.sent, &mut waiting, deadline_exceeded)
     }
 
-    /// Ends one call because its time is up, if it has no outcome yet.
-    pub(crate) fn expire_one(&mut self, id: MsgId) {
-        let Some(slot) = self.slots.get_mut(id.0) else {
-            return;
-        };
-        let ran = match slot.state {
-            State::Queued(..) => Ran::No,
-            State::Sent(_) => {
-                self.sent -= 1;
-                Ran::Maybe
-            }
-            State::Done(_) => return,
-        };
-        slot.state = State::Done(Err(deadline_exceeded(ran)));
-    }
-
     /// Ends every call that was sent: its reply will not come. Those in the queue wait on.
     pub(crate) fn fail_sent(&mut self, error: impl FnMut(Ran) -> RpcError) -> Vec<Waker> {
         self.cancels.clear();
@@ -273,9 +257,7 @@ fn end(
 
 fn deadline_exceeded(ran: Ran) -> RpcError {
     let message = match ran {
-        Ran::No => {
-            "the time ran out before the call could be sent: there is no connection, or it is too slow"
-        }
+        Ran::No => "the time ran out before the call could be sent",
         _ => "the time ran out before the reply came",
     };
     RpcError::new(ErrorKind::DeadlineExceeded, ran, message)

@@ -105,7 +105,8 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
 
     /// Blocks the thread for each result, for programs without an async runtime.
     pub fn wait(mut self) -> impl Iterator<Item = MapItem<F>> {
-        std::iter::from_fn(move || blocking::wait_for(self.next()))
+        let client = self.client.clone();
+        std::iter::from_fn(move || blocking::wait(client.connection(), self.next()))
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<MapItem<F>>> {

@@ -101,7 +101,8 @@ impl<R: Run> Dispatcher<R> {
             Message::Request(request) => {
                 let id = request.id;
                 if size > limit {
-                    let text = format!("the request has {size} bytes, and the limit is {limit}");
+                    let text =
+                        format!("the request has {size} bytes, and the server's max_message_size is {limit}");
                     let error = WireError::new(Code::TooLarge, Ran::No, text);
                     return out.push(refuse(envelope, Some(id), &error));
                 }
@@ -266,7 +267,8 @@ impl<R: Run> Dispatcher<R> {
         let limit = self.service.max_message_size;
         let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
         if body.len() > limit {
-            let text = format!("the reply has {} bytes, and the limit is {limit}", body.len());
+            let text =
+                format!("the reply has {} bytes, and the server's max_message_size is {limit}", body.len());
             return refuse(envelope, Some(id), &WireError::new(Code::TooLarge, Ran::Yes, text));
         }
         Reply { envelope, body }

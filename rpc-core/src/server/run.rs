@@ -83,14 +83,12 @@ impl Run for Runner {
 
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running {
         let Admitted { invocation, ticket, permit } = work;
+        let promise = Promise { ticket, permit: Some(permit), outbox: self.outbox.clone() };
         let context = invocation.context().clone();
         let guarded = Guarded { context, started: false, future: function(invocation) };
-        let outbox = self.outbox.clone();
         let task = self.runtime.spawn(async move {
             let result = guarded.await;
-            drop(permit);
-            // The listener may have ended: nobody waits for it then.
-            let _ = outbox.send(Outcome { ticket, result });
+            promise.keep(result);
         });
         Running::Task(task.abort_handle())
     }
@@ -100,6 +98,36 @@ impl Run for Runner {
             Running::Job(number) => drop(self.pool.withdraw(*number)),
             Running::Task(task) => task.abort(),
         }
+    }
+}
+
+/// That there will be one outcome, whatever becomes of the function.
+struct Promise {
+    ticket: Ticket,
+    /// Given up with the outcome.
+    permit: Option<Permit>,
+    outbox: Outbox,
+}
+
+impl Promise {
+    fn keep(mut self, result: HandlerResult) {
+        self.send(result);
+    }
+
+    fn send(&mut self, result: HandlerResult) {
+        // Before the outcome, so that whoever has seen the reply finds the place free.
+        if self.permit.take().is_some() {
+            // The listener may have ended: nobody waits for it then.
+            let _ = self.outbox.send(Outcome { ticket: self.ticket, result });
+        }
+    }
+}
+
+impl Drop for Promise {
+    /// The function was dropped before it ended: it was cancelled, or its runtime has gone.
+    fn drop(&mut self) {
+        let text = "the function was dropped before it ended, because its runtime has gone";
+        self.send(Err(WireError::new(Code::Cancelled, Ran::Maybe, text)));
     }
 }
 
@@ -119,10 +147,8 @@ impl Job {
 
     pub(crate) fn run(self) {
         let Admitted { invocation, ticket, permit } = self.work;
-        let result = run_here(self.function, &invocation);
-        drop(permit);
-        // The listener may have ended: nobody waits for it then.
-        let _ = self.outbox.send(Outcome { ticket, result });
+        let promise = Promise { ticket, permit: Some(permit), outbox: self.outbox };
+        promise.keep(run_here(self.function, &invocation));
     }
 }
 

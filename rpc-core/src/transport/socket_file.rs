@@ -10,21 +10,25 @@ use std::{
 
 use tokio::net::UnixStream;
 
-/// The file of a listening socket, removed when this is dropped. To be dropped before the listener: as long as
-/// that is open, nobody else takes the path over.
-pub(super) struct SocketFile(PathBuf);
+/// The file of a listening socket. To be dropped before the listener: as long as that is open, nobody else takes
+/// the path over.
+///
+/// The zeromq crate removes the path that a socket was bound to some time after it has closed it, and a new
+/// server may listen there by then. So the socket is bound under a name of its own, which is then renamed;
+/// dropping this renames it back, for the engine to remove.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    bound: PathBuf,
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // It may have been removed by somebody else, which is as good.
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::rename(&self.path, &self.bound);
     }
 }
 
 /// Listens on `path`, in place of a server that is no longer there.
-///
-/// The socket is bound under another name and then renamed. The zeromq crate removes the name that a socket was
-/// bound to some time after it has closed it, and that must not be the name that a new server has by then.
 pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     match fs::symlink_metadata(path) {
@@ -34,12 +38,16 @@ pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)
         Ok(_) if is_alive(path).await => return Err(io::ErrorKind::AddrInUse.into()),
         Ok(_) | Err(_) => {}
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    let temporary = SocketFile(PathBuf::from(name));
-    let listener = UnixListener::bind(&temporary.0)?;
-    fs::rename(&temporary.0, path)?;
-    Ok((listener, SocketFile(path.to_owned())))
+    let mut bound = path.as_os_str().to_owned();
+    bound.push(format!(".{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    let bound = PathBuf::from(bound);
+    let listener = UnixListener::bind(&bound)?;
+    if let Err(error) = fs::rename(&bound, path) {
+        // What matters is why it could not be renamed.
+        let _ = fs::remove_file(&bound);
+        return Err(error);
+    }
+    Ok((listener, SocketFile { path: path.to_owned(), bound }))
 }
 
 /// Whether somebody listens there, even if it takes no more connections at the moment.
