@@ -17,6 +17,17 @@ use tokio::sync::Notify;
 /// The call that a function runs for. Ask for it with a `#[context] cx: &Context` parameter.
 ///
 /// Cheap to clone; a clone may outlive the call.
+///
+/// ```
+/// use rpc_core::{Context, remote};
+///
+/// #[remote]
+/// fn primes_below(#[context] cx: &Context, limit: u64) -> Vec<u64> {
+///     let is_prime = |n: &u64| (2..*n).all(|divisor| n % divisor != 0);
+///     // It returns early once nobody wants the result any more.
+///     (2..limit).take_while(|_| !cx.is_cancelled()).filter(is_prime).collect()
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 

@@ -37,7 +37,8 @@ pub enum ErrorKind {
     BadArguments,
     /// The request or the reply is larger than a side accepts. The message gives size and limit, in bytes.
     TooLarge,
-    /// The time ran out. [`RpcError::ran`] is `No` if the call never started.
+    /// The time ran out. [`RpcError::ran`] is `No` if it is known that the function never started: the server may
+    /// know it, and its answer may come too late.
     DeadlineExceeded,
     /// The call was cancelled.
     Cancelled,

@@ -67,8 +67,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on one endpoint or several, and serves every `#[remote]` function that is linked into this
-    /// program. See [`ServerBuilder::bind`].
+    /// Listens on one endpoint or several, and serves every `#[remote]` function with a body that is linked into
+    /// this program, the crates it depends on included. A crate that is depended on but never named is not
+    /// linked: write `use that_crate as _;`. See [`ServerBuilder::bind`].
     ///
     /// # Errors
     /// See [`ServerBuilder::bind`].
@@ -103,6 +104,26 @@ impl Server {
     /// Serves until `stop` is ready, then drains: takes no new peers, refuses new requests as `shutting_down`
     /// (which never started, and may safely be made elsewhere), waits for those that run, up to the drain
     /// timeout, and sends their replies.
+    ///
+    /// ```no_run
+    /// use rpc_core::Server;
+    /// use tokio::signal::unix::{SignalKind, signal};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::bind("tcp://*:5555").await?;
+    /// println!("listening on {}", server.endpoint());
+    /// // What a supervisor sends to stop a process, and what a terminal sends.
+    /// let mut terminate = signal(SignalKind::terminate())?;
+    /// let stop = async move {
+    ///     tokio::select! {
+    ///         _ = terminate.recv() => {}
+    ///         _ = tokio::signal::ctrl_c() => {}
+    ///     }
+    /// };
+    /// server.serve_until(stop).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancellation
     /// If it is dropped, what runs is given up.

@@ -61,7 +61,8 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 ///
 /// # Where it runs
 /// A sync function runs on the server's worker pool, so it may compute or block. An async function runs on
-/// the runtime that the server was bound in, so it must not block, and its future must be `Send`. An `inline`
+/// the runtime that the server was bound in, so it must not block, and its future must be `Send`. A sync function
+/// that calls its own server and waits may wait for a worker that waits as well: make it async. An `inline`
 /// function runs in between reading two messages, and holds up all others while it does.
 ///
 /// # Parameters
@@ -77,7 +78,9 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | `Option<&str>`, `Cow<'_, str>` | what serde borrows             | the same type                    |
 ///
 /// With several parameters an input of `map` is a tuple of these, with none it is `()`. `Vec<u8>`, `Bytes`,
-/// `&[u8]` and an `Option` of the first two travel as MessagePack's `bin`. A parameter's name is part of the
+/// `&[u8]` and an `Option` of the first two travel as MessagePack's `bin`; inside other types a `Vec<u8>` is an
+/// array of integers, which is slow: use `Bytes` there, or `serde_bytes`. `None`, `()` and `Some(None)` are all nil,
+/// and an `Option` of nil is `None`. A parameter's name is part of the
 /// protocol, since others may call with named arguments; a pattern such as `(a, b): (i32, i32)` is called
 /// `arg0`, by its position.
 ///
@@ -114,7 +117,9 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 ///
 /// # Declarations
 /// Without a body a function is only declared, for callers that do not link its implementation. The
-/// declaration lists what travels, and nothing else:
+/// declaration lists what travels, and nothing else. `timeout` and `idempotent` are read where the call is made:
+/// repeat them. A server serves the implementations that are linked into it, and only calling a function links its
+/// implementation too; so declare in a crate that both sides use, and implement in one that only the server does.
 ///
 /// ```
 /// # use rpc_core::remote;

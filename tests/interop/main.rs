@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! python3 -m venv venv && venv/bin/pip install pyzmq msgpack
-//! RPC_TEST_PYTHON=venv/bin/python cargo test -p tests --test interop -- --ignored
+//! RPC_TEST_PYTHON=$PWD/venv/bin/python cargo test -p tests --test interop -- --ignored
 //! ```
 
 use std::{
@@ -21,6 +21,9 @@ use crate::functions::{Fixture, add, echo};
 #[allow(dead_code)] // It is shared with `core`, which uses all of it.
 mod functions;
 
+const NO_PYTHON: &str =
+    "the interpreter that RPC_TEST_PYTHON names (a full path), or python3, can be started";
+
 fn python(script: &str) -> Command {
     let interpreter = env::var_os("RPC_TEST_PYTHON").unwrap_or_else(|| "python3".into());
     let mut command = Command::new(interpreter);
@@ -33,7 +36,7 @@ async fn peer(kind: &'static str) {
     let fixture = Fixture::tcp().await;
     let endpoint = fixture.server.endpoint().to_owned();
     let run = move || python("peers.py").args([kind, &endpoint]).output();
-    let output = soon(kind, tokio::task::spawn_blocking(run)).await.unwrap().expect("python3 can be started");
+    let output = soon(kind, tokio::task::spawn_blocking(run)).await.unwrap().expect(NO_PYTHON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, b"ok\n");
     fixture.end().await;
@@ -86,7 +89,7 @@ fn upper(text: &str) -> String;
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
 async fn our_client_calls_a_rep_socket() {
-    let child = python("rep_server.py").stdout(Stdio::piped()).spawn().expect("python3 can be started");
+    let child = python("rep_server.py").stdout(Stdio::piped()).spawn().expect(NO_PYTHON);
     let mut child = Killed(child);
     let mut endpoint = String::new();
     BufReader::new(child.0.stdout.take().expect("it is piped")).read_line(&mut endpoint).unwrap();

@@ -27,6 +27,24 @@ use crate::{
 /// It is a lazy future: nothing is sent, and its time does not run, until it is polled. It owns its encoded
 /// arguments, so that it can be spawned, joined and selected.
 ///
+/// ```
+/// # use std::time::Duration;
+/// use rpc_core::{CallError, Client, remote};
+///
+/// #[remote]
+/// fn divide(a: i64, b: i64) -> Result<i64, String> {
+///     a.checked_div(b).ok_or_else(|| format!("{a} cannot be divided by {b}"))
+/// }
+///
+/// # async fn example(client: &Client) {
+/// match divide::call(client, 1, 0).timeout(Duration::from_millis(200)).await {
+///     Ok(quotient) => println!("{quotient}"),
+///     Err(CallError::Failed(reason)) => println!("the function said: {reason}"),
+///     Err(CallError::Rpc(error)) => println!("{error:#}; did it run? {:?}", error.ran()),
+/// }
+/// # }
+/// ```
+///
 /// # Cancellation
 /// Dropping it cancels the call. If it was not sent yet it never will be; otherwise the server is told: what
 /// has not started never starts, an async function is dropped, a sync one can ask its context.
@@ -48,7 +66,9 @@ impl<F: RemoteFn> Call<F> {
 
     /// Sets how long the call may take, from its first poll to the reply. Without it the function's timeout
     /// holds, then the client's, then 30 s; and never more than what is left of the call that this one is
-    /// made in.
+    /// made in: that is found out when the call is created, on the thread or in the task of the function that
+    /// runs. In a task or thread that the function spawned there is no such call: pass on what
+    /// [`Context::remaining`](crate::Context::remaining) says.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.raw.timeout = Some(timeout);
         self

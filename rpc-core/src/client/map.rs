@@ -26,6 +26,24 @@ const CONCURRENCY: usize = 64;
 /// A `Stream` that yields `(index of the input, result)` as calls end, or in the order of the inputs if
 /// [`ordered`](Self::ordered). Inputs are taken one by one, as calls can begin. An error does not end it.
 ///
+/// ```
+/// use rpc_core::{Client, remote};
+///
+/// #[remote(idempotent)]
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// # async fn example(client: &Client) -> Result<(), rpc_core::RpcError> {
+/// let mut sum = 0;
+/// let mut squares = square::map(client, 1..=1_000).concurrency(32);
+/// while let Some((_index, squared)) = squares.next().await {
+///     sum += squared?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Cancellation
 /// Dropping it cancels the calls that are under way.
 #[must_use = "nothing is called until the stream is polled, or `.wait()` is called"]
