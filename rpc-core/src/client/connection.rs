@@ -163,7 +163,8 @@ impl Connection {
     }
 
     pub(crate) fn poll(&self, id: MsgId, waker: &Waker) -> Poll<Outcome> {
-        let outcome = self.lock().in_flight.poll(id, waker);
+        let mut waker = waker.clone();
+        let outcome = self.lock().in_flight.poll(id, &mut waker);
         outcome.map_or(Poll::Pending, |outcome| Poll::Ready(outcome.map_err(|error| self.explain(error))))
     }
 
@@ -180,7 +181,8 @@ impl Connection {
     }
 
     pub(crate) fn cancel(&self, id: MsgId) {
-        let tell = self.lock().in_flight.cancel(id);
+        let mut waker = Waker::noop().clone();
+        let tell = self.lock().in_flight.cancel(id, &mut waker);
         if tell {
             self.outgoing.notify_one();
         }

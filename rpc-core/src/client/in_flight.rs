@@ -157,8 +157,9 @@ impl InFlight {
         Some(std::mem::replace(&mut slot.waker, Waker::noop().clone()))
     }
 
-    /// Takes the outcome, if there is one; otherwise `waker` is woken when there is.
-    pub(crate) fn poll(&mut self, id: MsgId, waker: &Waker) -> Option<Outcome> {
+    /// Takes the outcome, if there is one; otherwise `waker` is woken when there is. It is swapped for the one that
+    /// was here before, for the owner to drop where it holds no lock: that may run foreign code.
+    pub(crate) fn poll(&mut self, id: MsgId, waker: &mut Waker) -> Option<Outcome> {
         const OWNED: &str = "a call's slot stays until the call takes its outcome or is dropped";
         let slot = self.slots.get_mut(id.0).expect(OWNED);
         if matches!(slot.state, State::Done(_)) {
@@ -167,13 +168,18 @@ impl InFlight {
                 State::Queued(..) | State::Sent(_) => None,
             };
         }
-        slot.waker.clone_from(waker);
+        std::mem::swap(&mut slot.waker, waker);
         None
     }
 
-    /// Forgets a call whose caller has gone. `true` if something is now to be sent.
-    pub(crate) fn cancel(&mut self, id: MsgId) -> bool {
-        match self.slots.remove(id.0).map(|slot| slot.state) {
+    /// Forgets a call whose caller has gone. `true` if something is now to be sent. `waker` is swapped out, as by
+    /// [`poll`](Self::poll).
+    pub(crate) fn cancel(&mut self, id: MsgId, waker: &mut Waker) -> bool {
+        let state = self.slots.remove(id.0).map(|slot| {
+            *waker = slot.waker;
+            slot.state
+        });
+        match state {
             Some(State::Queued(..)) => {
                 // Ids of cancelled calls are skipped by `take`; without a connection nobody takes.
                 if self.queue.len() > 2 * self.slots.len() + 64 {
@@ -288,6 +294,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn noop() -> Waker {
+        Waker::noop().clone()
+    }
+
     fn args() -> EncodedArgs {
         EncodedArgs::dynamic("f".into(), &())
     }
@@ -303,7 +313,7 @@ mod tests {
     }
 
     fn outcome(in_flight: &mut InFlight, id: MsgId) -> (ErrorKind, Ran) {
-        let error = in_flight.poll(id, Waker::noop()).expect("it has ended").unwrap_err();
+        let error = in_flight.poll(id, &mut noop()).expect("it has ended").unwrap_err();
         (error.kind(), error.ran())
     }
 
@@ -318,10 +328,10 @@ mod tests {
         let id = submit(&mut in_flight, now + SECOND);
         assert!(matches!(take(&mut in_flight, now)[..], [Outgoing::Message { id: sent, .. }] if sent == id));
         assert!(take(&mut in_flight, now).is_empty());
-        assert!(in_flight.poll(id, Waker::noop()).is_none());
+        assert!(in_flight.poll(id, &mut noop()).is_none());
         assert!(in_flight.complete(id, Ok(Bytes::from_static(b"1"))).is_some());
         assert!(in_flight.complete(id, Ok(Bytes::from_static(b"2"))).is_none());
-        assert_eq!(in_flight.poll(id, Waker::noop()).unwrap().unwrap(), "1");
+        assert_eq!(in_flight.poll(id, &mut noop()).unwrap().unwrap(), "1");
         assert_eq!(in_flight.sent(), 0);
     }
 
@@ -333,7 +343,7 @@ mod tests {
         let queued = submit(&mut in_flight, now + SECOND);
         // A reply to what was not sent yet cannot be its reply.
         assert!(in_flight.complete(queued, Ok(Bytes::new())).is_none());
-        assert!(in_flight.poll(queued, Waker::noop()).is_none());
+        assert!(in_flight.poll(queued, &mut noop()).is_none());
     }
 
     #[test]
@@ -344,7 +354,7 @@ mod tests {
         let second = submit(&mut in_flight, deadline);
         let refused = in_flight.submit(args(), Want::Reply, deadline, Waker::noop()).unwrap_err();
         assert_eq!((refused.kind(), refused.ran()), (ErrorKind::Overloaded, Ran::No));
-        in_flight.cancel(second);
+        in_flight.cancel(second, &mut noop());
         submit(&mut in_flight, deadline);
     }
 
@@ -353,7 +363,7 @@ mod tests {
         let now = Instant::now();
         let mut in_flight = InFlight::new(10);
         let id = submit(&mut in_flight, now + SECOND);
-        assert!(!in_flight.cancel(id));
+        assert!(!in_flight.cancel(id, &mut noop()));
         assert!(take(&mut in_flight, now).is_empty());
     }
 
@@ -363,7 +373,7 @@ mod tests {
         let mut in_flight = InFlight::new(10);
         let id = submit(&mut in_flight, now + SECOND);
         take(&mut in_flight, now);
-        assert!(in_flight.cancel(id));
+        assert!(in_flight.cancel(id, &mut noop()));
         assert!(matches!(take(&mut in_flight, now)[..], [Outgoing::Cancel(cancelled)] if cancelled == id));
         assert!(in_flight.complete(id, Ok(Bytes::new())).is_none());
     }
@@ -374,7 +384,7 @@ mod tests {
         let mut in_flight = InFlight::new(10);
         for _ in 0..100_000 {
             let id = submit(&mut in_flight, deadline);
-            in_flight.cancel(id);
+            in_flight.cancel(id, &mut noop());
         }
         assert!(in_flight.queue.len() <= 65, "{}", in_flight.queue.len());
     }
@@ -394,7 +404,7 @@ mod tests {
         assert_eq!(outcome(&mut in_flight, sent), (ErrorKind::DeadlineExceeded, Ran::Maybe));
         assert_eq!(outcome(&mut in_flight, queued), (ErrorKind::DeadlineExceeded, Ran::No));
         assert_eq!(in_flight.next_deadline(), Some(now + 3 * SECOND));
-        assert!(in_flight.poll(later, Waker::noop()).is_none());
+        assert!(in_flight.poll(later, &mut noop()).is_none());
         assert_eq!(in_flight.expire(now + 3 * SECOND).len(), 1);
         assert_eq!(in_flight.next_deadline(), None);
         assert_eq!(in_flight.sent(), 0);
@@ -433,7 +443,7 @@ mod tests {
         let queued = submit(&mut in_flight, now + SECOND);
         assert_eq!(in_flight.fail_sent(lost).len(), 1);
         assert_eq!(outcome(&mut in_flight, sent), (ErrorKind::Disconnected, Ran::Maybe));
-        assert!(in_flight.poll(queued, Waker::noop()).is_none());
+        assert!(in_flight.poll(queued, &mut noop()).is_none());
         assert_eq!(in_flight.fail_all(lost).len(), 1);
         assert_eq!(outcome(&mut in_flight, queued), (ErrorKind::Disconnected, Ran::No));
     }
