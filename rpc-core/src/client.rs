@@ -18,7 +18,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
-use self::connection::{Connection, Status};
+use self::connection::{Connection, EndCalls};
 pub use self::{
     call::{Call, Dynamic, Notify},
     map::{Map, MapItem},
@@ -164,7 +164,7 @@ impl Client {
     /// connection. Calls that are still waiting then end as [`Disconnected`](ErrorKind::Disconnected). The
     /// same goes for every clone of this client.
     ///
-    /// It is lazy: await it, or block with [`Close::wait`].
+    /// It is lazy, and once begun it is to be finished: await it, or block with [`Close::wait`].
     pub fn close(self) -> Close {
         Close(Box::pin(async move {
             let connection = &self.0.connection;
@@ -292,7 +292,7 @@ impl ClientBuilder {
         let endpoint =
             Endpoint::to_connect(&text).map_err(|reason| fail(ErrorKind::InvalidEndpoint, &reason))?;
         let connection = Connection::new(Arc::clone(&text), self.max_in_flight, self.max_message_size);
-        let task = connection::run(Arc::clone(&connection), endpoint, connect_by);
+        let task = connection::run(EndCalls(Arc::clone(&connection)), endpoint, connect_by);
         let io = if self.current_runtime {
             Handle::current().spawn(task);
             None
@@ -310,13 +310,7 @@ impl ClientBuilder {
 impl Client {
     /// Waits until there is a connection. The connection's task keeps the time.
     async fn up(&self, timeout: Duration) -> Result<(), RpcError> {
-        let mut status = self.0.connection.status();
-        let settled = status.wait_for(|status| !matches!(status, Status::Connecting { .. })).await;
-        let cause = match settled.as_deref() {
-            Ok(Status::Up(_)) => return Ok(()),
-            Ok(Status::Failed(cause)) => Arc::clone(cause),
-            _ => "its runtime has ended".into(),
-        };
+        let Err(cause) = self.0.connection.first().await else { return Ok(()) };
         let message = format!("no server answered within {timeout:?}");
         let error = RpcError::new(ErrorKind::Disconnected, Ran::No, message).with_source(&*cause);
         Err(error.of("".into(), self.0.connection.endpoint()))

@@ -45,12 +45,19 @@ impl std::error::Error for DecodeError {}
 impl From<rmp_serde::decode::Error> for DecodeError {
     fn from(error: rmp_serde::decode::Error) -> Self {
         use rmp_serde::decode::Error;
-        Self(match error {
+        /// Serde quotes what it did not expect, and that is a stranger's: it is cut, so that messages stay small.
+        const LONGEST: usize = 200;
+        let mut text = match error {
             Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => "the bytes end too early".to_owned(),
             Error::TypeMismatch(found) => format!("{} was found", describe(found)),
             Error::DepthLimitExceeded => format!("nested deeper than {MAX_DEPTH} levels"),
             other => other.to_string(),
-        })
+        };
+        if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+            text.truncate(end);
+            text.push('…');
+        }
+        Self(text)
     }
 }
 
@@ -297,6 +304,15 @@ mod tests {
         assert!(found(b"\x90").contains("an array"), "{}", found(b"\x90"));
         let found = from_slice::<String>(b"\x05").unwrap_err().to_string();
         assert!(found.contains("integer"), "{found}");
+    }
+
+    #[test]
+    fn what_a_stranger_sent_is_quoted_only_in_part() {
+        #[derive(Debug, serde::Deserialize)]
+        enum Known {}
+        let long = to_vec(&"x".repeat(1_000_000)).unwrap();
+        let error = from_slice::<Known>(&long).unwrap_err();
+        assert!(error.to_string().len() < 300);
     }
 
     #[test]

@@ -83,7 +83,8 @@ impl Context {
     }
 
     /// Completes when the call is cancelled. An async function need not wait for it, because its future is
-    /// dropped then; a task that it spawned may want to.
+    /// dropped then; a task that it spawned may want to, but no longer than its call lasts: a call that has ended
+    /// is never cancelled.
     pub async fn cancelled(&self) {
         let mut notified = pin!(self.0.notify.notified());
         // Registered before the flag is read, so that a cancellation between the two is not missed.

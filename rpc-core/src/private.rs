@@ -16,7 +16,7 @@ pub use crate::{
         Signature, StateType,
     },
     invocation::Invocation,
-    value::{DecodeBySerde, EncodeBySerde, FailBySerde, Refused, Value},
+    value::{DecodeBySerde, DecodeSliceBySerde, EncodeBySerde, FailBySerde, Refused, RefusedSlice, Value},
 };
 
 /// What an owned parameter must be. Checked under the parameter's type, so that the error points there.

@@ -43,6 +43,33 @@ pub trait DecodeBySerde<'de, T> {
     fn decode(self, reader: &mut Reader<'de>) -> Result<T, DecodeError>;
 }
 
+/// Decoding what a `&[T]` is lent from, by serde. Brought into scope by generated code.
+pub trait DecodeSliceBySerde<'de, T> {
+    /// Reads the elements.
+    ///
+    /// # Errors
+    /// As [`Reader::value`].
+    fn decode_slice(self, reader: &mut Reader<'de>) -> Result<Vec<T>, DecodeError>;
+}
+
+impl<'de, T: Deserialize<'de>> DecodeSliceBySerde<'de, T> for Value<[T]> {
+    fn decode_slice(self, reader: &mut Reader<'de>) -> Result<Vec<T>, DecodeError> {
+        reader.value()
+    }
+}
+
+/// As [`Refused`], for the elements of a slice.
+#[allow(missing_docs, clippy::missing_errors_doc)]
+pub trait RefusedSlice<T> {
+    fn decode_slice(self, reader: &mut Reader<'_>) -> Result<Vec<T>, DecodeError>;
+}
+
+impl<T> RefusedSlice<T> for &Value<[T]> {
+    fn decode_slice(self, _: &mut Reader<'_>) -> Result<Vec<T>, DecodeError> {
+        unreachable!("the checks do not let it compile")
+    }
+}
+
 /// Answering with an error, by serde. Brought into scope by generated code.
 pub trait FailBySerde<E> {
     /// The response with the function's own error.
@@ -125,6 +152,11 @@ impl Value<Bytes> {
 impl Value<[u8]> {
     pub fn encode(self, value: &[u8], writer: &mut Writer) -> Result<(), EncodeError> {
         writer.bytes(value)
+    }
+
+    /// Borrows them from the request.
+    pub fn decode_slice<'de>(self, reader: &mut Reader<'de>) -> Result<&'de [u8], DecodeError> {
+        reader.value()
     }
 }
 

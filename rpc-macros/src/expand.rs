@@ -35,7 +35,8 @@ pub(crate) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
         const _: () = {
             use #krate::__private as __rpc;
             use __rpc::{
-                DecodeBySerde as _, EncodeBySerde as _, FailBySerde as _, IsNoResult as _, Refused as _,
+                DecodeBySerde as _, DecodeSliceBySerde as _, EncodeBySerde as _, FailBySerde as _, IsNoResult as _,
+                Refused as _, RefusedSlice as _,
             };
 
             #remote_fn

@@ -182,3 +182,27 @@ fn a_runtime_that_ends_ends_the_calls_of_its_client() {
     assert_eq!((error.kind(), error.ran()), (ErrorKind::ShuttingDown, Ran::No));
     servers.block_on(fixture.end());
 }
+
+#[test]
+fn a_runtime_that_ends_before_the_connection_began_ends_its_calls() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = runtime.block_on(async {
+        Client::builder().use_current_runtime().connect_lazy("tcp://127.0.0.1:1").unwrap()
+    });
+    drop(runtime);
+    let others = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = others.block_on(soon("a call on a dead runtime", add::call(&client, 1, 2))).unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::ShuttingDown, Ran::No));
+}
+
+#[tokio::test]
+async fn connecting_ends_even_if_the_connection_was_lost_before_anybody_looked() {
+    let mut peer = RawServer::bind().await;
+    let connect = Client::builder().connect_timeout(Duration::from_secs(1)).connect(&peer.endpoint);
+    let [identity, _, hello] = peer.recv().await;
+    peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
+    drop(peer);
+    let client = soon("connecting", connect).await;
+    // Either it was up, or it was not in time: what matters is that it is said.
+    drop(client);
+}

@@ -169,3 +169,44 @@ async fn no_time_at_all_and_endless_time_are_both_allowed() {
     assert_eq!(add::call(&fixture.client, 1, 2).timeout(Duration::MAX).await.unwrap(), 3);
     fixture.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_server_keeps_deadlines() {
+    let fixture = Fixture::tcp().await;
+    let busy: Vec<_> = (0..32)
+        .map(|_| {
+            let client = fixture.client.clone();
+            tokio::spawn(async move {
+                loop {
+                    add::call(&client, 1, 2).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    // The raw client does not stop waiting by itself: the server has to find the time for it.
+    let mut raw = RawClient::connect(fixture.server.endpoint()).await;
+    for _ in 0..5 {
+        let started = Instant::now();
+        raw.ask(b"\x94\x00\x01\xachold_shortly\x90").await;
+        // Without its fix it took seconds as a rule, and 50 ms are asked for.
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+    for task in busy {
+        task.abort();
+    }
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn the_server_is_told_of_what_ran_out_of_time_here() {
+    let mut peer = tests::RawServer::bind().await;
+    let client = Client::connect_lazy(&peer.endpoint).unwrap();
+    let [identity, _, hello] = peer.recv().await;
+    let welcome = [b"\x94\x01", &hello[2..7], b"\xc0\x81\xb0max_message_size\xcd\xff\xff"];
+    peer.send(&identity, &welcome.concat()).await;
+    let call = tokio::spawn(add::call(&client, 1, 2).timeout(SHORT));
+    let request = peer.recv().await[2].clone();
+    assert_eq!(call.await.unwrap().unwrap_err().ran(), Ran::Maybe);
+    let cancel = [b"\x93\x02\xaarpc.cancel\x91", &request[6..7]].concat();
+    assert_eq!(peer.recv().await[2], cancel);
+}

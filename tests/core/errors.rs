@@ -183,7 +183,7 @@ async fn messages_over_the_limit_are_refused_before_they_are_sent_and_on_receipt
     let error = echo::call(&narrow, data(2_000)).await.unwrap_err();
     assert_eq!(kind(error), (ErrorKind::TooLarge, Ran::No));
     let error = grow::call(&narrow, 2_000).await.unwrap_err();
-    assert_eq!(kind(error), (ErrorKind::TooLarge, Ran::Yes));
+    assert_eq!(kind(error), (ErrorKind::TooLarge, Ran::Maybe));
 
     // A reply over the server's limit is not sent.
     let error = grow::call(&client, 20_000).await.unwrap_err();
@@ -201,4 +201,15 @@ fn an_error_is_one_pointer_and_travels_between_threads() {
     fn travels<T: Send + Sync + Error + 'static>() {}
     travels::<rpc_core::RpcError>();
     assert_eq!(size_of::<rpc_core::RpcError>(), size_of::<usize>());
+}
+
+#[tokio::test]
+async fn an_error_that_is_too_large_to_be_sent_tells_the_truth_about_having_run() {
+    let gate = std::sync::Arc::default();
+    let server =
+        builder(&gate).max_message_size(80).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let client = Client::connect(server.endpoint()).await.unwrap();
+    let error = client.call_dynamic::<()>("add", ("x", "y")).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::TooLarge, Ran::No));
+    server.shutdown().await;
 }

@@ -66,3 +66,30 @@ async fn beyond_what_may_be_in_flight_the_client_refuses() {
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
     server.shutdown().await;
 }
+
+#[tokio::test]
+async fn idle_workers_take_work_even_if_nothing_may_wait() {
+    let gate: Arc<Gate> = Arc::default();
+    let bound = builder(&gate).max_waiting(0).bind(format!("inproc://{}", unique())).await.unwrap();
+    let server = bound.spawn().unwrap();
+    let client = Client::connect(server.endpoint()).await.unwrap();
+    // Only until both workers have come to wait for the first time.
+    let first = async {
+        while crate::functions::noted::call(&client).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tests::soon("the workers start", first).await;
+    let error = loop {
+        let call = tokio::spawn(hold::call(&client));
+        tokio::task::yield_now().await;
+        client.ping().await.unwrap();
+        if call.is_finished() {
+            break call.await.unwrap().unwrap_err();
+        }
+    };
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
+    gate.entered(2).await;
+    gate.open();
+    server.shutdown().await;
+}

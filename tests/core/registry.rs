@@ -75,6 +75,19 @@ async fn the_socket_file_of_a_killed_server_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_server_that_stops_leaves_its_successors_file_alone() {
+    let endpoint = tests::ipc();
+    let path = endpoint.strip_prefix("ipc://").unwrap();
+    let old = Fixture::over(&endpoint).await;
+    std::fs::remove_file(path).unwrap();
+    let new = Fixture::over(&endpoint).await;
+    old.end().await;
+    let client = Client::connect(&endpoint).await.unwrap();
+    assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
+    new.end().await;
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_socket_is_left_alone() {
     let endpoint = tests::ipc();
     let path = endpoint.strip_prefix("ipc://").unwrap();

@@ -41,6 +41,13 @@ async fn reversed_async(data: &[u8], text: &str) -> (Bytes, String) {
     (data.iter().rev().copied().collect(), text.chars().rev().collect())
 }
 
+/// Whether both were borrowed from one buffer, the text right behind the data.
+#[remote]
+fn are_borrowed(data: &[u8], text: &str) -> bool {
+    // Between them is the text's header of one byte.
+    data.as_ptr_range().end.wrapping_add(1) == text.as_ptr()
+}
+
 #[remote]
 fn moved(point: &Point, by: (f64, f64)) -> Point {
     Point { x: point.x + by.0, y: point.y + by.1, ..point.clone() }
@@ -117,6 +124,7 @@ async fn values_of_every_shape_travel() {
     nothing_async::call(client).await.unwrap();
     assert_eq!(reversed::call(client, b"abc").await.unwrap(), b"cba");
     assert_eq!(reversed::call(client, b"").await.unwrap(), b"");
+    assert!(are_borrowed::call(client, b"data", "text").await.unwrap());
     let (data, text) = reversed_async::call(client, b"ab", "äö").await.unwrap();
     assert_eq!((&data[..], text.as_str()), (&b"ba"[..], "öä"));
     let point = Point { x: 1.5, y: -2.0, label: Some("p".to_owned()) };

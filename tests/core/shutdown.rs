@@ -119,3 +119,36 @@ fn an_async_function_whose_runtime_has_gone_is_answered() {
     assert_eq!(callers.block_on(add::call(&client, 1, 2)).unwrap(), 3);
     callers.block_on(server.shutdown());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_keeps_asking_does_not_keep_the_server_from_ending() {
+    let gate: Arc<Gate> = Arc::default();
+    let patient = builder(&gate).drain_timeout(Duration::from_secs(3_600));
+    let server = patient.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let mut raw = RawClient::connect(server.endpoint()).await;
+    let asking = tokio::spawn(async move {
+        loop {
+            raw.ask(b"\x94\x00\x01\xa8rpc.ping\x90").await;
+        }
+    });
+    soon("the server ends", server.shutdown()).await;
+    asking.abort();
+}
+
+#[tokio::test]
+async fn a_call_dropped_while_the_server_drains_is_cancelled() {
+    let Fixture { client, server, gate } = Fixture::tcp().await;
+    let call = tokio::spawn(hold_async::call(&client));
+    gate.entered(1).await;
+    let mut raw = RawClient::connect(server.endpoint()).await;
+    raw.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
+    let shutdown = tokio::spawn(server.shutdown());
+    raw.recv().await;
+    // A hello that comes late is told at once.
+    raw.send(&[b"", b"\x94\x00\x02\xa9rpc.hello\x90"]).await;
+    raw.recv().await;
+    assert_eq!(raw.recv().await[1], &b"\x93\x02\xabrpc.goodbye\x90"[..]);
+    call.abort();
+    gate.left(1).await;
+    soon("the server ends", shutdown).await.unwrap();
+}

@@ -32,6 +32,8 @@ const BATCH: usize = 256;
 /// The first pause between two attempts to connect; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A link that ends sooner than this does not count as a success.
+const STABLE: Duration = Duration::from_secs(1);
 /// How long the first attempt to connect may take; it doubles up to the longest.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
@@ -49,6 +51,8 @@ pub(crate) struct Connection {
     /// The earliest deadline is earlier than it was.
     deadline: Notify,
     status: watch::Sender<Status>,
+    /// What came of the first connection, which stays: or why there will be none.
+    first: watch::Sender<Option<Result<(), Arc<str>>>>,
     /// Set when nothing more may be awaited from the connection.
     closed: watch::Sender<bool>,
 }
@@ -70,8 +74,6 @@ pub(crate) enum Status {
         failure: Option<Arc<str>>,
     },
     Up(Peer),
-    /// No server answered in the time that `connect` was given.
-    Failed(Arc<str>),
     /// The connection's task has gone.
     Ended,
 }
@@ -116,6 +118,7 @@ impl Connection {
             outgoing: Notify::new(),
             deadline: Notify::new(),
             status: watch::Sender::new(Status::Connecting { failure: None }),
+            first: watch::Sender::new(None),
             closed: watch::Sender::new(false),
         })
     }
@@ -124,8 +127,12 @@ impl Connection {
         &self.endpoint
     }
 
-    pub(crate) fn status(&self) -> watch::Receiver<Status> {
-        self.status.subscribe()
+    /// Waits until there has been a connection, or will be none, and tells why.
+    pub(crate) async fn first(&self) -> Result<(), Arc<str>> {
+        let mut first = self.first.subscribe();
+        // An error would mean that the sender has gone, and `self` holds it.
+        let settled = first.wait_for(Option::is_some).await;
+        settled.ok().and_then(|first| first.clone()).unwrap_or(Ok(()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -210,9 +217,7 @@ impl Connection {
     pub(crate) async fn flush(&self, deadline: Instant) {
         let submitted = {
             let mut state = self.lock();
-            if std::mem::replace(&mut state.closing, true) {
-                return;
-            }
+            state.closing = true;
             // A plain peer knows no ping: what the socket has taken is all that can be known.
             if !matches!(&*self.status.borrow(), Status::Up(peer) if peer.extended) {
                 return;
@@ -232,7 +237,18 @@ impl Connection {
     /// Waits until the connection's task has ended, which it does within [`LINGER`] of [`close`](Self::close).
     pub(crate) async fn ended(&self) {
         // An error would mean that the sender has gone, and `self` holds it.
-        let _ = self.status().wait_for(|status| matches!(status, Status::Ended)).await;
+        let _ = self.status.subscribe().wait_for(|status| matches!(status, Status::Ended)).await;
+    }
+
+    /// Notes what came of the first connection, if that is not known yet.
+    fn settle(&self, outcome: Result<(), Arc<str>>) {
+        self.first.send_if_modified(|first| {
+            let news = first.is_none();
+            if news {
+                *first = Some(outcome);
+            }
+            news
+        });
     }
 
     fn complete(&self, id: MsgId, outcome: Outcome) {
@@ -272,55 +288,58 @@ fn request_too_large(size: usize, whose: &str, limit: usize) -> RpcError {
     RpcError::new(ErrorKind::TooLarge, Ran::No, message)
 }
 
-/// Keeps the connection up until it is closed, or nothing answered by `connect_by`.
-pub(crate) async fn run(connection: Arc<Connection>, endpoint: Endpoint, connect_by: Option<Instant>) {
-    /// Nobody waits for a connection whose task has gone, also if its runtime was shut down.
-    struct EndCalls(Arc<Connection>);
-    impl Drop for EndCalls {
-        fn drop(&mut self) {
-            self.0.fail_all("the client was closed, or its runtime ended");
-            self.0.status.send_if_modified(|status| {
-                let ended = !matches!(status, Status::Failed(_));
-                if ended {
-                    *status = Status::Ended;
-                }
-                ended
-            });
-        }
-    }
+/// Held by a connection's task, and dropped with it, also if its runtime ends before it has run at all: nobody
+/// waits for a connection whose task has gone.
+pub(crate) struct EndCalls(pub(crate) Arc<Connection>);
 
-    let _end_calls = EndCalls(Arc::clone(&connection));
+impl Drop for EndCalls {
+    fn drop(&mut self) {
+        let Self(connection) = self;
+        connection.fail_all("the client was closed, or its runtime ended");
+        connection.settle(Err("its runtime has ended".into()));
+        connection.status.send_replace(Status::Ended);
+    }
+}
+
+/// Keeps the connection up until it is closed, or nothing answered by `connect_by`.
+pub(crate) async fn run(end_calls: EndCalls, endpoint: Endpoint, mut connect_by: Option<Instant>) {
+    let connection = &end_calls.0;
     let mut tasks = JoinSet::new();
-    tasks.spawn(end_overdue_calls(Arc::clone(&connection)));
+    tasks.spawn(end_overdue_calls(Arc::clone(connection)));
     let mut closed = connection.closed.subscribe();
-    let mut connect_by = connect_by;
+    let mut pause = Duration::ZERO;
     loop {
-        let connecting = connect(&connection, &endpoint, connect_by);
+        let connecting = async {
+            time::sleep(pause).await;
+            connect(connection, &endpoint, connect_by).await
+        };
         let (sender, receiver, peer) = tokio::select! {
             connected = connecting => match connected {
                 Ok(link) => link,
-                Err(cause) => {
-                    connection.status.send_replace(Status::Failed(cause.to_string().into()));
-                    return;
-                }
+                Err(cause) => return connection.settle(Err(cause.to_string().into())),
             },
             // An error would mean that the sender has gone, and `connection` holds it.
             _ = closed.wait_for(|closed| *closed) => return,
         };
+        let since = Instant::now();
         connect_by = None;
         connection.lock().leaving = false;
         connection.status.send_replace(Status::Up(peer));
-        match serve_link(&connection, sender, receiver, peer).await {
-            LinkEnd::Lost(cause) => {
-                tracing::debug!(endpoint = &*connection.endpoint, %cause, "connection lost, will reconnect");
-                connection.fail_sent(&cause);
-            }
-            LinkEnd::Left => {
-                tracing::debug!(endpoint = &*connection.endpoint, "the server left, will reconnect");
-            }
+        connection.settle(Ok(()));
+        let cause = match serve_link(connection, sender, receiver, peer).await {
+            LinkEnd::Lost(cause) => cause,
+            LinkEnd::Left => "the server left".into(),
             LinkEnd::Closed => return,
-        }
+        };
+        tracing::debug!(endpoint = &*connection.endpoint, %cause, "connection ended, will reconnect");
+        connection.fail_sent(&cause);
         connection.status.send_replace(Status::Connecting { failure: None });
+        // A server that takes connections and drops them again is not asked without a break.
+        pause = if since.elapsed() < STABLE {
+            (2 * pause).clamp(FIRST_PAUSE, LONGEST_PAUSE)
+        } else {
+            Duration::ZERO
+        };
     }
 }
 
@@ -423,11 +442,13 @@ async fn send(connection: &Connection, link: &mut LinkSender, peer: Peer) -> Lin
         let now = Instant::now();
         {
             let mut state = connection.lock();
-            if state.leaving && state.in_flight.sent() == 0 {
-                return LinkEnd::Left;
-            }
-            if !state.leaving {
+            if state.leaving {
+                state.in_flight.take_cancels(BATCH, &mut batch);
+            } else {
                 state.in_flight.take(BATCH, now, &mut batch);
+            }
+            if state.leaving && batch.is_empty() && state.in_flight.sent() == 0 {
+                return LinkEnd::Left;
             }
             let flushed = batch.is_empty() && !state.in_flight.has_outgoing();
             if flushed && *connection.closed.borrow() {
@@ -489,6 +510,8 @@ async fn receive(connection: Arc<Connection>, mut link: LinkReceiver) -> Transpo
             // A reply that nobody waits for any more, or something of a later version.
             Incoming::Other => {}
         }
+        // Other connections have to run on this thread too.
+        coop::consume_budget().await;
     }
 }
 
@@ -498,7 +521,8 @@ fn check_size(connection: &Connection, body: Bytes) -> Outcome {
         return Ok(body);
     }
     let message = format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
-    Err(RpcError::new(ErrorKind::TooLarge, Ran::Yes, message))
+    // It may be an error that says that the function did not run.
+    Err(RpcError::new(ErrorKind::TooLarge, Ran::Maybe, message))
 }
 
 /// Ends calls whose deadline has passed, whatever state the link is in.
@@ -514,7 +538,7 @@ async fn end_overdue_calls(connection: Arc<Connection>) {
             () = time::sleep_until(next.max(tick).into()) => {
                 let wakers = connection.lock().in_flight.expire(Instant::now());
                 wakers.into_iter().for_each(Waker::wake);
-                // The server may leave without an answer to them.
+                // There are cancels to be sent, and a server that leaves need not answer them.
                 connection.outgoing.notify_one();
             }
             () = connection.deadline.notified() => {}

@@ -116,11 +116,8 @@ impl InFlight {
 
     /// Moves up to `max` messages from the queue to `out`: from now on the function may have run.
     pub(crate) fn take(&mut self, max: usize, now: Instant, out: &mut Vec<Outgoing>) {
+        self.take_cancels(max, out);
         while out.len() < max {
-            if let Some(id) = self.cancels.pop_front() {
-                out.push(Outgoing::Cancel(id));
-                continue;
-            }
             let Some(id) = self.queue.pop_front() else { return };
             // A call whose time is up is left to `expire`, and a cancelled one has gone.
             let Some(slot) = self.slots.get_mut(id.0).filter(|slot| slot.deadline > now) else {
@@ -134,6 +131,12 @@ impl InFlight {
                 out.push(Outgoing::Message { id, want, args, deadline: slot.deadline });
             }
         }
+    }
+
+    /// Moves up to `max` cancels to `out`.
+    pub(crate) fn take_cancels(&mut self, max: usize, out: &mut Vec<Outgoing>) {
+        let count = self.cancels.len().min(max - out.len());
+        out.extend(self.cancels.drain(..count).map(Outgoing::Cancel));
     }
 
     /// Whether something waits to be sent.
@@ -205,27 +208,32 @@ impl InFlight {
         self.next_deadline
     }
 
-    /// Ends every call whose time is up.
+    /// Ends every call whose time is up. The server is told of those that it has: its clock for them may have
+    /// started later.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Waker> {
         if self.next_deadline.is_none_or(|next| now < next) {
             return Vec::new();
         }
         self.next_deadline = None;
         let next_deadline = &mut self.next_deadline;
-        let mut waiting = |slot: &mut Slot| {
+        let (cancels, limit) = (&mut self.cancels, self.limit);
+        let mut overdue = |id: u32, slot: &mut Slot| {
             if slot.deadline <= now {
+                if matches!(slot.state, State::Sent(Want::Reply)) && cancels.len() < limit {
+                    cancels.push_back(MsgId(id));
+                }
                 return true;
             }
             *next_deadline = Some(next_deadline.map_or(slot.deadline, |next| next.min(slot.deadline)));
             false
         };
-        end(&mut self.slots, &mut self.sent, &mut waiting, deadline_exceeded)
+        end(&mut self.slots, &mut self.sent, &mut overdue, deadline_exceeded)
     }
 
     /// Ends every call that was sent: its reply will not come. Those in the queue wait on.
     pub(crate) fn fail_sent(&mut self, error: impl FnMut(Ran) -> RpcError) -> Vec<Waker> {
         self.cancels.clear();
-        let mut was_sent = |slot: &mut Slot| matches!(slot.state, State::Sent(_));
+        let mut was_sent = |_, slot: &mut Slot| matches!(slot.state, State::Sent(_));
         end(&mut self.slots, &mut self.sent, &mut was_sent, error)
     }
 
@@ -233,7 +241,7 @@ impl InFlight {
     pub(crate) fn fail_all(&mut self, error: impl FnMut(Ran) -> RpcError) -> Vec<Waker> {
         self.cancels.clear();
         self.queue.clear();
-        end(&mut self.slots, &mut self.sent, &mut |_| true, error)
+        end(&mut self.slots, &mut self.sent, &mut |_, _| true, error)
     }
 }
 
@@ -241,17 +249,17 @@ impl InFlight {
 fn end(
     slots: &mut IdTable<Slot>,
     sent: &mut usize,
-    which: &mut dyn FnMut(&mut Slot) -> bool,
+    which: &mut dyn FnMut(u32, &mut Slot) -> bool,
     mut error: impl FnMut(Ran) -> RpcError,
 ) -> Vec<Waker> {
     let mut wakers = Vec::new();
-    for (_, slot) in slots.iter_mut() {
+    for (id, slot) in slots.iter_mut() {
         let ran = match slot.state {
             State::Queued(..) => Ran::No,
             State::Sent(_) => Ran::Maybe,
             State::Done(_) => continue,
         };
-        if !which(slot) {
+        if !which(id, slot) {
             continue;
         }
         *sent -= usize::from(ran == Ran::Maybe);
@@ -403,6 +411,7 @@ mod tests {
         assert_eq!(in_flight.expire(now + SECOND).len(), 2);
         assert_eq!(outcome(&mut in_flight, sent), (ErrorKind::DeadlineExceeded, Ran::Maybe));
         assert_eq!(outcome(&mut in_flight, queued), (ErrorKind::DeadlineExceeded, Ran::No));
+        assert!(matches!(take(&mut in_flight, now + SECOND)[..], [Outgoing::Cancel(id), ..] if id == sent));
         assert_eq!(in_flight.next_deadline(), Some(now + 3 * SECOND));
         assert!(in_flight.poll(later, &mut noop()).is_none());
         assert_eq!(in_flight.expire(now + 3 * SECOND).len(), 1);

@@ -108,7 +108,7 @@ impl<R: Run> Dispatcher<R> {
                 }
                 let caller = Caller { envelope, id };
                 if request.method.starts_with("rpc.") {
-                    return out.push(self.builtin(caller, request.method, &body[request.params_at..]));
+                    return self.builtin(caller, request.method, &body[request.params_at..], out);
                 }
                 let Some(function) = self.service.registry.find(request.method) else {
                     let error = self.unknown_function(request.method);
@@ -120,7 +120,8 @@ impl<R: Run> Dispatcher<R> {
                     deadline: deadline(request.timeout.or(function.signature().timeout), now),
                     body: body.clone(),
                 };
-                out.extend(self.start(found, Ok(caller)));
+                let peer = caller.envelope.peer().clone();
+                out.extend(self.start(found, peer, Some(caller)));
             }
             Message::Notification(notification) => {
                 if size > limit {
@@ -143,7 +144,7 @@ impl<R: Run> Dispatcher<R> {
                     body: body.clone(),
                 };
                 // Nobody is answered, whatever happens.
-                let _ = self.start(found, Err(envelope.peer().clone()));
+                let _ = self.start(found, envelope.peer().clone(), None);
             }
         }
     }
@@ -153,16 +154,12 @@ impl<R: Run> Dispatcher<R> {
         refuse(envelope, None, &WireError::new(Code::BadRequest, Ran::No, reason))
     }
 
-    /// Runs a function, or has it run. `caller` is the peer alone for a notification.
-    fn start(&mut self, found: Found, caller: Result<Caller, Bytes>) -> Option<Reply> {
+    /// Runs a function, or has it run. There is no `caller` for a notification.
+    fn start(&mut self, found: Found, peer: Bytes, caller: Option<Caller>) -> Option<Reply> {
         let Found { function, body, params_at, deadline } = found;
         let signature = function.signature();
         let handler = function.handler();
-        let (peer, id) = match &caller {
-            Ok(caller) => (caller.envelope.peer().clone(), Some(caller.id)),
-            Err(peer) => (peer.clone(), None),
-        };
-        let caller = caller.ok();
+        let id = caller.as_ref().map(|caller| caller.id);
         if self.service.draining.load(Ordering::Relaxed) {
             let error = WireError::new(Code::ShuttingDown, Ran::No, "the server is shutting down");
             return Some(self.answer(caller?, Err(error)));
@@ -264,27 +261,32 @@ impl<R: Run> Dispatcher<R> {
 
     fn answer(&self, caller: Caller, result: HandlerResult) -> Reply {
         let Caller { envelope, id } = caller;
-        let limit = self.service.max_message_size;
+        let ran = result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes);
         let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
-        if body.len() > limit {
-            let text =
-                format!("the reply has {} bytes, and the server's max_message_size is {limit}", body.len());
-            return refuse(envelope, Some(id), &WireError::new(Code::TooLarge, Ran::Yes, text));
+        let (size, limit) = (body.len(), self.service.max_message_size);
+        if size <= limit {
+            return Reply { envelope, body };
         }
-        Reply { envelope, body }
+        let text = format!("the reply has {size} bytes, and the server's max_message_size is {limit}");
+        refuse(envelope, Some(id), &WireError::new(Code::TooLarge, ran, text))
     }
 
-    fn builtin(&mut self, caller: Caller, method: &str, params: &[u8]) -> Reply {
-        let Caller { envelope, id } = caller;
-        if method == builtin::HELLO && self.greeted.len() < MAX_GREETED {
-            self.greeted.insert(envelope.peer().clone(), envelope.clone());
-        }
-        let body = match builtin::answer(&self.service, method, params) {
-            Some(Ok(result)) => message::response(id, &result),
-            Some(Err(error)) => message::error_response(Some(id), &error),
-            None => message::error_response(Some(id), &self.unknown_function(method)),
+    fn builtin(&mut self, caller: Caller, method: &str, params: &[u8], out: &mut Vec<Reply>) {
+        let id = caller.id;
+        let envelope = caller.envelope.clone();
+        let result = match builtin::answer(&self.service, method, params) {
+            Some(result) => result.map(|result| message::response(id, &result)),
+            None => Err(self.unknown_function(method)),
         };
-        Reply { envelope, body }
+        out.push(self.answer(caller, result));
+        if method != builtin::HELLO {
+            return;
+        }
+        if self.service.draining.load(Ordering::Relaxed) {
+            out.push(Reply { envelope, body: builtin::goodbye() });
+        } else if self.greeted.len() < MAX_GREETED {
+            self.greeted.insert(envelope.peer().clone(), envelope);
+        }
     }
 
     fn unknown_function(&self, name: &str) -> WireError {

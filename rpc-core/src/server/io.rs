@@ -22,7 +22,7 @@ use crate::{
 const BATCH: usize = 256;
 /// How often deadlines are looked at, at most. Calls may end this much late.
 const DEADLINE_TICK: Duration = Duration::from_millis(1);
-/// How long an idle listener waits, while it drains, for what its peers had already sent.
+/// How long a listener that has drained goes on answering what its peers had already sent.
 const LAST_MESSAGES: Duration = Duration::from_millis(20);
 
 /// How far a server's life has come. It only goes forward.
@@ -45,30 +45,20 @@ pub(crate) async fn serve(
     let mut replies = Vec::new();
     let mut finished = Vec::with_capacity(BATCH);
     let mut dropped = Dropped::default();
+    let mut looked_at = Instant::now();
+    // Set while it drains and nothing runs: when it ends unless something still comes.
+    let mut ends_at = None;
     let mut draining = false;
     loop {
-        let deadline = dispatcher.next_deadline().map(|next| next.max(Instant::now() + DEADLINE_TICK));
+        // From the last look on, and not from now: otherwise a busy loop would put it off for ever.
+        let deadline = dispatcher.next_deadline().map(|next| next.max(looked_at + DEADLINE_TICK));
         // A server without deadlines does not wake up for them.
-        let on_deadline = async {
-            match deadline {
-                Some(deadline) => time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let on_deadline = until(deadline);
         let drained = draining && dispatcher.is_idle();
+        ends_at = drained.then(|| ends_at.unwrap_or_else(|| Instant::now() + LAST_MESSAGES));
+        // What makes room comes before what takes it.
         tokio::select! {
-            event = listener.recv() => {
-                handle(event, &mut dispatcher, &mut replies);
-                // Whatever else has arrived is taken along, before anything sleeps.
-                for _ in 1..BATCH {
-                    let Some(event) = listener.recv().now_or_never() else { break };
-                    handle(event, &mut dispatcher, &mut replies);
-                }
-            }
-            _ = outcomes.recv_many(&mut finished, BATCH) => {
-                replies.extend(finished.drain(..).filter_map(|outcome| dispatcher.on_outcome(outcome)));
-            }
-            () = on_deadline => dispatcher.on_time(Instant::now(), &mut replies),
+            biased;
             // An error means that the server was dropped.
             changed = phase.changed() => {
                 let now = if changed.is_ok() { *phase.borrow_and_update() } else { Phase::Stopped };
@@ -81,11 +71,34 @@ pub(crate) async fn serve(
                 listener.stop_accepting();
                 dispatcher.goodbye(&mut replies);
             }
-            () = time::sleep(LAST_MESSAGES), if drained => return,
+            () = on_deadline => {
+                looked_at = Instant::now();
+                dispatcher.on_time(looked_at, &mut replies);
+            }
+            () = until(ends_at), if drained => return,
+            _ = outcomes.recv_many(&mut finished, BATCH) => {
+                replies.extend(finished.drain(..).filter_map(|outcome| dispatcher.on_outcome(outcome)));
+            }
+            event = listener.recv() => {
+                handle(event, &mut dispatcher, &mut replies);
+                // Whatever else has arrived is taken along, before anything sleeps.
+                for _ in 1..BATCH {
+                    let Some(event) = listener.recv().now_or_never() else { break };
+                    handle(event, &mut dispatcher, &mut replies);
+                }
+            }
         }
         send(&mut listener, &mut replies, &mut dropped);
         // The engine's own tasks have to run on this thread too, and nothing above need ever wait.
         coop::consume_budget().await;
+    }
+}
+
+/// Never, if there is no such moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

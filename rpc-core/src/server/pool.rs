@@ -9,8 +9,8 @@ use std::{
 
 use crate::server::run::Job;
 
-/// A fixed number of threads that run jobs, first in, first out. Dropping it ends them after the job that each
-/// is at; they are not waited for, because a function cannot be interrupted.
+/// A fixed number of threads that run jobs, first in, first out. Dropping it ends them after what is queued; they
+/// are not waited for, because a function cannot be interrupted.
 #[derive(Debug)]
 pub(crate) struct Pool(Arc<Shared>);
 
@@ -24,9 +24,10 @@ struct Shared {
 struct Queue {
     /// In order of their numbers. `None` stands for a job that was taken back.
     jobs: VecDeque<(JobNumber, Option<Job>)>,
-    /// How many of them are still to run; one more than `limit` is refused.
+    /// How many of them are still to run; one more than `limit` and the `idle` workers is refused.
     waiting: usize,
     limit: usize,
+    idle: usize,
     next: JobNumber,
     closed: bool,
 }
@@ -42,6 +43,7 @@ impl Pool {
             jobs: VecDeque::new(),
             waiting: 0,
             limit: max_waiting,
+            idle: 0,
             next: JobNumber(0),
             closed: false,
         };
@@ -94,14 +96,16 @@ fn work(shared: &Shared) {
         } else if queue.closed {
             return;
         } else {
+            queue.idle += 1;
             queue = shared.not_empty.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 }
 
 impl Queue {
     fn push(&mut self, job: Job) -> Result<JobNumber, Job> {
-        if self.waiting >= self.limit {
+        if self.waiting >= self.limit + self.idle {
             return Err(job);
         }
         let number = self.next;
@@ -141,7 +145,7 @@ mod tests {
     use crate::server::run::tests::job;
 
     fn queue(limit: usize) -> Queue {
-        Queue { jobs: VecDeque::new(), waiting: 0, limit, next: JobNumber(0), closed: false }
+        Queue { jobs: VecDeque::new(), waiting: 0, limit, idle: 0, next: JobNumber(0), closed: false }
     }
 
     #[test]
@@ -183,6 +187,17 @@ mod tests {
         }
         assert!(queue.jobs.len() <= 67, "{}", queue.jobs.len());
         assert_eq!(queue.pop().unwrap().ticket().0, 0);
+    }
+
+    #[test]
+    fn idle_workers_count_beside_what_may_wait() {
+        let (done, mut outcomes) = mpsc::unbounded_channel();
+        let pool = Pool::start(1, 0).unwrap();
+        // Until the worker has come to wait for the first time there is nobody to take it.
+        while pool.submit(job(1, &done)).is_err() {
+            thread::yield_now();
+        }
+        assert_eq!(outcomes.blocking_recv().unwrap().ticket.0, 1);
     }
 
     #[test]

@@ -83,8 +83,9 @@ impl Run for Runner {
 
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running {
         let Admitted { invocation, ticket, permit } = work;
-        let promise = Promise { ticket, permit: Some(permit), outbox: self.outbox.clone() };
         let context = invocation.context().clone();
+        let outbox = self.outbox.clone();
+        let promise = Promise { ticket, permit: Some(permit), context: context.clone(), outbox };
         let guarded = Guarded { context, started: false, future: function(invocation) };
         let task = self.runtime.spawn(async move {
             let result = guarded.await;
@@ -106,6 +107,7 @@ struct Promise {
     ticket: Ticket,
     /// Given up with the outcome.
     permit: Option<Permit>,
+    context: Context,
     outbox: Outbox,
 }
 
@@ -127,7 +129,8 @@ impl Drop for Promise {
     /// The function was dropped before it ended: it was cancelled, or its runtime has gone.
     fn drop(&mut self) {
         let text = "the function was dropped before it ended, because its runtime has gone";
-        self.send(Err(WireError::new(Code::Cancelled, Ran::Maybe, text)));
+        let ran = if self.context.cancel() { Ran::Yes } else { Ran::No };
+        self.send(Err(WireError::new(Code::Cancelled, ran, text)));
     }
 }
 
@@ -147,7 +150,8 @@ impl Job {
 
     pub(crate) fn run(self) {
         let Admitted { invocation, ticket, permit } = self.work;
-        let promise = Promise { ticket, permit: Some(permit), outbox: self.outbox };
+        let context = invocation.context().clone();
+        let promise = Promise { ticket, permit: Some(permit), context, outbox: self.outbox };
         promise.keep(run_here(self.function, &invocation));
     }
 }

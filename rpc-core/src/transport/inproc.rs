@@ -41,6 +41,8 @@ fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
 pub(crate) struct Listener {
     requests: mpsc::Receiver<FromClient>,
     gone: mpsc::UnboundedReceiver<Bytes>,
+    /// Taken out of `gone`, and to be told of once nothing of its is queued.
+    going: Option<Bytes>,
     peers: HashMap<Bytes, mpsc::Sender<Bytes>>,
     /// Given up when the listener stops accepting.
     name: Option<String>,
@@ -58,6 +60,7 @@ impl Listener {
         Ok(Self {
             requests: from_clients,
             gone: from_gone,
+            going: None,
             peers: HashMap::new(),
             name: Some(name.to_owned()),
         })
@@ -65,21 +68,36 @@ impl Listener {
 
     pub(super) async fn recv(&mut self) -> Event {
         loop {
-            tokio::select! {
-                // What a peer sent comes before the news that it has gone.
-                biased;
-                Some(message) = self.requests.recv() => match message {
-                    FromClient::Connected { peer, replies } => {
-                        self.peers.insert(peer, replies);
-                    }
-                    FromClient::Message { peer, body } => return Event::Message(Envelope::new(peer), body),
-                },
-                Some(peer) = self.gone.recv() => {
-                    self.peers.remove(&peer);
-                    return Event::PeerGone(peer);
+            // What a peer sent was queued before the news that it has gone, and comes before them.
+            if let Ok(message) = self.requests.try_recv() {
+                match self.take(message) {
+                    Some(event) => return event,
+                    None => continue,
                 }
+            }
+            if let Some(peer) = self.going.take() {
+                self.peers.remove(&peer);
+                return Event::PeerGone(peer);
+            }
+            tokio::select! {
+                Some(message) = self.requests.recv() => {
+                    if let Some(event) = self.take(message) {
+                        return event;
+                    }
+                }
+                Some(peer) = self.gone.recv() => self.going = Some(peer),
                 else => std::future::pending().await,
             }
+        }
+    }
+
+    fn take(&mut self, message: FromClient) -> Option<Event> {
+        match message {
+            FromClient::Connected { peer, replies } => {
+                self.peers.insert(peer, replies);
+                None
+            }
+            FromClient::Message { peer, body } => Some(Event::Message(Envelope::new(peer), body)),
         }
     }
 

@@ -3,7 +3,10 @@
 
 use std::{
     fs, io,
-    os::unix::{fs::FileTypeExt, net::UnixListener},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt},
+        net::UnixListener,
+    },
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -14,40 +17,65 @@ use tokio::net::UnixStream;
 /// the path over.
 ///
 /// The zeromq crate removes the path that a socket was bound to some time after it has closed it, and a new
-/// server may listen there by then. So the socket is bound under a name of its own, which is then renamed;
-/// dropping this renames it back, for the engine to remove.
+/// server may listen there by then. So the socket is bound under a name of its own, which is then exchanged for
+/// the right one; dropping this gives it its own name back, for the engine to remove.
 pub(super) struct SocketFile {
     path: PathBuf,
     bound: PathBuf,
+    identity: Identity,
 }
+
+/// Tells a file from another that has taken its name: device and inode.
+type Identity = (u64, u64);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // It may have been removed by somebody else, which is as good.
-        let _ = fs::rename(&self.path, &self.bound);
+        // If somebody has removed it, another server may have the name by now.
+        if identity(&self.path) == Some(self.identity) {
+            // If it was removed at this very moment, that is as good.
+            let _ = fs::rename(&self.path, &self.bound);
+        }
     }
 }
 
 /// Listens on `path`, in place of a server that is no longer there.
 pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    match fs::symlink_metadata(path) {
-        Ok(file) if !file.file_type().is_socket() => {
+    let name = format!(".rpc-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let bound = path.with_file_name(name);
+    let listener = UnixListener::bind(&bound)?;
+    let linked = link(&bound, path).await;
+    // The socket has its right name now, or none.
+    fs::remove_file(&bound)?;
+    let identity = linked?;
+    Ok((listener, SocketFile { path: path.to_owned(), bound, identity }))
+}
+
+/// Gives a file a second name, which a server that is no longer there may still have.
+async fn link(file: &Path, path: &Path) -> io::Result<Identity> {
+    loop {
+        let stale = identity(path);
+        match fs::hard_link(file, path) {
+            Ok(()) => return identity(path).ok_or_else(|| io::ErrorKind::NotFound.into()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
         }
-        Ok(_) if is_alive(path).await => return Err(io::ErrorKind::AddrInUse.into()),
-        Ok(_) | Err(_) => {}
+        if is_alive(path).await {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        // Unless somebody else has just taken it over.
+        if stale.is_some() && identity(path) == stale {
+            fs::remove_file(path)?;
+        }
     }
-    let mut bound = path.as_os_str().to_owned();
-    bound.push(format!(".{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    let bound = PathBuf::from(bound);
-    let listener = UnixListener::bind(&bound)?;
-    if let Err(error) = fs::rename(&bound, path) {
-        // What matters is why it could not be renamed.
-        let _ = fs::remove_file(&bound);
-        return Err(error);
-    }
-    Ok((listener, SocketFile { path: path.to_owned(), bound }))
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Whether somebody listens there, even if it takes no more connections at the moment.

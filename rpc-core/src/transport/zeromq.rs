@@ -3,7 +3,10 @@
 //! What the engine leaves to us: it does not reconnect, it tells of a lost peer through its monitor only, its
 //! `send` waits when a peer's queue (100,000 messages) is full.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -55,7 +58,7 @@ impl Binding {
         let accepting = std::mem::take(self.socket.binds());
         let (sender, receiver) = self.socket.split();
         let accepting = Accepting { _files: self.files, _handles: Box::new(accepting) };
-        Listener { sender, receiver, monitor, accepting: Some(accepting) }
+        Listener { sender, receiver, monitor, accepting: Some(accepting), full: HashMap::new() }
     }
 }
 
@@ -75,7 +78,14 @@ pub(crate) struct Listener {
     monitor: Monitor,
     /// `None` once it has stopped accepting.
     accepting: Option<Accepting>,
+    /// Peers whose queue was full, and until when nothing is sent to them. At most one entry a peer, which goes
+    /// with it.
+    full: HashMap<Identity, Instant>,
 }
+
+/// How long a peer whose queue is full is sent nothing. The engine queues what it says that it did not, when
+/// there is one peer only; so one message in this time is what such a peer can pile up.
+const FULL: Duration = Duration::from_millis(100);
 
 /// Dropped to stop accepting. The files go first, see [`SocketFile`].
 struct Accepting {
@@ -86,17 +96,20 @@ struct Accepting {
 impl Listener {
     pub(super) async fn recv(&mut self) -> Event {
         loop {
-            // Not biased: under load there is always a message, and the news of lost peers must not wait.
             tokio::select! {
+                // The news of lost peers come first: there is room for 1,024 of them, and receiving makes more.
+                biased;
+                Some(event) = self.monitor.next() => {
+                    if let SocketEvent::Disconnected(peer) = event {
+                        let peer = Identity::from(peer);
+                        self.full.remove(&peer);
+                        return Event::PeerGone(peer);
+                    }
+                }
                 message = self.receiver.recv() => {
                     // The engine's queue never ends, so there are no errors to be seen here.
                     if let Some(event) = message.ok().and_then(|message| open(message.into_vecdeque())) {
                         return event;
-                    }
-                }
-                Some(event) = self.monitor.next() => {
-                    if let SocketEvent::Disconnected(peer) = event {
-                        return Event::PeerGone(Identity::from(peer));
                     }
                 }
             }
@@ -104,11 +117,28 @@ impl Listener {
     }
 
     pub(super) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
-        let Ok(message) = ZmqMessage::try_from(envelope.with(body)) else {
+        let peer = envelope.peer().clone();
+        if self.is_full(&peer) {
+            return false;
+        }
+        let Ok(message) = ZmqMessage::try_from(envelope.with(body)) else { return false };
+        // Polled once. A send that waited would hold the engine's entry for the peer, and stop every other.
+        let Some(sent) = self.sender.send(message).now_or_never() else {
+            self.full.insert(peer, Instant::now() + FULL);
             return false;
         };
-        // Polled once. A send that waited would hold the engine's entry for the peer, and stop every other.
-        matches!(self.sender.send(message).now_or_never(), Some(Ok(())))
+        sent.is_ok()
+    }
+
+    fn is_full(&mut self, peer: &Identity) -> bool {
+        match self.full.get(peer) {
+            Some(until) if Instant::now() < *until => true,
+            Some(_) => {
+                self.full.remove(peer);
+                false
+            }
+            None => false,
+        }
     }
 
     pub(super) fn stop_accepting(&mut self) {

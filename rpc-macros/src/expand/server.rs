@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote_spanned};
 use syn::spanned::Spanned as _;
 
-use super::{blame, codec, ends, here, ok_type, part};
+use super::{blame, codec, here, ok_type, part};
 use crate::{
     function::{Kind, Output, RemoteFunction},
     params::{Param, Travels},
@@ -78,11 +78,7 @@ fn decode(function: &RemoteFunction<'_>) -> TokenStream {
 fn decode_one(param: &Travels<'_>) -> TokenStream {
     let decode = match &param.shape {
         Shape::Str => return quote_spanned!(here()=> reader.value::<&::core::primitive::str>()),
-        Shape::Slice(elem) => {
-            let (first, last) = ends(elem);
-            let vec = quote_spanned!(first=> ::std::vec::Vec);
-            codec(&quote_spanned!(last=> #vec<#elem>), "decode")
-        }
+        Shape::Slice(elem) => codec(&quote_spanned!(elem.span()=> [#elem]), "decode_slice"),
         Shape::Ref(ty) => codec(ty, "decode"),
         Shape::Owned => codec(&param.ty, "decode"),
     };
