@@ -73,23 +73,20 @@ async fn idle_workers_take_work_even_if_nothing_may_wait() {
     let bound = builder(&gate).max_waiting(0).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = bound.spawn().unwrap();
     let client = Client::connect(server.endpoint()).await.unwrap();
-    // Only until both workers have come to wait for the first time.
-    let first = async {
-        while crate::functions::noted::call(&client).await.is_err() {
-            tokio::task::yield_now().await;
+    let mut running = Vec::new();
+    while running.len() < 2 {
+        let mut call = tokio::spawn(hold::call(&client));
+        tokio::select! {
+            () = gate.entered(1) => running.push(call),
+            // This worker has not come to wait for work yet.
+            refused = &mut call => assert_eq!(refused.unwrap().unwrap_err().kind(), ErrorKind::Overloaded),
         }
-    };
-    tests::soon("the workers start", first).await;
-    let error = loop {
-        let call = tokio::spawn(hold::call(&client));
-        tokio::task::yield_now().await;
-        client.ping().await.unwrap();
-        if call.is_finished() {
-            break call.await.unwrap().unwrap_err();
-        }
-    };
+    }
+    let error = hold::call(&client).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
-    gate.entered(2).await;
     gate.open();
+    for call in running {
+        assert!(call.await.unwrap().unwrap());
+    }
     server.shutdown().await;
 }
