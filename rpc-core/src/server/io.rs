@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     let mut finished = Vec::with_capacity(BATCH);
     let mut dropped = Dropped::default();
     let mut looked_at = Instant::now();
-    // Set while it drains and nothing runs: when it ends unless something still comes.
+    // Set once it drains and nothing runs: when it ends, whatever still comes.
     let mut ends_at = None;
     let mut draining = false;
     loop {
