@@ -312,7 +312,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How many requests may wait for a worker; one more is answered `overloaded`. 8,192 unless set.
+    /// How many requests may wait for a worker; one more is answered `overloaded`. 8,192 unless set. With very few,
+    /// a request can be refused because a worker that has just answered is not back yet.
     #[must_use]
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.options.max_waiting = requests;

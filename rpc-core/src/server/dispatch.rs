@@ -1,5 +1,5 @@
 //! What a server does with each message: look up, admit, choose where it runs, and answer exactly once.
-//! No I/O, no clock, no threads: it is told what came and what time it is, and says what to send.
+//! No I/O, no threads: it is told what came and what time it is, and says what to send.
 
 use std::{
     collections::HashMap,
@@ -278,10 +278,12 @@ impl<R: Run> Dispatcher<R> {
             Some(result) => result.map(|result| message::response(id, &result)),
             None => Err(self.unknown_function(method)),
         };
-        out.push(self.answer(caller, result));
         if method != builtin::HELLO {
-            return;
+            return out.push(self.answer(caller, result));
         }
+        // Whatever the limit is: this is how the client learns of it.
+        let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
+        out.push(Reply { envelope: envelope.clone(), body });
         if self.service.draining.load(Ordering::Relaxed) {
             out.push(Reply { envelope, body: builtin::goodbye() });
         } else if self.greeted.len() < MAX_GREETED {

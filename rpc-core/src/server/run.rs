@@ -105,7 +105,7 @@ impl Run for Runner {
 /// That there will be one outcome, whatever becomes of the function.
 struct Promise {
     ticket: Ticket,
-    /// Given up with the outcome.
+    /// Until the promise is kept.
     permit: Option<Permit>,
     context: Context,
     outbox: Outbox,
@@ -113,21 +113,24 @@ struct Promise {
 
 impl Promise {
     fn keep(mut self, result: HandlerResult) {
+        // Given up before the outcome is sent, so that whoever has seen the reply finds the place free.
+        self.permit = None;
         self.send(result);
     }
 
-    fn send(&mut self, result: HandlerResult) {
-        // Before the outcome, so that whoever has seen the reply finds the place free.
-        if self.permit.take().is_some() {
-            // The listener may have ended: nobody waits for it then.
-            let _ = self.outbox.send(Outcome { ticket: self.ticket, result });
-        }
+    fn send(&self, result: HandlerResult) {
+        // The listener may have ended: nobody waits for it then.
+        let _ = self.outbox.send(Outcome { ticket: self.ticket, result });
     }
 }
 
 impl Drop for Promise {
-    /// The function was dropped before it ended: it was cancelled, or its runtime has gone.
     fn drop(&mut self) {
+        // Kept already?
+        if self.permit.take().is_none() {
+            return;
+        }
+        // The function was dropped before it ended: it was cancelled, or its runtime has gone.
         let text = "the function was dropped before it ended, because its runtime has gone";
         let ran = if self.context.cancel() { Ran::Yes } else { Ran::No };
         self.send(Err(WireError::new(Code::Cancelled, ran, text)));
@@ -240,6 +243,17 @@ pub(crate) mod tests {
         let error = run_here(fails, &invocation()).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::Panicked, Ran::Yes));
         assert_eq!(error.message, "the function panicked: no luck: 13");
+    }
+
+    #[test]
+    fn a_call_that_has_ended_was_not_cancelled() {
+        let (outbox, mut outcomes) = mpsc::unbounded_channel();
+        let job = job(1, &outbox);
+        let context = job.work.invocation.context().clone();
+        job.run();
+        assert!(outcomes.try_recv().unwrap().result.is_ok());
+        assert!(outcomes.try_recv().is_err(), "one outcome");
+        assert!(!context.is_cancelled());
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //! never removes the file of its successor.
 
 use std::{
-    fs, io,
+    fs,
+    hash::{BuildHasher, RandomState},
+    io,
     os::unix::{
         fs::{FileTypeExt, MetadataExt},
         net::UnixListener,
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use tokio::net::UnixStream;
@@ -40,10 +41,7 @@ impl Drop for SocketFile {
 
 /// Listens on `path`, in place of a server that is no longer there.
 pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!(".rpc-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let bound = path.with_file_name(name);
-    let listener = UnixListener::bind(&bound)?;
+    let (listener, bound) = bind_beside(path)?;
     let linked = link(&bound, path).await;
     // The socket has its right name now, or none.
     fs::remove_file(&bound)?;
@@ -51,37 +49,64 @@ pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)
     Ok((listener, SocketFile { path: path.to_owned(), bound, identity }))
 }
 
-/// Gives a file a second name, which a server that is no longer there may still have.
+/// Binds a socket in the same folder as `path`, under a name that nobody else has.
+fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
+    loop {
+        let bound = unused_name(path);
+        match UnixListener::bind(&bound) {
+            Ok(listener) => return Ok((listener, bound)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Short, because the path of a socket is; and random, because processes in containers can share a folder and
+/// have the same number.
+fn unused_name(path: &Path) -> PathBuf {
+    let random = RandomState::new().hash_one(std::process::id());
+    path.with_file_name(format!(".{random:016x}"))
+}
+
+/// Gives a file a second name, which a server that is no longer there may still have. It begins again whenever
+/// somebody else has changed what is there.
 async fn link(file: &Path, path: &Path) -> io::Result<Identity> {
     loop {
-        let stale = identity(path);
         match fs::hard_link(file, path) {
             Ok(()) => return identity(path).ok_or_else(|| io::ErrorKind::NotFound.into()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        let Ok(metadata) = fs::symlink_metadata(path) else { continue };
+        if !metadata.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
         }
-        if is_alive(path).await {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        // Unless somebody else has just taken it over.
-        if stale.is_some() && identity(path) == stale {
-            fs::remove_file(path)?;
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                take_away(path, (metadata.dev(), metadata.ino()))?;
+            }
+            // Somebody listens there, even if it takes no more connections at the moment.
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
         }
     }
+}
+
+/// Removes the file that nobody listens at, and no other.
+fn take_away(path: &Path, stale: Identity) -> io::Result<()> {
+    let aside = unused_name(path);
+    match fs::rename(path, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed?,
+    }
+    if identity(&aside) != Some(stale) {
+        // Another server has taken the path over meanwhile: it gets it back, unless a third one has it now.
+        let _ = fs::hard_link(&aside, path);
+    }
+    fs::remove_file(&aside)
 }
 
 fn identity(path: &Path) -> Option<Identity> {
     let metadata = fs::symlink_metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
-}
-
-/// Whether somebody listens there, even if it takes no more connections at the moment.
-async fn is_alive(path: &Path) -> bool {
-    match UnixStream::connect(path).await {
-        Ok(_) => true,
-        Err(error) => error.kind() != io::ErrorKind::ConnectionRefused,
-    }
 }

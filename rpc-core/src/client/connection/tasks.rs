@@ -66,9 +66,10 @@ pub(crate) struct EndCalls(pub(crate) Arc<Connection>);
 impl Drop for EndCalls {
     fn drop(&mut self) {
         let Self(connection) = self;
+        // First, so that whoever flushes either sees it, or has submitted its ping and is failed with the rest.
+        connection.status.send_replace(Status::Ended);
         connection.fail_all("the client was closed, or its runtime ended");
         connection.settle(Err("its runtime has ended".into()));
-        connection.status.send_replace(Status::Ended);
     }
 }
 
@@ -81,7 +82,9 @@ pub(crate) async fn run(end_calls: EndCalls, endpoint: Endpoint, mut connect_by:
     let mut pause = Duration::ZERO;
     loop {
         let connecting = async {
-            time::sleep(pause).await;
+            if !pause.is_zero() {
+                time::sleep(pause).await;
+            }
             connect(connection, &endpoint, connect_by).await
         };
         let (sender, receiver, peer) = tokio::select! {
