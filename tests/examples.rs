@@ -185,6 +185,9 @@ fn the_server_says_what_it_serves() {
     for function in ["add", "count_words", "crash", "divide", "echo", "sleep_ms", "spin_ms", "visits"] {
         assert!(functions.iter().any(|line| line.contains(function)), "{function}: {functions:?}");
     }
+    // Not killed, so that it takes its socket's file along.
+    server.terminate();
+    assert!(server.child.wait().unwrap().success());
 }
 
 #[tokio::test]
