@@ -74,12 +74,11 @@ impl<F: RemoteFn> Call<F> {
         self
     }
 
-    /// Makes the call and blocks the thread until it has ended, for programs without an async runtime.
+    /// Makes the call and blocks the thread until it has ended, for programs without an async runtime. In an async
+    /// function it would block the runtime's thread: await the call there.
     ///
     /// # Errors
     /// As awaiting it.
-    ///
-    /// In an async function it would block the runtime's thread: await the call there.
     ///
     /// # Panics
     /// As every future, if it was polled before and has ended.

@@ -102,7 +102,7 @@ impl Run for Runner {
     }
 }
 
-/// That there will be one outcome, whatever becomes of the function.
+/// That there will be one outcome, whatever becomes of an async function: its future can be dropped.
 struct Promise {
     ticket: Ticket,
     /// Until the promise is kept.
@@ -113,7 +113,7 @@ struct Promise {
 
 impl Promise {
     fn keep(mut self, result: HandlerResult) {
-        // Given up before the outcome is sent, so that whoever has seen the reply finds the place free.
+        // First, as after a sync function.
         self.permit = None;
         self.send(result);
     }
@@ -153,9 +153,11 @@ impl Job {
 
     pub(crate) fn run(self) {
         let Admitted { invocation, ticket, permit } = self.work;
-        let context = invocation.context().clone();
-        let promise = Promise { ticket, permit: Some(permit), context, outbox: self.outbox };
-        promise.keep(run_here(self.function, &invocation));
+        let result = run_here(self.function, &invocation);
+        // Before the outcome is sent, so that whoever has seen the reply finds the place free.
+        drop(permit);
+        // The listener may have ended: nobody waits for it then.
+        let _ = self.outbox.send(Outcome { ticket, result });
     }
 }
 
