@@ -35,8 +35,13 @@ pub enum ErrorKind {
     UnknownFunction,
     /// The arguments could not be encoded, or do not decode to the function's parameters.
     BadArguments,
-    /// The request or the reply is larger than a side accepts. The message gives size and limit, in bytes.
-    TooLarge,
+    /// The request or the reply is larger than a side accepts. A peer that does not say how large gives zeros.
+    TooLarge {
+        /// How many bytes the message has.
+        size: usize,
+        /// How many the side that refused it takes or sends.
+        limit: usize,
+    },
     /// The time ran out. [`RpcError::ran`] is `No` if it is known that the function never started: the server may
     /// know it, and its answer may come too late.
     DeadlineExceeded,
@@ -346,7 +351,7 @@ const CODES: [(Code, &str, ErrorKind); 11] = [
     (Code::BadRequest, "bad_request", ErrorKind::BadRequest),
     (Code::UnknownFunction, "unknown_function", ErrorKind::UnknownFunction),
     (Code::BadArguments, "bad_arguments", ErrorKind::BadArguments),
-    (Code::TooLarge, "too_large", ErrorKind::TooLarge),
+    (Code::TooLarge, "too_large", ErrorKind::TooLarge { size: 0, limit: 0 }),
     (Code::DeadlineExceeded, "deadline_exceeded", ErrorKind::DeadlineExceeded),
     (Code::Cancelled, "cancelled", ErrorKind::Cancelled),
     (Code::Overloaded, "overloaded", ErrorKind::Overloaded),
@@ -366,14 +371,36 @@ pub struct WireError {
     pub(crate) code: Code,
     pub(crate) message: String,
     pub(crate) ran: Ran,
-    /// The function's own error, encoded.
+    /// The function's own error, or what there is to know of the code, encoded.
     pub(crate) data: Option<Vec<u8>>,
+    /// When it is worth trying again.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl WireError {
     pub(crate) fn new(code: Code, ran: Ran, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), ran, data: None }
+        Self { code, message: message.into(), ran, data: None, retry_after: None }
     }
+
+    /// A `what`, request or reply, of `size` bytes is over `limit`.
+    pub(crate) fn too_large(what: &str, ran: Ran, size: usize, limit: usize) -> Self {
+        let text = format!("the {what} has {size} bytes, and the server's max_message_size is {limit}");
+        let data = codec::to_vec(&Sizes { size, limit }).ok();
+        Self { data, ..Self::new(Code::TooLarge, ran, text) }
+    }
+
+    /// The server has as much under way as it takes; it hopes for room after `retry_after`.
+    pub(crate) fn overloaded(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(Code::Overloaded, Ran::No, message) }
+    }
+}
+
+/// The `data` of `too_large`, in bytes. What a peer leaves out is zero.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+struct Sizes {
+    size: usize,
+    limit: usize,
 }
 
 /// An error as a client reads it from a response. Every field is optional, because a plain MessagePack-RPC
@@ -394,6 +421,14 @@ impl ErrorReply {
             .iter()
             .find(|(_, text, _)| *text == self.code)
             .map_or(ErrorKind::Remote, |(.., kind)| *kind);
+        let kind = match kind {
+            ErrorKind::TooLarge { .. } => {
+                let sizes = data.as_ref().and_then(|data| codec::from_slice::<Sizes>(data).ok());
+                let Sizes { size, limit } = sizes.unwrap_or_default();
+                ErrorKind::TooLarge { size, limit }
+            }
+            kind => kind,
+        };
         let ran = match (self.ran.as_deref(), kind) {
             (Some("no"), _) => Ran::No,
             (Some("yes"), _) | (None, ErrorKind::Failed | ErrorKind::Panicked) => Ran::Yes,

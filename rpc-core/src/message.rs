@@ -299,7 +299,9 @@ pub(crate) fn error_response(id: Option<MsgId>, error: &WireError) -> Bytes {
         Ran::Yes => Some("yes"),
         Ran::Maybe => None,
     };
-    let fields = 2 + u32::from(error.data.is_some()) + u32::from(ran.is_some());
+    let retry_after = error.retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    let fields =
+        2 + u32::from(ran.is_some()) + u32::from(error.data.is_some()) + u32::from(retry_after.is_some());
     encode::write_map_len(&mut out, fields).expect(INFALLIBLE);
     encode::write_str(&mut out, "code").expect(INFALLIBLE);
     encode::write_str(&mut out, error.code.as_str()).expect(INFALLIBLE);
@@ -312,6 +314,10 @@ pub(crate) fn error_response(id: Option<MsgId>, error: &WireError) -> Bytes {
     if let Some(data) = &error.data {
         encode::write_str(&mut out, "data").expect(INFALLIBLE);
         out.extend_from_slice(data);
+    }
+    if let Some(millis) = retry_after {
+        encode::write_str(&mut out, "retry_after_ms").expect(INFALLIBLE);
+        encode::write_uint(&mut out, millis).expect(INFALLIBLE);
     }
     out.push(NIL);
     Bytes::from(out)

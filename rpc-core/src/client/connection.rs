@@ -245,5 +245,5 @@ impl Connection {
 
 fn request_too_large(size: usize, whose: &str, limit: usize) -> RpcError {
     let message = format!("the request has {size} bytes, and the {whose}'s max_message_size is {limit}");
-    RpcError::new(ErrorKind::TooLarge, Ran::No, message)
+    RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::No, message)
 }

@@ -167,6 +167,22 @@ fn errors_are_read_as_they_are_written() {
 }
 
 #[test]
+fn what_an_error_says_of_sizes_and_of_trying_again_arrives() {
+    let read =
+        |error: &WireError| parse_response(&error_response(Some(MsgId(9)), error)).unwrap().unwrap_err();
+    let too_large = WireError::too_large("reply", Ran::Yes, 1_001, 1_000);
+    assert_eq!(read(&too_large).kind(), ErrorKind::TooLarge { size: 1_001, limit: 1_000 });
+    let silent = WireError::new(Code::TooLarge, Ran::No, "no sizes");
+    assert_eq!(read(&silent).kind(), ErrorKind::TooLarge { size: 0, limit: 0 });
+    let odd = WireError { data: Some(codec::to_vec(&"odd").unwrap()), ..silent };
+    assert_eq!(read(&odd).kind(), ErrorKind::TooLarge { size: 0, limit: 0 });
+
+    let overloaded = read(&WireError::overloaded("later", Duration::from_millis(250)));
+    assert_eq!((overloaded.kind(), overloaded.ran()), (ErrorKind::Overloaded, Ran::No));
+    assert_eq!(overloaded.retry_after(), Some(Duration::from_millis(250)));
+}
+
+#[test]
 fn plain_messagepack_rpc_errors_are_understood() {
     for (error, message) in [
         (&b"\xa4oops"[..], "oops"),

@@ -101,9 +101,7 @@ impl<R: Run> Dispatcher<R> {
             Message::Request(request) => {
                 let id = request.id;
                 if size > limit {
-                    let text =
-                        format!("the request has {size} bytes, and the server's max_message_size is {limit}");
-                    let error = WireError::new(Code::TooLarge, Ran::No, text);
+                    let error = WireError::too_large("request", Ran::No, size, limit);
                     return out.push(refuse(envelope, Some(id), &error));
                 }
                 let caller = Caller { envelope, id };
@@ -267,8 +265,7 @@ impl<R: Run> Dispatcher<R> {
         if size <= limit {
             return Reply { envelope, body };
         }
-        let text = format!("the reply has {size} bytes, and the server's max_message_size is {limit}");
-        refuse(envelope, Some(id), &WireError::new(Code::TooLarge, ran, text))
+        refuse(envelope, Some(id), &WireError::too_large("reply", ran, size, limit))
     }
 
     fn builtin(&mut self, caller: Caller, method: &str, params: &[u8], out: &mut Vec<Reply>) {

@@ -296,7 +296,7 @@ fn check_size(connection: &Connection, body: Bytes) -> Outcome {
     }
     let message = format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
     // It may be an error that says that the function did not run.
-    Err(RpcError::new(ErrorKind::TooLarge, Ran::Maybe, message))
+    Err(RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::Maybe, message))
 }
 
 /// Ends calls whose deadline has passed, whatever state the link is in.

@@ -281,13 +281,15 @@ fn sizes_are_checked_on_the_way_in_and_out() {
     let now = Instant::now();
     let long = EncodedArgs::dynamic("inlined".to_owned(), &("x".repeat(1_000),));
     let body = long.into_message(Head::Request { id: MsgId(1), timeout_ms: None });
-    assert_eq!(code(&send(&mut tested, &body, now)), ("TooLarge".into(), Ran::No));
+    let size = body.len();
+    let expected = format!("TooLarge {{ size: {size}, limit: 1000 }}");
+    assert_eq!(code(&send(&mut tested, &body, now)), (expected, Ran::No));
 
     send(&mut tested, &request(2, "pooled", None), now);
     let ticket = tested.run.started.pop_front().unwrap().ticket;
     let outcome = Outcome { ticket, result: Ok(Bytes::from(vec![0; 1_001])) };
     let reply = tested.on_outcome(outcome).unwrap();
-    assert_eq!(code(&[reply]), ("TooLarge".into(), Ran::Yes));
+    assert_eq!(code(&[reply]), ("TooLarge { size: 1001, limit: 1000 }".into(), Ran::Yes));
 }
 
 #[test]
