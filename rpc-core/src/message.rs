@@ -26,6 +26,9 @@ const REQUEST: u32 = 0;
 const RESPONSE: u32 = 1;
 const NOTIFICATION: u32 = 2;
 const TIMEOUT_KEY: &str = "timeout_ms";
+const IDEMPOTENCY_KEY: &str = "key";
+/// The longest idempotency key that is taken, in bytes: four times as long as a random one has to be.
+pub(crate) const MAX_KEY_LEN: usize = 64;
 
 /// Identifies a call among those in flight on its connection; chosen by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -100,6 +103,8 @@ pub(crate) struct Request<'a> {
     pub(crate) id: MsgId,
     pub(crate) method: &'a str,
     pub(crate) timeout: Option<Duration>,
+    /// Names the call over all its tries: what has one is run once.
+    pub(crate) key: Option<&'a [u8]>,
     /// Where the params begin; they end with the body, or there is something that should not be.
     pub(crate) params_at: usize,
 }
@@ -127,9 +132,10 @@ pub(crate) fn parse(body: &[u8]) -> Result<Message<'_>, Malformed> {
     match read_u32(&mut rest) {
         Some(REQUEST) => {
             let id = read_u32(&mut rest).map(MsgId).ok_or(bad("the msgid is no unsigned 32-bit integer"))?;
-            let (method, timeout, params_at) = parse_method(body, rest, elements, 3)
+            let (method, options, params_at) = parse_method(body, rest, elements, 3)
                 .map_err(|reason| Malformed::Request(Some(id), reason))?;
-            Ok(Message::Request(Request { id, method, timeout, params_at }))
+            let Options { timeout, key } = options;
+            Ok(Message::Request(Request { id, method, timeout, key, params_at }))
         }
         Some(NOTIFICATION) => {
             let (method, _, params_at) =
@@ -147,31 +153,54 @@ fn parse_method<'a>(
     mut rest: &'a [u8],
     elements: u32,
     before: u32,
-) -> Result<(&'a str, Option<Duration>, usize), &'static str> {
+) -> Result<(&'a str, Options<'a>, usize), &'static str> {
     if elements != before + 1 && elements != before + 2 {
         return Err("a request has 4 or 5 elements, a notification 3 or 4");
     }
     let method = read_str(&mut rest).ok_or("the method is no UTF-8 string")?;
-    let timeout = if elements == before + 2 { read_options(&mut rest)? } else { None };
+    let options = if elements == before + 2 { read_options(&mut rest)? } else { Options::default() };
     if !rest.first().copied().is_some_and(is_params_marker) {
         return Err("the params are neither an array nor a map");
     }
-    Ok((method, timeout, body.len() - rest.len()))
+    Ok((method, options, body.len() - rest.len()))
 }
 
-/// Reads `timeout_ms` and skips every other option, known to a later version or not.
-fn read_options(rest: &mut &[u8]) -> Result<Option<Duration>, &'static str> {
+/// The options that this version knows.
+#[derive(Default)]
+struct Options<'a> {
+    timeout: Option<Duration>,
+    key: Option<&'a [u8]>,
+}
+
+/// Reads the options that it knows and skips every other, known to a later version or not.
+fn read_options<'a>(rest: &mut &'a [u8]) -> Result<Options<'a>, &'static str> {
     const NO_MAP: &str = "the options are no map of strings to values";
-    let mut timeout = None;
+    let mut options = Options::default();
     for _ in 0..decode::read_map_len(rest).map_err(|_| NO_MAP)? {
-        if read_str(rest).ok_or(NO_MAP)? == TIMEOUT_KEY {
-            let millis: u64 = decode::read_int(rest).map_err(|_| "timeout_ms is no unsigned integer")?;
-            timeout = Some(Duration::from_millis(millis));
-        } else {
-            skip_value(rest).ok_or(NO_MAP)?;
+        match read_str(rest).ok_or(NO_MAP)? {
+            TIMEOUT_KEY => {
+                let millis: u64 = decode::read_int(rest).map_err(|_| "timeout_ms is no unsigned integer")?;
+                options.timeout = Some(Duration::from_millis(millis));
+            }
+            IDEMPOTENCY_KEY => {
+                let key = read_str_or_bin(rest).filter(|key| (1..=MAX_KEY_LEN).contains(&key.len()));
+                options.key = Some(key.ok_or("the key is no text or bytes, of 1 to 64 bytes")?);
+            }
+            _ => skip_value(rest).ok_or(NO_MAP)?,
         }
     }
-    Ok(timeout)
+    Ok(options)
+}
+
+/// The bytes of a text or of a `bin`.
+fn read_str_or_bin<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    if let Some(text) = read_str(rest) {
+        return Some(text.as_bytes());
+    }
+    let len = usize::try_from(decode::read_bin_len(rest).ok()?).ok()?;
+    let (bytes, after) = rest.split_at_checked(len)?;
+    *rest = after;
+    Some(bytes)
 }
 
 fn read_u32(rest: &mut &[u8]) -> Option<u32> {
@@ -282,6 +311,14 @@ pub(crate) fn response_head(id: MsgId) -> [u8; 8] {
 /// A response with an encoded result.
 pub(crate) fn response(id: MsgId, result: &[u8]) -> Bytes {
     Bytes::from([&response_head(id), result].concat())
+}
+
+/// A copy of `response`, one that this side has made, as the answer to another request.
+pub(crate) fn with_id(response: &[u8], id: MsgId) -> Bytes {
+    let mut copy = response.to_vec();
+    // Behind the array's marker, the kind, and that of a number of this width.
+    copy[3..7].copy_from_slice(&id.0.to_be_bytes());
+    Bytes::from(copy)
 }
 
 /// A response that says what went wrong.

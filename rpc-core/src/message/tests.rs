@@ -71,6 +71,37 @@ fn unknown_options_are_skipped_and_wrong_ones_refused() {
 }
 
 #[test]
+fn a_key_is_text_or_bytes_of_a_bounded_length() {
+    let with = |key: &[u8]| [b"\x95\x00\x07\xa1f\x82\xaatimeout_ms\x05\xa3key", key, b"\x90"].concat();
+    let long = [&b"\xd9\x40"[..], &[b'x'; 64]].concat();
+    for (key, expected) in
+        [(&b"\xa2ab"[..], &b"ab"[..]), (b"\xc4\x02\x00\xff", b"\x00\xff"), (&long, &[b'x'; 64])]
+    {
+        let body = with(key);
+        let Ok(Message::Request(request)) = parse(&body) else { panic!("{key:?}") };
+        assert_eq!(request.key, Some(expected));
+        assert_eq!(request.timeout, Some(Duration::from_millis(5)));
+    }
+    let too_long = [&b"\xc4\x41"[..], &[b'x'; 65]].concat();
+    for key in [&b"\xa0"[..], b"\xc4\x00", b"\xc0", b"\x05", b"\x90", b"\xc6\xff\xff\xff\xff", &too_long] {
+        assert!(matches!(parse(&with(key)), Err(Malformed::Request(Some(MsgId(7)), _))), "{key:?}");
+    }
+    let body = request(Some(250));
+    let Ok(Message::Request(request)) = parse(&body) else { panic!() };
+    assert_eq!(request.key, None);
+}
+
+#[test]
+fn a_response_can_answer_another_request() {
+    let error = WireError::new(Code::Failed, Ran::Yes, "no");
+    for make in [&|id| response(id, b"\x2a") as Bytes, &|id| error_response(Some(id), &error)]
+        as [&dyn Fn(MsgId) -> Bytes; 2]
+    {
+        assert_eq!(with_id(&make(MsgId(7)), MsgId(u32::MAX - 1)), make(MsgId(u32::MAX - 1)));
+    }
+}
+
+#[test]
 fn every_cut_of_a_message_is_refused_and_none_panics() {
     let body = request(Some(250));
     for len in 0..body.len() - 3 {
