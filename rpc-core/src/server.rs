@@ -3,6 +3,7 @@
 mod admission;
 mod builtin;
 mod dispatch;
+mod greeted;
 mod in_flight;
 mod io;
 mod pool;
@@ -103,7 +104,8 @@ impl Server {
 
     /// Serves until `stop` is ready, then drains: takes no new peers, refuses new requests as `shutting_down`
     /// (which never started, and may safely be made elsewhere), waits for those that run, up to the drain
-    /// timeout, and sends their replies.
+    /// timeout, and sends their replies. Clients of this library are told, and leave; until they have, or a second
+    /// has passed since the last function ended, what they still send is answered.
     ///
     /// ```no_run
     /// use rpc_core::Server;
@@ -214,7 +216,6 @@ impl ServerHandle {
         self.phase.send_replace(Phase::Draining);
         let all_ended = async { while self.loops.0.join_next().await.is_some() {} };
         if time::timeout(self.drain_timeout, all_ended).await.is_err() {
-            tracing::warn!(timeout = ?self.drain_timeout, "functions still run after draining; they are given up");
             self.phase.send_replace(Phase::Stopped);
             while self.loops.0.join_next().await.is_some() {}
         }

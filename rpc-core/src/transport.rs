@@ -19,7 +19,7 @@ pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
 
 /// The frames that a request came behind, to be sent back in front of its response, as RFC 28 asks. The first
 /// is the peer's identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Envelope(VecDeque<Bytes>);
 
 impl Envelope {

@@ -1,6 +1,9 @@
 //! Servers that end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rpc_core::{Client, ErrorKind, Ran, ServerHandle};
 use tests::{Gate, RawClient, endpoints, soon};
@@ -151,4 +154,47 @@ async fn a_call_dropped_while_the_server_drains_is_cancelled() {
     call.abort();
     gate.left(1).await;
     soon("the server ends", shutdown).await.unwrap();
+}
+
+#[tokio::test]
+async fn late_requests_are_refused_until_the_clients_that_said_hello_have_left() {
+    let Fixture { client, server, gate } = Fixture::tcp().await;
+    // Our own client leaves by itself; this one decides when.
+    let mut raw = RawClient::connect(server.endpoint()).await;
+    raw.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
+    let shutdown = tokio::spawn(server.shutdown());
+    assert_eq!(raw.recv().await[1], &b"\x93\x02\xabrpc.goodbye\x90"[..]);
+    // Nothing runs, and the short grace for strangers passes many times.
+    let asked = Instant::now();
+    while asked.elapsed() < Duration::from_millis(200) {
+        let reply = raw.ask(b"\x94\x00\x02\xa3add\x92\x01\x02").await;
+        assert!(reply.windows(13).any(|part| part == b"shutting_down"), "{reply:?}");
+    }
+    let left = Instant::now();
+    drop(raw);
+    soon("the server ends", shutdown).await.unwrap();
+    assert!(left.elapsed() < Duration::from_millis(500), "{:?}", left.elapsed());
+    drop((client, gate));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_leave_holds_the_server_for_a_second_only() {
+    let gate: Arc<Gate> = Arc::default();
+    let patient = builder(&gate).drain_timeout(Duration::from_secs(3_600));
+    let server = patient.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let mut raw = RawClient::connect(server.endpoint()).await;
+    raw.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
+    soon("the server ends", server.shutdown()).await;
+}
+
+#[tokio::test]
+async fn idle_clients_leave_at_once_when_they_are_told() {
+    for endpoint in endpoints() {
+        let Fixture { client, server, gate } = Fixture::over(&endpoint).await;
+        assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
+        let began = Instant::now();
+        soon("the server ends", server.shutdown()).await;
+        assert!(began.elapsed() < Duration::from_millis(900), "{endpoint}: {:?}", began.elapsed());
+        drop((client, gate));
+    }
 }

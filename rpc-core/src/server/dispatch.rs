@@ -2,7 +2,7 @@
 //! No I/O, no threads: it is told what came and what time it is, and says what to send.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,14 +22,12 @@ use crate::{
     server::{
         admission::Admission,
         builtin,
+        greeted::Greeted,
         in_flight::{Caller, Entry, InFlight},
         run::{Admitted, Outcome, Run, Running, Ticket, run_here},
     },
     transport::Envelope,
 };
-
-/// How many peers can be told goodbye. Further ones find out when the connection ends.
-const MAX_GREETED: usize = 65_536;
 
 /// What all listeners of a server share.
 #[derive(Debug)]
@@ -56,8 +54,7 @@ pub(crate) struct Dispatcher<R> {
     service: Arc<Service>,
     in_flight: InFlight,
     run: R,
-    /// Where to say goodbye to each peer that said hello.
-    greeted: HashMap<Bytes, Envelope>,
+    greeted: Greeted,
 }
 
 /// A message whose function has been found.
@@ -70,12 +67,26 @@ struct Found {
 
 impl<R: Run> Dispatcher<R> {
     pub(crate) fn new(service: Arc<Service>, run: R) -> Self {
-        Self { service, in_flight: InFlight::new(), run, greeted: HashMap::new() }
+        Self { service, in_flight: InFlight::new(), run, greeted: Greeted::default() }
     }
 
     /// Whether every function that was started has ended.
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
+    }
+
+    /// Whether somebody who said hello is still there.
+    pub(crate) fn has_clients(&self) -> bool {
+        !self.greeted.is_empty()
+    }
+
+    /// The functions that have not ended, and how often each.
+    pub(crate) fn running(&mut self) -> BTreeMap<&'static str, usize> {
+        let mut running = BTreeMap::new();
+        for function in self.in_flight.functions() {
+            *running.entry(function).or_default() += 1;
+        }
+        running
     }
 
     /// Handles a message that arrived at `now`. What is to be sent at once is added to `out`.
@@ -205,7 +216,7 @@ impl<R: Run> Dispatcher<R> {
 
     /// A peer has gone: nobody waits for its requests. Its notifications still run.
     pub(crate) fn on_peer_gone(&mut self, peer: &Bytes) {
-        self.greeted.remove(peer);
+        self.greeted.peer_gone(peer);
         for ticket in self.in_flight.of_peer(peer) {
             // Its reply has nowhere to go.
             let _ = self.end(ticket, Code::Cancelled, "the caller has gone");
@@ -225,9 +236,10 @@ impl<R: Run> Dispatcher<R> {
     }
 
     /// The server begins to shut down: who said hello is told.
-    pub(crate) fn goodbye(&mut self, out: &mut Vec<Reply>) {
+    pub(crate) fn goodbye(&self, out: &mut Vec<Reply>) {
         let body = builtin::goodbye();
-        out.extend(self.greeted.drain().map(|(_, envelope)| Reply { envelope, body: body.clone() }));
+        let goodbye = |envelope: &Envelope| Reply { envelope: envelope.clone(), body: body.clone() };
+        out.extend(self.greeted.iter().map(goodbye));
     }
 
     /// Gives up what has not ended when the time for draining has passed.
@@ -282,10 +294,9 @@ impl<R: Run> Dispatcher<R> {
         let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
         out.push(Reply { envelope: envelope.clone(), body });
         if self.service.draining.load(Ordering::Relaxed) {
-            out.push(Reply { envelope, body: builtin::goodbye() });
-        } else if self.greeted.len() < MAX_GREETED {
-            self.greeted.insert(envelope.peer().clone(), envelope);
+            out.push(Reply { envelope: envelope.clone(), body: builtin::goodbye() });
         }
+        self.greeted.add(envelope);
     }
 
     fn unknown_function(&self, name: &str) -> WireError {

@@ -116,6 +116,11 @@ impl InFlight {
         newest_first(self.entries.iter_mut().map(|(ticket, _)| Ticket(ticket)).collect())
     }
 
+    /// The function of every entry.
+    pub(crate) fn functions(&mut self) -> impl Iterator<Item = &'static str> {
+        self.entries.iter_mut().map(|(_, entry)| entry.context.function())
+    }
+
     /// When [`overdue`](Self::overdue) is to be called next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.next_deadline

@@ -22,8 +22,11 @@ use crate::{
 const BATCH: usize = 256;
 /// How often deadlines are looked at, at most. Calls may end this much late.
 const DEADLINE_TICK: Duration = Duration::from_millis(1);
-/// How long a listener that has drained goes on answering what its peers had already sent.
+/// How long a listener that has drained goes on answering what peers had already sent that never said hello.
 const LAST_MESSAGES: Duration = Duration::from_millis(20);
+/// The same while somebody is there who did: it was told goodbye, and leaves when it has all its replies. Some
+/// never do, because a proxy stands before them or they hang; and nobody should wait long for a server to end.
+const LAST_CLIENTS: Duration = Duration::from_secs(1);
 
 /// How far a server's life has come. It only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +49,8 @@ pub(crate) async fn serve(
     let mut finished = Vec::with_capacity(BATCH);
     let mut dropped = Dropped::default();
     let mut looked_at = Instant::now();
-    // Set once it drains and nothing runs: when it ends, whatever still comes.
-    let mut ends_at = None;
+    // Set once it drains and nothing runs.
+    let mut idle_since = None;
     let mut draining = false;
     loop {
         // From the last look on, and not from now: otherwise a busy loop would put it off for ever.
@@ -55,7 +58,10 @@ pub(crate) async fn serve(
         // A server without deadlines does not wake up for them.
         let on_deadline = until(deadline);
         let drained = draining && dispatcher.is_idle();
-        ends_at = drained.then(|| ends_at.unwrap_or_else(|| Instant::now() + LAST_MESSAGES));
+        idle_since = drained.then(|| idle_since.unwrap_or_else(Instant::now));
+        let patience = if dispatcher.has_clients() { LAST_CLIENTS } else { LAST_MESSAGES };
+        // It ends then, whatever still comes.
+        let ends_at = idle_since.map(|since| since + patience);
         // What makes room comes before what takes it.
         tokio::select! {
             biased;
@@ -63,6 +69,10 @@ pub(crate) async fn serve(
             changed = phase.changed() => {
                 let now = if changed.is_ok() { *phase.borrow_and_update() } else { Phase::Stopped };
                 if now == Phase::Stopped {
+                    let functions = dispatcher.running();
+                    if !functions.is_empty() {
+                        tracing::warn!(?functions, "the server stops, and gives up what still runs");
+                    }
                     dispatcher.give_up(&mut replies);
                     send(&mut listener, &mut replies, &mut dropped);
                     return;

@@ -254,6 +254,35 @@ fn draining_refuses_what_is_new_and_finishes_what_runs() {
 }
 
 #[test]
+fn every_client_behind_a_proxy_is_told_goodbye_and_stays_known_until_it_leaves() {
+    let mut tested = dispatcher(10);
+    let (now, mut out) = (Instant::now(), Vec::new());
+    let clients = ["a", "b"].map(|client| Envelope::of(&["proxy", client, ""]));
+    for client in &clients {
+        tested.on_message(client.clone(), &request(1, "rpc.hello", None), now, &mut out);
+    }
+    out.clear();
+    tested.service.draining.store(true, Ordering::Relaxed);
+    tested.goodbye(&mut out);
+    for client in &clients {
+        assert!(out.iter().any(|reply| reply.envelope == *client), "{client:?}");
+    }
+    assert!(tested.has_clients());
+    tested.on_peer_gone(&Bytes::from_static(b"proxy"));
+    assert!(!tested.has_clients());
+}
+
+#[test]
+fn what_still_runs_can_be_named() {
+    let mut tested = dispatcher(10);
+    let now = Instant::now();
+    for (id, method) in [(1, "pooled"), (2, "timed"), (3, "pooled")] {
+        send(&mut tested, &request(id, method, None), now);
+    }
+    assert_eq!(tested.running(), BTreeMap::from([("pooled", 2), ("timed", 1)]));
+}
+
+#[test]
 fn what_cannot_be_read_is_refused_with_its_id_if_that_can() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
