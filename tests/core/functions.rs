@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpc_core::{Client, Context, Server, ServerBuilder, ServerHandle, remote};
+use rpc_core::{Client, Context, ServerBuilder, ServerHandle, remote};
 use serde::{Deserialize, Serialize};
 use tests::Gate;
 
@@ -105,11 +105,7 @@ pub(crate) struct Inner(pub(crate) OnceLock<Client>);
 
 /// A server with the state that these functions need.
 pub(crate) fn builder(gate: &Arc<Gate>) -> ServerBuilder {
-    Server::builder()
-        .shared_state(Arc::clone(gate))
-        .state(Notes::default())
-        .state(Inner::default())
-        .workers(2)
+    tests::server().shared_state(Arc::clone(gate)).state(Notes::default()).state(Inner::default()).workers(2)
 }
 
 /// A server and a client of it.
@@ -123,7 +119,7 @@ impl Fixture {
     pub(crate) async fn over(endpoint: &str) -> Self {
         let gate = Arc::new(Gate::default());
         let server = builder(&gate).bind(endpoint).await.unwrap().spawn().unwrap();
-        let client = Client::connect(server.endpoint()).await.unwrap();
+        let client = tests::client().connect(server.endpoint()).await.unwrap();
         Self { client, server, gate }
     }
 

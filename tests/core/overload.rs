@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpc_core::{Client, ErrorKind, Ran};
+use rpc_core::{ErrorKind, Ran};
 use tests::{Gate, unique};
 
 use crate::functions::{add, builder, hold, hold_async};
@@ -12,8 +12,8 @@ async fn beyond_what_may_be_in_flight_the_server_refuses() {
     let gate: Arc<Gate> = Arc::default();
     let asked = [format!("inproc://{}", unique()), "tcp://127.0.0.1:0".to_owned()];
     let server = builder(&gate).max_in_flight(3).bind(asked).await.unwrap().spawn().unwrap();
-    let here = Client::connect(&server.endpoints()[0]).await.unwrap();
-    let there = Client::connect(&server.endpoints()[1]).await.unwrap();
+    let here = tests::client().connect(&server.endpoints()[0]).await.unwrap();
+    let there = tests::client().connect(&server.endpoints()[1]).await.unwrap();
     let calls = [&here, &there, &there].map(|client| tokio::spawn(hold_async::call(client)));
     gate.entered(3).await;
     for client in [&here, &there] {
@@ -33,7 +33,7 @@ async fn beyond_what_may_wait_the_server_refuses() {
     let gate: Arc<Gate> = Arc::default();
     let bound = builder(&gate).max_waiting(4).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = bound.spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     let running = [tokio::spawn(hold::call(&client)), tokio::spawn(hold::call(&client))];
     gate.entered(2).await;
     let waiting: Vec<_> = (0..4).map(|_| tokio::spawn(hold::call(&client))).collect();
@@ -53,7 +53,7 @@ async fn beyond_what_may_wait_the_server_refuses() {
 async fn beyond_what_may_be_in_flight_the_client_refuses() {
     let gate: Arc<Gate> = Arc::default();
     let server = builder(&gate).bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
-    let client = Client::builder().max_in_flight(2).connect(server.endpoint()).await.unwrap();
+    let client = tests::client().max_in_flight(2).connect(server.endpoint()).await.unwrap();
     let calls = [tokio::spawn(hold_async::call(&client)), tokio::spawn(hold_async::call(&client))];
     gate.entered(2).await;
     let error = add::call(&client, 1, 2).await.unwrap_err();
@@ -72,7 +72,7 @@ async fn idle_workers_take_work_even_if_nothing_may_wait() {
     let gate: Arc<Gate> = Arc::default();
     let bound = builder(&gate).max_waiting(0).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = bound.spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     let mut running = Vec::new();
     while running.len() < 2 {
         let mut call = tokio::spawn(hold::call(&client));

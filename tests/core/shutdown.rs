@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_core::{Client, ErrorKind, Ran, ServerHandle};
+use rpc_core::{ErrorKind, Ran, ServerHandle};
 use tests::{Gate, RawClient, endpoints, soon};
 use tokio::sync::oneshot;
 
@@ -50,7 +50,7 @@ async fn what_does_not_end_in_time_is_given_up() {
     let gate: Arc<Gate> = Arc::default();
     let builder = builder(&gate).drain_timeout(Duration::from_millis(50));
     let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     let sync = tokio::spawn(hold_stubbornly::call(&client));
     let asynchronous = tokio::spawn(hold_async::call(&client));
     gate.entered(2).await;
@@ -66,7 +66,7 @@ async fn what_does_not_end_in_time_is_given_up() {
 async fn serve_until_ends_with_its_future() {
     let gate: Arc<Gate> = Arc::default();
     let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap();
-    let client = Client::connect_lazy(server.endpoint()).unwrap();
+    let client = tests::client().connect_lazy(server.endpoint()).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve_until(stopped));
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
@@ -79,7 +79,7 @@ async fn between_bind_and_serve_calls_wait() {
     for endpoint in endpoints() {
         let gate: Arc<Gate> = Arc::default();
         let server = builder(&gate).bind(&endpoint).await.unwrap();
-        let client = Client::connect_lazy(server.endpoint()).unwrap();
+        let client = tests::client().connect_lazy(server.endpoint()).unwrap();
         let error = add::call(&client, 1, 2).timeout(Duration::from_millis(30)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
         let call = tokio::spawn(add::call(&client, 1, 2));
@@ -96,7 +96,7 @@ async fn the_port_is_free_after_shutdown() {
     client.close().await;
     server.shutdown().await;
     let server = builder(&gate).bind(&endpoint).await.unwrap().spawn().unwrap();
-    let client = Client::connect(&endpoint).await.unwrap();
+    let client = tests::client().connect(&endpoint).await.unwrap();
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
     server.shutdown().await;
 }

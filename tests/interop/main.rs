@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpc_core::{Client, ErrorKind};
+use rpc_core::ErrorKind;
 use tests::soon;
 
 use crate::functions::{Fixture, add, echo};
@@ -93,7 +93,7 @@ async fn our_client_calls_a_rep_socket() {
     let mut child = Killed(child);
     let mut endpoint = String::new();
     BufReader::new(child.0.stdout.take().expect("it is piped")).read_line(&mut endpoint).unwrap();
-    let client = soon("connecting", Client::connect(endpoint.trim())).await.unwrap();
+    let client = soon("connecting", tests::client().connect(endpoint.trim())).await.unwrap();
     assert_eq!(upper::call(&client, "Straße").await.unwrap(), "STRASSE");
     let data = Bytes::from_static(b"\0\xff");
     assert_eq!(echo::call(&client, data.clone()).await.unwrap(), data);

@@ -9,8 +9,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use rpc_core::{Client, ClientBuilder, Server, ServerBuilder};
 use tokio::sync::Semaphore;
 use zeromq::{DealerSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
+
+/// A server to be configured. Every test begins with it, so that what is true of all servers is said once.
+#[must_use]
+pub fn server() -> ServerBuilder {
+    Server::builder()
+}
+
+/// A client to be configured, see [`server`].
+#[must_use]
+pub fn client() -> ClientBuilder {
+    Client::builder()
+}
 
 /// A name that no other test uses, in this process or another.
 #[must_use]

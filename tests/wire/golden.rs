@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rpc_core::Client;
 use tests::{Gate, RawClient, RawServer, soon};
 
 use crate::{add, server};
@@ -86,7 +85,7 @@ async fn what_a_client_sends_is_pinned() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("client_"));
     let mut peer = RawServer::bind().await;
-    let client = Client::connect_lazy(&peer.endpoint).unwrap();
+    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
     golden.check("client_hello", &hello);
     let id = &hello[2..7];
@@ -119,7 +118,7 @@ async fn what_a_client_sends_to_a_plain_peer_is_pinned() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("plain_"));
     let mut peer = RawServer::bind().await;
-    let client = Client::connect_lazy(&peer.endpoint).unwrap();
+    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
     peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
     let call = tokio::spawn(add::call(&client, 1, -1));
