@@ -66,12 +66,13 @@ pub use rpc_macros::remote;
 
 pub use crate::{
     args::Args,
-    client::{Call, Client, ClientBuilder, Close, Connect, Dynamic, Map, MapItem, Notify},
+    client::{Call, Client, ClientBuilder, Close, Connect, Dynamic, Map, MapItem, Notify, WhenFull},
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
+    endpoint::Endpoints,
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError, ServeError},
     function::{Kind, Param, RemoteFn, ServedFn, Signature},
-    server::{Endpoints, Server, ServerBuilder, ServerHandle},
+    server::{Server, ServerBuilder, ServerHandle},
 };
 
 /// Compiles and runs what README.md shows.

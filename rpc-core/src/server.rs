@@ -35,7 +35,7 @@ use self::{
     run::Runner,
 };
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Endpoints},
     error::ServeError,
     function::{Entry, ServedFn, Signature},
     io_thread::IoThread,
@@ -387,63 +387,4 @@ fn parse(endpoints: impl Endpoints) -> Result<Vec<Endpoint>, ServeError> {
 fn random_name() -> String {
     let word = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", word(), word())
-}
-
-/// One endpoint, or several: what [`Server::bind`] takes.
-pub trait Endpoints: sealed::Sealed {
-    #[doc(hidden)]
-    fn into_texts(self) -> Vec<String>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for &str {}
-    impl Sealed for &String {}
-    impl Sealed for String {}
-    impl<T: AsRef<str>, const N: usize> Sealed for [T; N] {}
-    impl<T: AsRef<str>> Sealed for &[T] {}
-    impl<T: AsRef<str>> Sealed for &Vec<T> {}
-    impl<T: AsRef<str>> Sealed for Vec<T> {}
-}
-
-impl Endpoints for &str {
-    fn into_texts(self) -> Vec<String> {
-        vec![self.to_owned()]
-    }
-}
-
-impl Endpoints for &String {
-    fn into_texts(self) -> Vec<String> {
-        vec![self.clone()]
-    }
-}
-
-impl Endpoints for String {
-    fn into_texts(self) -> Vec<String> {
-        vec![self]
-    }
-}
-
-impl<T: AsRef<str>, const N: usize> Endpoints for [T; N] {
-    fn into_texts(self) -> Vec<String> {
-        self.as_slice().into_texts()
-    }
-}
-
-impl<T: AsRef<str>> Endpoints for &[T] {
-    fn into_texts(self) -> Vec<String> {
-        self.iter().map(|text| text.as_ref().to_owned()).collect()
-    }
-}
-
-impl<T: AsRef<str>> Endpoints for &Vec<T> {
-    fn into_texts(self) -> Vec<String> {
-        self.as_slice().into_texts()
-    }
-}
-
-impl<T: AsRef<str>> Endpoints for Vec<T> {
-    fn into_texts(self) -> Vec<String> {
-        self.as_slice().into_texts()
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpc_core::{ErrorKind, Ran};
+use rpc_core::{ErrorKind, Ran, WhenFull};
 use tests::{Gate, unique};
 
 use crate::functions::{add, builder, hold, hold_async};
@@ -17,7 +17,7 @@ async fn beyond_what_may_be_in_flight_the_server_refuses() {
     let calls = [&here, &there, &there].map(|client| tokio::spawn(hold_async::call(client)));
     gate.entered(3).await;
     for client in [&here, &there] {
-        let error = hold_async::call(client).await.unwrap_err();
+        let error = hold_async::call(client).retries(0).await.unwrap_err();
         assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
         assert_eq!(add::call(client, 1, 2).await.unwrap(), 3, "inline functions do not count");
     }
@@ -40,7 +40,7 @@ async fn beyond_what_may_wait_the_server_refuses() {
     // What is sent after them is read after them.
     tokio::task::yield_now().await;
     client.ping().await.unwrap();
-    let error = hold::call(&client).await.unwrap_err();
+    let error = hold::call(&client).retries(0).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
     gate.open();
     for call in running.into_iter().chain(waiting) {
@@ -50,15 +50,16 @@ async fn beyond_what_may_wait_the_server_refuses() {
 }
 
 #[tokio::test]
-async fn beyond_what_may_be_in_flight_the_client_refuses() {
+async fn beyond_what_may_be_in_flight_the_client_refuses_if_told_to() {
     let gate: Arc<Gate> = Arc::default();
     let server = builder(&gate).bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
-    let client = tests::client().max_in_flight(2).connect(server.endpoint()).await.unwrap();
+    let limited = tests::client().max_in_flight(2).when_full(WhenFull::Fail);
+    let client = limited.connect(server.endpoint()).await.unwrap();
     let calls = [tokio::spawn(hold_async::call(&client)), tokio::spawn(hold_async::call(&client))];
     gate.entered(2).await;
     let error = add::call(&client, 1, 2).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
-    assert!(error.message().contains("2 calls are in flight on this client"), "{error}");
+    assert!(error.message().starts_with("2 calls with "), "{error}");
     gate.open();
     for call in calls {
         assert!(call.await.unwrap().unwrap());
@@ -82,7 +83,7 @@ async fn idle_workers_take_work_even_if_nothing_may_wait() {
             refused = &mut call => assert_eq!(refused.unwrap().unwrap_err().kind(), ErrorKind::Overloaded),
         }
     }
-    let error = hold::call(&client).await.unwrap_err();
+    let error = hold::call(&client).retries(0).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
     gate.open();
     for call in running {

@@ -66,7 +66,11 @@ fn client() -> Envelope {
 }
 
 fn request(id: u32, method: &str, timeout_ms: Option<u32>) -> Bytes {
-    EncodedArgs::dynamic(method.to_owned(), &()).into_message(Head::Request { id: MsgId(id), timeout_ms })
+    EncodedArgs::dynamic(method.to_owned(), &()).into_message(Head::Request {
+        id: MsgId(id),
+        timeout_ms,
+        key: None,
+    })
 }
 
 fn notification(method: &str, params: impl serde::Serialize) -> Bytes {
@@ -309,7 +313,7 @@ fn sizes_are_checked_on_the_way_in_and_out() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     let long = EncodedArgs::dynamic("inlined".to_owned(), &("x".repeat(1_000),));
-    let body = long.into_message(Head::Request { id: MsgId(1), timeout_ms: None });
+    let body = long.into_message(Head::Request { id: MsgId(1), timeout_ms: None, key: None });
     let size = body.len();
     let expected = format!("TooLarge {{ size: {size}, limit: 1000 }}");
     assert_eq!(code(&send(&mut tested, &body, now)), (expected, Ran::No));
