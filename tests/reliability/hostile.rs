@@ -18,7 +18,7 @@ use tests::{
     soon,
 };
 
-use crate::{number, server};
+use crate::{ALONE, number, server};
 
 /// Bodies that name the functions of the server of these tests, so that a changed one still finds them.
 fn seeds() -> Vec<Vec<u8>> {
@@ -117,6 +117,7 @@ async fn good_calls_during(client: &Client, others: impl Future<Output = ()>) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_hostile_bodies_harm_nobody() {
+    let _alone = ALONE.lock().await;
     const CONNECTIONS: u64 = 50;
     const BODIES: usize = 2_000;
     let server = server(&["--max-message-size", "262144"]);
@@ -149,6 +150,7 @@ async fn a_hundred_thousand_hostile_bodies_harm_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
+    let _alone = ALONE.lock().await;
     const CONNECTIONS: u64 = 10_000;
     // What the engine is known to keep of each, and room for an allocator that keeps what was freed.
     const PER_CONNECTION: u64 = 256;

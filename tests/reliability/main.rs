@@ -7,8 +7,14 @@
 //! Those that are ignored are long; docs/RELIABILITY.md tells what was found and how to run them.
 
 mod hostile;
+mod memory;
+mod overload;
 
 use tests::process::ServerProcess;
+use tokio::sync::Mutex;
+
+/// Held by each test that measures, so that none disturbs another.
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Starts the server of these tests, see `tests/server/main.rs`.
 pub(crate) fn server(arguments: &[&str]) -> ServerProcess {
