@@ -6,7 +6,10 @@
 //!
 //! Those that are ignored are long; docs/RELIABILITY.md tells what was found and how to run them.
 
+mod chaos;
+mod fleet;
 mod hostile;
+mod load;
 mod memory;
 mod overload;
 

@@ -15,7 +15,11 @@ use tests::{
     soon,
 };
 
-use crate::{ALONE, server};
+use crate::{
+    ALONE,
+    load::{self, Numbers},
+    server,
+};
 
 /// The memory of both sides.
 #[derive(Debug, Clone, Copy)]
@@ -47,22 +51,8 @@ impl Memory {
 }
 
 /// Runs `count` calls, 256 at a time; `one` makes the call with the number that it is given.
-async fn calls<F: Future<Output = ()> + Send>(count: u64, one: impl Fn(u64) -> F + Send + Sync + 'static) {
-    const TASKS: u64 = 256;
-    let one = Arc::new(one);
-    let tasks: Vec<_> = (0..TASKS)
-        .map(|task| {
-            let one = Arc::clone(&one);
-            tokio::spawn(async move {
-                for number in (task..count).step_by(256) {
-                    one(number).await;
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.expect("no call fails");
-    }
+async fn calls<F: Future<Output = ()> + Send>(count: u64, one: impl Fn(u64) -> F + Clone + Send + 'static) {
+    load::calls(&Numbers::below(count), 256, one).await;
 }
 
 async fn answered(client: &Client, count: u64) {

@@ -41,9 +41,16 @@ fn block_ms(ms: u64) {
     thread::sleep(Duration::from_millis(ms));
 }
 
+#[remote(idempotent)]
+async fn double_later(n: u64, ms: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    2 * n
+}
+
 #[remote]
-fn count(#[state] pen: &Pen, id: u64) -> Result<u64, String> {
+async fn count(#[state] pen: &Pen, id: u64, ms: u64) -> Result<u64, String> {
     pen.note(id).map_err(|error| error.to_string())?;
+    tokio::time::sleep(Duration::from_millis(ms)).await;
     if id.is_multiple_of(REFUSED) { Err(format!("{id} is refused")) } else { Ok(id) }
 }
 

@@ -4,10 +4,10 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::{PATIENCE, resources};
+use crate::{resources, soon};
 
 /// Where servers listen that are started again on the port they had. It is not the address that outgoing connections
 /// of this machine come from, so that none of them can take the port meanwhile.
@@ -102,15 +102,16 @@ impl ServerProcess {
     ///
     /// # Panics
     /// If it does not.
-    pub fn ended(&mut self) -> ExitStatus {
-        let patience = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                return status;
+    pub async fn ended(&mut self) -> ExitStatus {
+        let ended = async {
+            loop {
+                if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            assert!(Instant::now() < patience, "the server does not end");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        };
+        soon("the server ends", ended).await
     }
 
     fn signal(&self, name: &str) {

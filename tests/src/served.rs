@@ -24,10 +24,14 @@ pub async fn sleep_ms(ms: u64);
 #[remote(idempotent)]
 pub fn block_ms(ms: u64);
 
-/// Notes in the server's ledger that the call `id` was executed: to be called once for each id. Every id that is
-/// divisible by [`REFUSED`] is noted, and then fails.
+/// Doubles a number, and takes its time.
+#[remote(idempotent)]
+pub async fn double_later(n: u64, ms: u64) -> u64;
+
+/// Notes in the server's ledger that the call `id` was executed, and then takes its time: to be called once for each
+/// id. Every id that is divisible by [`REFUSED`] is noted, and then fails.
 #[remote]
-pub fn count(id: u64) -> Result<u64, String>;
+pub async fn count(id: u64, ms: u64) -> Result<u64, String>;
 
 /// See [`count()`].
 pub const REFUSED: u64 = 97;
