@@ -41,6 +41,10 @@
 //! Nothing waits for ever: every call has a deadline, 30 s unless the call, its function or the client says
 //! otherwise, and ends with a typed error at the latest then.
 
+#[cfg(any(feature = "fuzzing", test))]
+#[doc(hidden)]
+#[path = "fuzz.rs"]
+pub mod __fuzz;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;

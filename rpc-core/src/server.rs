@@ -1,7 +1,7 @@
 //! The server: binds, serves, drains.
 
 mod admission;
-mod builtin;
+pub(crate) mod builtin;
 mod dispatch;
 mod greeted;
 mod in_flight;

@@ -1,4 +1,13 @@
-//! What the tests have in common: endpoints, peers that speak raw bytes, and a gate that functions wait at.
+//! What the tests have in common: endpoints, peers that speak raw bytes, and a gate that functions wait at. In
+//! files of their own: server processes, a relay, and what else the tests of reliability need.
+
+pub mod golden;
+pub mod ledger;
+pub mod mutate;
+pub mod process;
+pub mod relay;
+pub mod resources;
+pub mod served;
 
 use std::{
     sync::{

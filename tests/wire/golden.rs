@@ -7,8 +7,6 @@ use tests::{Gate, RawClient, RawServer, soon};
 
 use crate::{add, server};
 
-const GOLDEN: &str = include_str!("messages.golden");
-
 /// Compares messages with the file, and collects what differs so that one run shows all of it.
 struct Golden {
     expected: BTreeMap<&'static str, Vec<u8>>,
@@ -17,18 +15,7 @@ struct Golden {
 
 impl Golden {
     fn load() -> Self {
-        let mut expected = BTreeMap::new();
-        let mut name = "";
-        for line in GOLDEN.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-            match line.strip_suffix(':') {
-                Some(next) => name = next,
-                None => expected
-                    .entry(name)
-                    .or_insert_with(Vec::new)
-                    .extend(line.split_whitespace().flat_map(bytes)),
-            }
-        }
-        Self { expected, differences: Vec::new() }
+        Self { expected: tests::golden::messages().into_iter().collect(), differences: Vec::new() }
     }
 
     fn check(&mut self, name: &str, actual: &[u8]) {
@@ -43,15 +30,7 @@ impl Golden {
     }
 }
 
-/// A word is text in quotes, or a byte in hexadecimal.
-fn bytes(word: &str) -> Vec<u8> {
-    match word.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
-        Some(text) => text.replace('_', " ").replace('~', "_").into_bytes(),
-        None => vec![u8::from_str_radix(word, 16).expect("a byte in hexadecimal")],
-    }
-}
-
-/// The inverse of [`bytes`]: runs of text that are worth it become text.
+/// As the file has it: runs of text that are worth it become text.
 fn show(bytes: &[u8]) -> String {
     let is_text = |byte: &u8| byte.is_ascii_alphanumeric() || b" _`.,;:?<>&()!/".contains(byte);
     let mut words = Vec::new();
