@@ -63,6 +63,7 @@ mod message;
 mod params;
 mod registry;
 mod server;
+mod shares;
 mod transport;
 mod value;
 

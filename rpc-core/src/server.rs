@@ -8,6 +8,7 @@ mod in_flight;
 mod io;
 mod pool;
 mod run;
+mod unread;
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -33,6 +34,7 @@ use self::{
     io::Phase,
     pool::Pool,
     run::Runner,
+    unread::Unread,
 };
 use crate::{
     endpoint::{Endpoint, Endpoints},
@@ -49,6 +51,8 @@ use crate::{
 const DEFAULT_MAX_IN_FLIGHT: usize = 16_384;
 /// How many of them may wait for a worker: at ten thousand calls a second, less than a second's work.
 const DEFAULT_MAX_WAITING: usize = 8_192;
+/// How much may be unread, in bytes: sixteen of the largest messages. One peer can have half of it.
+const DEFAULT_MAX_UNREAD_BYTES: usize = 256 * 1024 * 1024;
 /// How long draining may take: less than what most supervisors wait before they kill.
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -147,13 +151,17 @@ impl Server {
         let Self { service, listeners, endpoints, options, runtime, io } = self;
         let pool = Pool::start(options.workers, options.max_waiting).map_err(ServeError::Thread)?;
         let pool = Arc::new(pool);
+        let unread = unread::total(options.max_unread_bytes, service.max_message_size);
         let (phase, _) = watch::channel(Phase::Serving);
         let mut loops = Loops(JoinSet::new());
         for listener in listeners {
             let (outbox, outcomes) = mpsc::unbounded_channel();
             let runner = Runner { pool: Arc::clone(&pool), runtime: runtime.clone(), outbox };
+            let unread = Unread::new(&unread);
             let dispatcher = Dispatcher::new(Arc::clone(&service), runner);
-            loops.0.spawn_on(io::serve(listener, dispatcher, outcomes, phase.subscribe()), io.handle());
+            loops
+                .0
+                .spawn_on(io::serve(listener, dispatcher, outcomes, unread, phase.subscribe()), io.handle());
         }
         let functions: Vec<_> =
             service.registry.signatures().iter().map(|signature| signature.name).collect();
@@ -244,6 +252,7 @@ pub struct ServerBuilder {
 struct Options {
     workers: usize,
     max_waiting: usize,
+    max_unread_bytes: usize,
     drain_timeout: Duration,
 }
 
@@ -256,6 +265,7 @@ impl Default for ServerBuilder {
             options: Options {
                 workers,
                 max_waiting: DEFAULT_MAX_WAITING,
+                max_unread_bytes: DEFAULT_MAX_UNREAD_BYTES,
                 drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             },
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
@@ -325,6 +335,17 @@ impl ServerBuilder {
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;
+        self
+    }
+
+    /// How many bytes of replies, and of what it takes to queue them, may wait for peers to read them, over all
+    /// endpoints: so much can peers that read slowly, or never, hold of this process's memory. One peer gets no more
+    /// once it has as much as is still free, so that one that never reads holds half. Beyond it replies are dropped,
+    /// and their calls end at their deadlines. 256 MiB unless set, sixteen of the largest replies; at least one of
+    /// them always fits.
+    #[must_use]
+    pub fn max_unread_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_unread_bytes = bytes;
         self
     }
 

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, error::Error as StdError, time::Instant};
 use bytes::Bytes;
 use tokio::time;
 
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, shares::Part};
 
 /// What went wrong, in the engine's words.
 pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
@@ -78,6 +78,21 @@ fn open(mut frames: VecDeque<Bytes>) -> Option<Event> {
     }
 }
 
+/// The same bytes, which hold `part` until the last of them is dropped: for engines that drop a message when they have
+/// written it.
+fn with_part(body: Bytes, part: Part) -> Bytes {
+    struct Held {
+        body: Bytes,
+        _part: Part,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.body
+        }
+    }
+    Bytes::from_owner(Held { body, _part: part })
+}
+
 /// Where a server takes messages from. One listener may stand for several endpoints.
 pub(crate) enum Listener {
     Zeromq(zeromq::Listener),
@@ -113,12 +128,12 @@ impl Listener {
         }
     }
 
-    /// Hands a message to the peer's queue. It never waits: `false` if the peer has gone, or reads so slowly
-    /// that its queue is full; the message is dropped then.
-    pub(crate) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
+    /// Hands a message to the peer's queue, and lets go of `part` once the peer has taken it or has gone. It never
+    /// waits: `false` if the peer has gone, or its queue is full; the message is dropped then.
+    pub(crate) fn send(&mut self, envelope: Envelope, body: Bytes, part: Part) -> bool {
         match self {
-            Self::Zeromq(listener) => listener.send(envelope, body),
-            Self::Inproc(listener) => listener.send(&envelope, body),
+            Self::Zeromq(listener) => listener.send(envelope, with_part(body, part)),
+            Self::Inproc(listener) => listener.send(&envelope, body, part),
         }
     }
 

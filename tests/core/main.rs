@@ -15,3 +15,4 @@ mod overload;
 mod registry;
 mod shapes;
 mod shutdown;
+mod slow_peers;

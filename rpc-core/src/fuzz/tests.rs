@@ -59,11 +59,14 @@ fn any_value() -> impl Strategy<Value = Any> {
     })
 }
 
-fn any_head() -> impl Strategy<Value = Head> {
+fn any_head() -> impl Strategy<Value = Head<'static>> {
+    const KEYS: [&[u8]; 2] = [b"k", &[0xff; 64]];
     prop_oneof![
         Just(Head::Notification),
-        (any::<u32>(), option::of(any::<u32>()))
-            .prop_map(|(id, timeout_ms)| Head::Request { id: MsgId(id), timeout_ms }),
+        any::<u32>().prop_map(|id| Head::Request { id: MsgId(id), timeout_ms: None, key: None }),
+        (any::<u32>(), any::<u32>(), option::of(0..KEYS.len())).prop_map(|(id, timeout_ms, key)| {
+            Head::Request { id: MsgId(id), timeout_ms: Some(timeout_ms), key: key.map(|key| KEYS[key]) }
+        }),
     ]
 }
 
@@ -73,9 +76,10 @@ proptest! {
         let body = EncodedArgs::dynamic(method.clone(), &params).into_message(head);
         let params = codec::to_vec(&params).unwrap();
         let params_at = match (message::parse(&body).unwrap(), head) {
-            (Message::Request(request), Head::Request { id, timeout_ms }) => {
+            (Message::Request(request), Head::Request { id, timeout_ms, key }) => {
                 let timeout = timeout_ms.map(|timeout| Duration::from_millis(timeout.into()));
                 prop_assert_eq!((request.id, request.method, request.timeout), (id, &*method, timeout));
+                prop_assert_eq!(request.key, key);
                 request.params_at
             }
             (Message::Notification(notification), Head::Notification) => {
@@ -107,7 +111,7 @@ proptest! {
         let mut error = WireError::new(Code::Failed, Ran::Yes, message.clone());
         error.data = data.as_ref().map(|data| codec::to_vec(data).unwrap());
         let body = message::error_response(Some(MsgId(id)), &error);
-        prop_assert_eq!(message::classify(&body), Incoming::Response(MsgId(id)));
+        prop_assert_eq!(message::classify(&body), Incoming::Response { id: MsgId(id), failed: true });
         let Some(Err(read)) = message::parse_response(&body) else { panic!("{body:?}") };
         prop_assert_eq!((read.kind(), read.ran()), (ErrorKind::Failed, Ran::Yes));
         if !message.is_empty() {

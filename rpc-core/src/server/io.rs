@@ -14,6 +14,7 @@ use crate::{
     server::{
         dispatch::{Dispatcher, Reply},
         run::{Outcome, Runner},
+        unread::Unread,
     },
     transport::{Event, Listener},
 };
@@ -43,11 +44,12 @@ pub(crate) async fn serve(
     mut listener: Listener,
     mut dispatcher: Dispatcher<Runner>,
     mut outcomes: mpsc::UnboundedReceiver<Outcome>,
+    unread: Unread,
     mut phase: watch::Receiver<Phase>,
 ) {
     let mut replies = Vec::new();
     let mut finished = Vec::with_capacity(BATCH);
-    let mut dropped = Dropped::default();
+    let mut sending = Sending { unread, dropped: 0 };
     let mut looked_at = Instant::now();
     // Set once it drains and nothing runs.
     let mut idle_since = None;
@@ -74,7 +76,7 @@ pub(crate) async fn serve(
                         tracing::warn!(?functions, "the server stops, and gives up what still runs");
                     }
                     dispatcher.give_up(&mut replies);
-                    send(&mut listener, &mut replies, &mut dropped);
+                    sending.send(&mut listener, &mut replies);
                     return;
                 }
                 draining = true;
@@ -90,15 +92,15 @@ pub(crate) async fn serve(
                 replies.extend(finished.drain(..).filter_map(|outcome| dispatcher.on_outcome(outcome)));
             }
             event = listener.recv() => {
-                handle(event, &mut dispatcher, &mut replies);
+                sending.handle(event, &mut dispatcher, &mut replies);
                 // Whatever else has arrived is taken along, before anything sleeps.
                 for _ in 1..BATCH {
                     let Some(event) = listener.recv().now_or_never() else { break };
-                    handle(event, &mut dispatcher, &mut replies);
+                    sending.handle(event, &mut dispatcher, &mut replies);
                 }
             }
         }
-        send(&mut listener, &mut replies, &mut dropped);
+        sending.send(&mut listener, &mut replies);
         // The engine's own tasks have to run on this thread too, and nothing above need ever wait.
         coop::consume_budget().await;
     }
@@ -112,34 +114,44 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-fn handle(event: Event, dispatcher: &mut Dispatcher<Runner>, replies: &mut Vec<Reply>) {
-    match event {
-        Event::Message(envelope, body) => dispatcher.on_message(envelope, &body, Instant::now(), replies),
-        Event::Malformed(envelope, reason) => {
-            replies.push(Dispatcher::<Runner>::on_malformed(envelope, reason));
-        }
-        Event::PeerGone(peer) => dispatcher.on_peer_gone(&peer),
-    }
+/// The way out: what peers have not read, and what was dropped because of it.
+struct Sending {
+    unread: Unread,
+    /// Replies that found no peer, or one that does not read.
+    dropped: u64,
 }
 
-fn send(listener: &mut Listener, replies: &mut Vec<Reply>, dropped: &mut Dropped) {
-    for Reply { envelope, body } in replies.drain(..) {
-        if !listener.send(envelope, body) {
-            dropped.count();
+impl Sending {
+    fn handle(&mut self, event: Event, dispatcher: &mut Dispatcher<Runner>, replies: &mut Vec<Reply>) {
+        match event {
+            Event::Message(envelope, body) => dispatcher.on_message(envelope, &body, Instant::now(), replies),
+            Event::Malformed(envelope, reason) => {
+                replies.push(Dispatcher::<Runner>::on_malformed(envelope, reason));
+            }
+            Event::PeerGone(peer) => {
+                self.unread.peer_gone(&peer);
+                dispatcher.on_peer_gone(&peer);
+            }
         }
     }
-}
 
-/// Replies that found no peer, or one that does not read.
-#[derive(Default)]
-struct Dropped(u64);
+    fn send(&mut self, listener: &mut Listener, replies: &mut Vec<Reply>) {
+        for Reply { envelope, body } in replies.drain(..) {
+            let part = self.unread.take(envelope.peer(), body.len());
+            if !part.is_some_and(|part| listener.send(envelope, body, part)) {
+                self.count_dropped();
+            }
+        }
+    }
 
-impl Dropped {
     /// Logs the first, and then every time that their number has doubled.
-    fn count(&mut self) {
-        self.0 += 1;
-        if self.0.is_power_of_two() {
-            tracing::warn!(dropped = self.0, "a reply was dropped: its peer has gone, or does not read");
+    fn count_dropped(&mut self) {
+        self.dropped += 1;
+        if self.dropped.is_power_of_two() {
+            tracing::warn!(
+                dropped = self.dropped,
+                "a reply was dropped: its peer has gone, or does not read"
+            );
         }
     }
 }

@@ -11,16 +11,21 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::transport::{Envelope, Event, TransportError};
+use crate::{
+    shares::Part,
+    transport::{Envelope, Event, TransportError},
+};
 
 /// Requests that wait for a server to take them; a client's sender waits when it is full.
 const REQUEST_QUEUE: usize = 4_096;
-/// Replies that wait for a client to take them; beyond it they are dropped. It is what a client may have in
-/// flight by default, so that only one that stopped reading gets there.
+/// Replies that wait for a client to take them; beyond it they are dropped. It is about what the server lets one
+/// peer have unread, so that only one that stopped reading gets there.
 const REPLY_QUEUE: usize = 65_536;
+/// A body, and what it counts as long as it is unread.
+type UnreadBody = (Bytes, Part);
 
 enum FromClient {
-    Connected { peer: Bytes, replies: mpsc::Sender<Bytes> },
+    Connected { peer: Bytes, replies: mpsc::Sender<UnreadBody> },
     Message { peer: Bytes, body: Bytes },
 }
 
@@ -43,7 +48,7 @@ pub(crate) struct Listener {
     gone: mpsc::UnboundedReceiver<Bytes>,
     /// Taken out of `gone`, and to be told of once nothing of its is queued.
     going: Option<Bytes>,
-    peers: HashMap<Bytes, mpsc::Sender<Bytes>>,
+    peers: HashMap<Bytes, mpsc::Sender<UnreadBody>>,
     /// Given up when the listener stops accepting.
     name: Option<String>,
 }
@@ -101,8 +106,8 @@ impl Listener {
         }
     }
 
-    pub(super) fn send(&mut self, envelope: &Envelope, body: Bytes) -> bool {
-        self.peers.get(envelope.peer()).is_some_and(|replies| replies.try_send(body).is_ok())
+    pub(super) fn send(&mut self, envelope: &Envelope, body: Bytes, part: Part) -> bool {
+        self.peers.get(envelope.peer()).is_some_and(|replies| replies.try_send((body, part)).is_ok())
     }
 
     pub(super) fn stop_accepting(&mut self) {
@@ -149,10 +154,11 @@ impl Drop for LinkSender {
     }
 }
 
-pub(crate) struct LinkReceiver(mpsc::Receiver<Bytes>);
+pub(crate) struct LinkReceiver(mpsc::Receiver<UnreadBody>);
 
 impl LinkReceiver {
     pub(super) async fn recv(&mut self) -> Result<Bytes, TransportError> {
-        Ok(self.0.recv().await.ok_or(LOST)?)
+        let (body, _part) = self.0.recv().await.ok_or(LOST)?;
+        Ok(body)
     }
 }

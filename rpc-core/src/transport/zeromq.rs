@@ -1,14 +1,12 @@
 //! tcp and ipc on the `zeromq` crate: the only file that names it.
 //!
 //! What the engine leaves to us: it does not reconnect, it tells of a lost peer through its monitor only, its
-//! `send` waits when a peer's queue (100,000 messages) is full.
+//! `send` waits when a peer's queue (100,000 messages) is full. The server sees to it that this never is.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
+use futures_channel::mpsc;
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt};
 use tokio::net;
@@ -25,8 +23,6 @@ use crate::{
     },
 };
 
-/// Names a peer, as ROUTER does.
-type Identity = Bytes;
 type Monitor = Box<dyn Stream<Item = SocketEvent> + Send + Unpin>;
 
 /// A ROUTER socket that is being bound.
@@ -53,12 +49,14 @@ impl Binding {
     }
 
     pub(super) fn listen(mut self) -> Listener {
-        let monitor = Box::new(self.socket.monitor());
+        // Its own monitor has room for 1,024 events, and one look at the sockets can find more peers that have gone.
+        let (events, monitor) = mpsc::channel(MAX_EVENTS);
+        self.socket.backend().monitor().lock().replace(events);
         // The halves cannot unbind: these handles stop accepting when they are dropped.
         let accepting = std::mem::take(self.socket.binds());
         let (sender, receiver) = self.socket.split();
         let accepting = Accepting { _files: self.files, _handles: Box::new(accepting) };
-        Listener { sender, receiver, monitor, accepting: Some(accepting), full: HashMap::new() }
+        Listener { sender, receiver, monitor, accepting: Some(accepting) }
     }
 }
 
@@ -75,17 +73,13 @@ fn cause(error: ZmqError) -> TransportError {
 pub(crate) struct Listener {
     sender: RouterSendHalf,
     receiver: RouterRecvHalf,
-    monitor: Monitor,
+    monitor: mpsc::Receiver<SocketEvent>,
     /// `None` once it has stopped accepting.
     accepting: Option<Accepting>,
-    /// Peers whose queue was full, and until when nothing is sent to them. At most one entry a peer, which goes
-    /// with it.
-    full: HashMap<Identity, Instant>,
 }
 
-/// How long a peer whose queue is full is sent nothing. The engine queues what it says that it did not, when
-/// there is one peer only; so one message in this time is what such a peer can pile up.
-const FULL: Duration = Duration::from_millis(100);
+/// How many events may wait: more than a process has connections, and so more than can be lost at once.
+const MAX_EVENTS: usize = 1 << 20;
 
 /// Dropped to stop accepting. The files go first, see [`SocketFile`].
 struct Accepting {
@@ -97,13 +91,11 @@ impl Listener {
     pub(super) async fn recv(&mut self) -> Event {
         loop {
             tokio::select! {
-                // The news of lost peers come first: there is room for 1,024 of them, and receiving makes more.
+                // The news of lost peers come first, because receiving makes more of them.
                 biased;
                 Some(event) = self.monitor.next() => {
                     if let SocketEvent::Disconnected(peer) = event {
-                        let peer = Identity::from(peer);
-                        self.full.remove(&peer);
-                        return Event::PeerGone(peer);
+                        return Event::PeerGone(peer.into());
                     }
                 }
                 message = self.receiver.recv() => {
@@ -117,28 +109,9 @@ impl Listener {
     }
 
     pub(super) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
-        let peer = envelope.peer().clone();
-        if self.is_full(&peer) {
-            return false;
-        }
         let Ok(message) = ZmqMessage::try_from(envelope.with(body)) else { return false };
         // Polled once. A send that waited would hold the engine's entry for the peer, and stop every other.
-        let Some(sent) = self.sender.send(message).now_or_never() else {
-            self.full.insert(peer, Instant::now() + FULL);
-            return false;
-        };
-        sent.is_ok()
-    }
-
-    fn is_full(&mut self, peer: &Identity) -> bool {
-        match self.full.get(peer) {
-            Some(until) if Instant::now() < *until => true,
-            Some(_) => {
-                self.full.remove(peer);
-                false
-            }
-            None => false,
-        }
+        self.sender.send(message).now_or_never().is_some_and(|sent| sent.is_ok())
     }
 
     pub(super) fn stop_accepting(&mut self) {
