@@ -27,10 +27,12 @@ use crate::{
     args::Args,
     discover::ServiceDescription,
     endpoint::Endpoint,
+    engine::Engine,
     error::{ErrorKind, Ran, RpcError},
     function::RemoteFn,
     io_thread::{IoThread, LINGER},
     message::DEFAULT_MAX_MESSAGE_SIZE,
+    transport::Carrier,
 };
 
 /// How long a call may take unless call, function or client says otherwise: what other frameworks' users
@@ -202,6 +204,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     max_in_flight: usize,
     max_message_size: usize,
+    engine: Engine,
     current_runtime: bool,
 }
 
@@ -212,6 +215,7 @@ impl Default for ClientBuilder {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+            engine: Engine::default(),
             current_runtime: false,
         }
     }
@@ -245,6 +249,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;
+        self
+    }
+
+    /// The ZeroMQ implementation for `tcp://` and `ipc://`. [`Engine::Zeromq`] unless set. The server may use
+    /// another.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
         self
     }
 
@@ -292,7 +304,8 @@ impl ClientBuilder {
         let endpoint =
             Endpoint::to_connect(&text).map_err(|reason| fail(ErrorKind::InvalidEndpoint, &reason))?;
         let connection = Connection::new(Arc::clone(&text), self.max_in_flight, self.max_message_size);
-        let task = connection::run(EndCalls(Arc::clone(&connection)), endpoint, connect_by);
+        let carrier = Carrier { engine: self.engine, max_message_size: self.max_message_size };
+        let task = connection::run(EndCalls(Arc::clone(&connection)), endpoint, carrier, connect_by);
         let io = if self.current_runtime {
             Handle::current().spawn(task);
             None

@@ -50,6 +50,7 @@ mod codec;
 mod context;
 mod discover;
 mod endpoint;
+mod engine;
 mod error;
 mod function;
 mod id_table;
@@ -69,6 +70,7 @@ pub use crate::{
     client::{Call, Client, ClientBuilder, Close, Connect, Dynamic, Map, MapItem, Notify},
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
+    engine::Engine,
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError, ServeError},
     function::{Kind, Param, RemoteFn, ServedFn, Signature},
     server::{Endpoints, Server, ServerBuilder, ServerHandle},

@@ -22,7 +22,7 @@ use crate::{
     error::{ErrorKind, Ran, RpcError},
     io_thread::LINGER,
     message::{self, Head, Incoming, PROTOCOL_VERSION},
-    transport::{self, LinkReceiver, LinkSender, TransportError},
+    transport::{self, Carrier, LinkReceiver, LinkSender, TransportError},
 };
 
 /// How many messages are sent between two looks at the queue: enough to make the lock's cost small.
@@ -74,7 +74,12 @@ impl Drop for EndCalls {
 }
 
 /// Keeps the connection up until it is closed, or nothing answered by `connect_by`.
-pub(crate) async fn run(end_calls: EndCalls, endpoint: Endpoint, mut connect_by: Option<Instant>) {
+pub(crate) async fn run(
+    end_calls: EndCalls,
+    endpoint: Endpoint,
+    carrier: Carrier,
+    mut connect_by: Option<Instant>,
+) {
     let connection = &end_calls.0;
     let mut tasks = JoinSet::new();
     tasks.spawn(end_overdue_calls(Arc::clone(connection)));
@@ -85,7 +90,7 @@ pub(crate) async fn run(end_calls: EndCalls, endpoint: Endpoint, mut connect_by:
             if !pause.is_zero() {
                 time::sleep(pause).await;
             }
-            connect(connection, &endpoint, connect_by).await
+            connect(connection, &endpoint, carrier, connect_by).await
         };
         let (sender, receiver, peer) = tokio::select! {
             connected = connecting => match connected {
@@ -121,13 +126,14 @@ pub(crate) async fn run(end_calls: EndCalls, endpoint: Endpoint, mut connect_by:
 async fn connect(
     connection: &Connection,
     endpoint: &Endpoint,
+    carrier: Carrier,
     by: Option<Instant>,
 ) -> Result<(LinkSender, LinkReceiver, Peer), TransportError> {
     let (mut pause, mut longest) = (FIRST_PAUSE, FIRST_ATTEMPT);
     loop {
         let left = by.map(|by| by.saturating_duration_since(Instant::now()));
         let attempt = left.map_or(longest, |left| left.min(longest));
-        let cause = match attempt_link(connection, endpoint, Instant::now() + attempt).await {
+        let cause = match attempt_link(connection, endpoint, carrier, Instant::now() + attempt).await {
             Ok(link) => return Ok(link),
             Err(cause) => cause,
         };
@@ -146,9 +152,10 @@ async fn connect(
 async fn attempt_link(
     connection: &Connection,
     endpoint: &Endpoint,
+    carrier: Carrier,
     by: Instant,
 ) -> Result<(LinkSender, LinkReceiver, Peer), TransportError> {
-    let (mut sender, mut receiver) = transport::connect(endpoint, by).await?;
+    let (mut sender, mut receiver) = transport::connect(endpoint, carrier, by).await?;
     match time::timeout_at(by.into(), hello(connection, &mut sender, &mut receiver)).await {
         Ok(peer) => Ok((sender, receiver, peer?)),
         Err(_) => Err("it did not answer in time".into()),
