@@ -35,9 +35,10 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// than a fleet of clients that a restarted server sees at the same moment.
 const MAX_HANDSHAKES: usize = 1_024;
 /// How often a silent peer is asked whether it is there. Only peers that speak ZMTP 3.1 are asked.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// How long after being asked it may be silent. Together they are a call's default timeout.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(20);
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long after being asked it may be silent. It is looked at with every beat, so that a peer that vanished is
+/// noticed within 25 s: before the default timeout of a call.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a peer may take nothing of what was sent. Until then it may be slow; heartbeats cannot tell,
 /// because they wait behind what it does not take.
 const UNREAD: Duration = Duration::from_secs(60);
