@@ -54,6 +54,7 @@ mod codec;
 mod context;
 mod discover;
 mod endpoint;
+mod engine;
 mod error;
 mod function;
 mod id_table;
@@ -75,6 +76,7 @@ pub use crate::{
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
     endpoint::Endpoints,
+    engine::Engine,
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError, ServeError},
     function::{Kind, Param, RemoteFn, ServedFn, Signature},
     server::{Server, ServerBuilder, ServerHandle},

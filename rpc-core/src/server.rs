@@ -38,12 +38,13 @@ use self::{
 };
 use crate::{
     endpoint::{Endpoint, Endpoints},
+    engine::Engine,
     error::ServeError,
     function::{Entry, ServedFn, Signature},
     io_thread::IoThread,
     message::DEFAULT_MAX_MESSAGE_SIZE,
     registry::{Registry, States},
-    transport::Listener,
+    transport::{Carrier, Listener},
 };
 
 /// How many requests may be under way at once: a request holds its message and little else, so this is what
@@ -246,6 +247,7 @@ pub struct ServerBuilder {
     options: Options,
     max_in_flight: usize,
     max_message_size: usize,
+    engine: Engine,
 }
 
 #[derive(Debug, Clone)]
@@ -270,6 +272,7 @@ impl Default for ServerBuilder {
             },
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+            engine: Engine::default(),
         }
     }
 }
@@ -349,6 +352,14 @@ impl ServerBuilder {
         self
     }
 
+    /// The ZeroMQ implementation for `tcp://` and `ipc://`. [`Engine::Zeromq`] unless set. Clients may use
+    /// another.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
     /// How long shutting down waits for what runs, before it is given up. 10 s unless set.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
@@ -369,8 +380,9 @@ impl ServerBuilder {
             None => Registry::new(Registry::linked(), &self.states)?,
         };
         let endpoints = parse(endpoints)?;
+        let carrier = Carrier { engine: self.engine, max_message_size: self.max_message_size };
         let io = IoThread::start("rpc-server-io").map_err(ServeError::Thread)?;
-        let bound = io.run(Listener::bind(endpoints)).await;
+        let bound = io.run(Listener::bind(endpoints, carrier)).await;
         let (listeners, endpoints) = bound.map_err(|(endpoint, source)| {
             let endpoint = endpoint.to_string();
             ServeError::Bind { endpoint, source }

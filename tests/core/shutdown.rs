@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_core::{ErrorKind, Ran, ServerHandle};
+use bytes::Bytes;
+use rpc_core::{ErrorKind, Ran, ServerHandle, remote};
 use tests::{Gate, RawClient, endpoints, soon};
-use tokio::sync::oneshot;
+use tokio::{net::TcpStream, sync::oneshot};
 
 use crate::functions::{Fixture, add, builder, hold, hold_async, hold_stubbornly};
 
@@ -24,6 +25,42 @@ async fn what_runs_may_end_and_is_answered() {
         }
         soon("the server ends", shutdown).await.unwrap();
     }
+}
+
+#[remote]
+fn hold_and_give_much(#[state] gate: &Gate) -> Bytes {
+    let _inside = gate.enter();
+    gate.pass(|| false);
+    Bytes::from(vec![7; 15 << 20])
+}
+
+#[tokio::test]
+async fn large_replies_are_sent_to_the_end() {
+    for endpoint in endpoints() {
+        let Fixture { client, server, gate } = Fixture::over(&endpoint).await;
+        let calls = [(); 2].map(|()| tokio::spawn(hold_and_give_much::call(&client)));
+        gate.entered(2).await;
+        let shutdown = tokio::spawn(server.shutdown());
+        gate.open();
+        for call in calls {
+            assert_eq!(soon("the call is answered", call).await.unwrap().unwrap().len(), 15 << 20);
+        }
+        soon("the server ends", shutdown).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn no_new_peers_are_taken_while_it_drains() {
+    let Fixture { client, server, gate } = Fixture::tcp().await;
+    let call = tokio::spawn(hold::call(&client));
+    gate.entered(1).await;
+    let address = server.endpoint().strip_prefix("tcp://").unwrap().to_owned();
+    let shutdown = tokio::spawn(server.shutdown());
+    let refused = async { while TcpStream::connect(&address).await.is_ok() {} };
+    soon("it stops listening", refused).await;
+    gate.open();
+    assert!(soon("the call is answered", call).await.unwrap().unwrap());
+    soon("the server ends", shutdown).await.unwrap();
 }
 
 #[tokio::test]

@@ -34,12 +34,16 @@ fn python(script: &str) -> Command {
 /// Runs a kind of peer against a server of ours.
 async fn peer(kind: &'static str) {
     let fixture = Fixture::tcp().await;
-    let endpoint = fixture.server.endpoint().to_owned();
+    peer_of(kind, fixture.server.endpoint()).await;
+    fixture.end().await;
+}
+
+async fn peer_of(kind: &'static str, endpoint: &str) {
+    let endpoint = endpoint.to_owned();
     let run = move || python("peers.py").args([kind, &endpoint]).output();
     let output = soon(kind, tokio::task::spawn_blocking(run)).await.unwrap().expect(NO_PYTHON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, b"ok\n");
-    fixture.end().await;
 }
 
 #[tokio::test]
@@ -70,6 +74,17 @@ async fn req_sockets_behind_a_proxy() {
 #[ignore = "needs python3 with pyzmq and msgpack"]
 async fn sockets_that_come_and_go() {
     peer("many").await;
+}
+
+#[cfg(feature = "omq")]
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn a_socket_with_heartbeats_stays_connected_on_omq() {
+    let gate = std::sync::Arc::default();
+    let builder = functions::builder(&gate).engine(rpc_core::Engine::Omq);
+    let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    peer_of("heartbeats", server.endpoint()).await;
+    server.shutdown().await;
 }
 
 /// Ends the process with the test.

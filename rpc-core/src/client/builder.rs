@@ -19,9 +19,11 @@ use crate::{
         room::{Room, WhenFull},
     },
     endpoint::{Endpoint, Endpoints},
+    engine::Engine,
     error::{ErrorKind, Ran, RpcError},
     io_thread::IoThread,
     message::DEFAULT_MAX_MESSAGE_SIZE,
+    transport::Carrier,
 };
 
 // The reasons for these numbers are told where users set them.
@@ -44,6 +46,7 @@ pub struct ClientBuilder {
     max_bytes_in_flight: usize,
     when_full: WhenFull,
     max_message_size: usize,
+    engine: Engine,
     current_runtime: bool,
 }
 
@@ -59,6 +62,7 @@ impl Default for ClientBuilder {
             max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
             when_full: WhenFull::Wait,
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+            engine: Engine::default(),
             current_runtime: false,
         }
     }
@@ -142,7 +146,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Runs the connection on the tokio runtime that `connect` is called in, instead of the I/O thread that
+    /// The ZeroMQ implementation for `tcp://` and `ipc://`. [`Engine::Zeromq`] unless set. The server may use
+    /// another.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Runs the connections on the tokio runtime that `connect` is called in, instead of the I/O thread that
     /// the process's clients share. On a current-thread runtime this saves a hop between threads for each
     /// call and each reply. On a multi-thread runtime it is slower under load. The runtime must have its I/O
     /// and time drivers enabled. When it ends, so does the client.
@@ -187,7 +199,8 @@ impl ClientBuilder {
     fn start(self, endpoints: impl Endpoints, connect_by: Option<Instant>) -> Result<Client, RpcError> {
         let (names, endpoints) = parse(endpoints)?;
         let room = Room::new(self.max_in_flight, self.max_bytes_in_flight, self.when_full);
-        let channel = Channel::new(names, room, self.max_message_size, self.max_silence);
+        let carrier = Carrier { engine: self.engine, max_message_size: self.max_message_size };
+        let channel = Channel::new(names, room, carrier, self.max_silence);
         let task = channel::run(EndCalls(Arc::clone(&channel)), endpoints, connect_by);
         let io = if self.current_runtime {
             Handle::current().spawn(task);

@@ -33,6 +33,7 @@ use crate::{
     error::{ErrorKind, Ran, RpcError},
     io_thread::LINGER,
     message::MsgId,
+    transport::Carrier,
 };
 
 /// How often deadlines and retries are looked at, at most. Calls may end this much late.
@@ -41,7 +42,7 @@ const TICK: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Channel {
     endpoints: Vec<Arc<str>>,
-    max_message_size: usize,
+    carrier: Carrier,
     max_silence: Duration,
     state: Mutex<State>,
     /// The next deadline or retry is earlier than it was.
@@ -67,14 +68,14 @@ impl Channel {
     pub(crate) fn new(
         endpoints: Vec<Arc<str>>,
         room: Room,
-        max_message_size: usize,
+        carrier: Carrier,
         max_silence: Duration,
     ) -> Arc<Self> {
         let in_flight = InFlight::new(&endpoints, room, fastrand::Rng::new());
         let clock = Arc::clone(&in_flight.clock);
         Arc::new(Self {
             endpoints,
-            max_message_size,
+            carrier,
             max_silence,
             state: Mutex::new(State { in_flight, closing: false }),
             clock,
@@ -124,8 +125,9 @@ impl Channel {
             RpcError::new(ErrorKind::BadArguments, Ran::No, "the arguments cannot be encoded")
                 .with_source(cause)
         })?;
-        if message.len() > self.max_message_size {
-            return Err(request_too_large(message.len(), "client", self.max_message_size));
+        let limit = self.carrier.max_message_size;
+        if message.len() > limit {
+            return Err(request_too_large(message.len(), "client", limit));
         }
         let mut state = self.lock();
         if state.closing {

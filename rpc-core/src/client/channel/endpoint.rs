@@ -119,7 +119,7 @@ async fn attempt_link(
     endpoint: &Endpoint,
     by: Instant,
 ) -> Result<(LinkSender, LinkReceiver, Peer), TransportError> {
-    let (mut sender, mut receiver) = transport::connect(endpoint, by).await?;
+    let (mut sender, mut receiver) = transport::connect(endpoint, channel.carrier, by).await?;
     match time::timeout_at(by.into(), hello(channel, &mut sender, &mut receiver)).await {
         Ok(peer) => Ok((sender, receiver, peer?)),
         Err(_) => Err("it did not answer in time".into()),
@@ -133,7 +133,7 @@ async fn hello(
     receiver: &mut LinkReceiver,
 ) -> Result<Peer, TransportError> {
     let id = channel.lock().in_flight.skip_id();
-    let max_message_size = channel.max_message_size;
+    let max_message_size = channel.carrier.max_message_size;
     let hello = Hello { protocol: PROTOCOL_VERSION, max_message_size };
     let args = EncodedArgs::dynamic("rpc.hello".to_owned(), &(hello,));
     sender.send(args.into_message(Head::Request { id, timeout_ms: None, key: None })).await?;

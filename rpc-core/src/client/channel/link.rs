@@ -139,7 +139,7 @@ async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError 
 }
 
 fn answer(link: &Link, id: MsgId, failed: bool, body: Bytes) {
-    let (size, limit) = (body.len(), link.channel.max_message_size);
+    let (size, limit) = (body.len(), link.channel.carrier.max_message_size);
     if size > limit {
         let message = format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
         // It may be an error that says that the function did not run.
