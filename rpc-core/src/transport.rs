@@ -25,7 +25,6 @@ pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
 pub(crate) struct Carrier {
     pub(crate) engine: Engine,
     /// The longest body that is of any use. An engine that can refuses much longer ones before they are read.
-    #[cfg_attr(not(feature = "omq"), expect(dead_code, reason = "the other engine cannot"))]
     pub(crate) max_message_size: usize,
 }
 
