@@ -112,6 +112,7 @@ mod sealed {
     impl Sealed for &String {}
     impl Sealed for String {}
     impl<T: AsRef<str>, const N: usize> Sealed for [T; N] {}
+    impl<T: AsRef<str>, const N: usize> Sealed for &[T; N] {}
     impl<T: AsRef<str>> Sealed for &[T] {}
     impl<T: AsRef<str>> Sealed for &Vec<T> {}
     impl<T: AsRef<str>> Sealed for Vec<T> {}
@@ -136,6 +137,12 @@ impl Endpoints for String {
 }
 
 impl<T: AsRef<str>, const N: usize> Endpoints for [T; N] {
+    fn into_texts(self) -> Vec<String> {
+        self.as_slice().into_texts()
+    }
+}
+
+impl<T: AsRef<str>, const N: usize> Endpoints for &[T; N] {
     fn into_texts(self) -> Vec<String> {
         self.as_slice().into_texts()
     }

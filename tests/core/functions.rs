@@ -10,6 +10,8 @@ use rpc_core::{Client, Context, ServerBuilder, ServerHandle, remote};
 use serde::{Deserialize, Serialize};
 use tests::Gate;
 
+use crate::several::Which;
+
 #[remote(inline, idempotent)]
 pub(crate) fn add(a: i64, b: i64) -> i64 {
     a + b
@@ -105,7 +107,12 @@ pub(crate) struct Inner(pub(crate) OnceLock<Client>);
 
 /// A server with the state that these functions need.
 pub(crate) fn builder(gate: &Arc<Gate>) -> ServerBuilder {
-    tests::server().shared_state(Arc::clone(gate)).state(Notes::default()).state(Inner::default()).workers(2)
+    tests::server()
+        .shared_state(Arc::clone(gate))
+        .state(Notes::default())
+        .state(Inner::default())
+        .state(Which::default())
+        .workers(2)
 }
 
 /// A server and a client of it.

@@ -13,6 +13,7 @@ mod functions;
 mod map;
 mod overload;
 mod registry;
+mod several;
 mod shapes;
 mod shutdown;
 mod slow_peers;
