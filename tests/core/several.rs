@@ -214,6 +214,7 @@ async fn silence_ends_a_call_that_may_have_run_with_the_truth() {
     let error = soon("the silence is noticed", call).await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::Maybe));
     assert!(format!("{error:#}").contains("has been silent for 100ms"), "{error:#}");
+    gate.open();
     server.shutdown().await;
 }
 
