@@ -56,6 +56,10 @@ impl Context {
         &self.0.peer
     }
 
+    pub(crate) fn peer_bytes(&self) -> &Bytes {
+        &self.0.peer
+    }
+
     /// The wire name of the function.
     #[must_use]
     pub fn function(&self) -> &'static str {

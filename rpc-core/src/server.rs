@@ -50,6 +50,9 @@ use crate::{
 /// How many requests may be under way at once: a request holds its message and little else, so this is what
 /// a server of small messages takes easily.
 const DEFAULT_MAX_IN_FLIGHT: usize = 16_384;
+/// How many bytes they may have: sixteen of the largest messages, and of small ones what all that may be under way
+/// have together, if they have 16 KiB each.
+const DEFAULT_MAX_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
 /// How many of them may wait for a worker: at ten thousand calls a second, less than a second's work.
 const DEFAULT_MAX_WAITING: usize = 8_192;
 /// How much may be unread, in bytes: sixteen of the largest messages. One peer can have half of it.
@@ -246,6 +249,7 @@ pub struct ServerBuilder {
     served: Option<Vec<&'static Entry>>,
     options: Options,
     max_in_flight: usize,
+    max_bytes_in_flight: usize,
     max_message_size: usize,
     engine: Engine,
 }
@@ -271,6 +275,7 @@ impl Default for ServerBuilder {
                 drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             },
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             engine: Engine::default(),
         }
@@ -311,7 +316,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How many threads run sync functions; at least one. One per core unless set.
+    /// How many threads run sync functions; at least one. One per core unless set, for functions that compute; those
+    /// that block want more.
     #[must_use]
     pub fn workers(mut self, threads: usize) -> Self {
         self.options.workers = threads.max(1);
@@ -319,22 +325,36 @@ impl ServerBuilder {
     }
 
     /// How many requests may be under way at once, waiting or running, over all endpoints; one more is
-    /// answered `overloaded`. Inline functions do not count. 16,384 unless set.
+    /// answered `overloaded`. Inline functions do not count. A peer (a client, or the proxy before several) gets no
+    /// more once it has as many as are still free: a greedy one ends with half of them, three with a quarter each,
+    /// and there is room for who comes next. 16,384 unless set: a request holds its message and little else.
     #[must_use]
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
         self
     }
 
-    /// How many requests may wait for a worker; one more is answered `overloaded`. 8,192 unless set. With very few,
-    /// a request can be refused because a worker that has just answered is not back yet.
+    /// How many bytes of requests may be under way at once; one more is answered `overloaded`. They are shared among
+    /// peers as [`max_in_flight`](Self::max_in_flight) is. 256 MiB unless set, sixteen of the largest requests; at
+    /// least one of them always fits.
+    #[must_use]
+    pub fn max_bytes_in_flight(mut self, bytes: usize) -> Self {
+        self.max_bytes_in_flight = bytes;
+        self
+    }
+
+    /// How many requests may wait for a worker; one more is answered `overloaded`. They wait in a line for each peer,
+    /// and the workers take from each line in turn; a line gets no longer than what is still free. 8,192 unless set: at
+    /// ten thousand calls a second, less than a second's work. With very few, a request can be refused because a worker
+    /// that has just answered is not back yet.
     #[must_use]
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.options.max_waiting = requests;
         self
     }
 
-    /// The longest request that is accepted and the longest reply that is sent, in bytes. 16 MiB unless set.
+    /// The longest request that is accepted and the longest reply that is sent, in bytes. 16 MiB unless set: far more
+    /// than most calls need, and little enough that a hundred of them fit into a machine.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;
@@ -360,7 +380,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How long shutting down waits for what runs, before it is given up. 10 s unless set.
+    /// How long shutting down waits for what runs, before it is given up. 10 s unless set: less than most supervisors
+    /// wait before they kill.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.options.drain_timeout = timeout;
@@ -389,7 +410,7 @@ impl ServerBuilder {
         })?;
         let service = Service {
             registry,
-            admission: Admission::new(self.max_in_flight),
+            admission: Admission::new(self.max_in_flight, self.max_bytes_in_flight, self.max_message_size),
             max_message_size: self.max_message_size,
             instance: random_name(),
             draining: AtomicBool::new(false),

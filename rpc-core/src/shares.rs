@@ -24,7 +24,6 @@ impl Total {
         self.limit
     }
 
-    #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)
     }

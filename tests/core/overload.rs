@@ -1,11 +1,11 @@
 //! More than a server or a client takes at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use rpc_core::{ErrorKind, Ran, WhenFull};
-use tests::{Gate, unique};
+use rpc_core::{ErrorKind, Ran, WhenFull, remote};
+use tests::{Gate, soon, unique};
 
-use crate::functions::{add, builder, hold, hold_async};
+use crate::functions::{add, builder, count_words, hold, hold_async};
 
 #[tokio::test]
 async fn beyond_what_may_be_in_flight_the_server_refuses() {
@@ -31,19 +31,26 @@ async fn beyond_what_may_be_in_flight_the_server_refuses() {
 #[tokio::test]
 async fn beyond_what_may_wait_the_server_refuses() {
     let gate: Arc<Gate> = Arc::default();
-    let bound = builder(&gate).max_waiting(4).bind(format!("inproc://{}", unique())).await.unwrap();
+    let bound = builder(&gate).max_waiting(5).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = bound.spawn().unwrap();
     let client = tests::client().connect(server.endpoint()).await.unwrap();
     let running = [tokio::spawn(hold::call(&client)), tokio::spawn(hold::call(&client))];
     gate.entered(2).await;
-    let waiting: Vec<_> = (0..4).map(|_| tokio::spawn(hold::call(&client))).collect();
+    let waiting: Vec<_> = (0..3).map(|_| tokio::spawn(hold::call(&client))).collect();
     // What is sent after them is read after them.
     tokio::task::yield_now().await;
     client.ping().await.unwrap();
     let error = hold::call(&client).retries(0).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
+    assert!(error.retry_after().is_some(), "{error}");
+    // One client may have half of what there is room for, and one more: another still finds some.
+    let other = tests::client().connect(server.endpoint()).await.unwrap();
+    let fits = tokio::spawn(hold::call(&other));
+    tokio::task::yield_now().await;
+    other.ping().await.unwrap();
+    assert!(!fits.is_finished());
     gate.open();
-    for call in running.into_iter().chain(waiting) {
+    for call in running.into_iter().chain(waiting).chain([fits]) {
         assert!(call.await.unwrap().unwrap());
     }
     server.shutdown().await;
@@ -90,4 +97,60 @@ async fn idle_workers_take_work_even_if_nothing_may_wait() {
         assert!(call.await.unwrap().unwrap());
     }
     server.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_sends_much_waits_for_itself_and_not_others_for_it() {
+    let gate: Arc<Gate> = Arc::default();
+    let bound = builder(&gate).workers(1).bind(format!("inproc://{}", unique())).await.unwrap();
+    let server = bound.spawn().unwrap();
+    let greedy = tests::client().connect(server.endpoint()).await.unwrap();
+    let modest = tests::client().connect(server.endpoint()).await.unwrap();
+    let running = tokio::spawn(hold::call(&greedy));
+    gate.entered(1).await;
+    let order: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let call = |client: &Client, name: &'static str| {
+        let (call, order) = (count_words::call(client, "a b"), Arc::clone(&order));
+        tokio::spawn(async move {
+            call.await.unwrap();
+            order.lock().unwrap().push(name);
+        })
+    };
+    let mut calls: Vec<_> = (0..1_000).map(|_| call(&greedy, "greedy")).collect();
+    tokio::task::yield_now().await;
+    greedy.ping().await.unwrap();
+    calls.push(call(&modest, "modest"));
+    tokio::task::yield_now().await;
+    modest.ping().await.unwrap();
+    gate.open();
+    assert!(running.await.unwrap().unwrap());
+    for call in calls {
+        soon("the call", call).await.unwrap();
+    }
+    let at = order.lock().unwrap().iter().position(|name| *name == "modest").unwrap();
+    assert!(at < 500, "{at} of the other's came before it");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn beyond_what_bytes_may_be_in_flight_the_server_refuses() {
+    let gate: Arc<Gate> = Arc::default();
+    let few = builder(&gate).max_bytes_in_flight(0).max_message_size(100_000);
+    let server = few.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    let running = tokio::spawn(hold_bytes::call(&client, vec![0; 90_000]));
+    gate.entered(1).await;
+    let error = hold_bytes::call(&client, vec![0; 20_000]).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
+    assert!(error.message().contains("bytes"), "{error}");
+    gate.open();
+    assert!(running.await.unwrap().unwrap());
+    assert!(hold_bytes::call(&client, vec![0; 90_000]).await.unwrap(), "there is room again");
+    server.shutdown().await;
+}
+
+#[remote]
+fn hold_bytes(#[state] gate: &Gate, data: Vec<u8>) -> bool {
+    let _inside = gate.enter();
+    !data.is_empty() && gate.pass(|| false)
 }

@@ -130,7 +130,7 @@ impl<R: Run> Dispatcher<R> {
                     body: body.clone(),
                 };
                 let peer = caller.envelope.peer().clone();
-                out.extend(self.start(found, peer, Some(caller)));
+                out.extend(self.start(found, peer, Some(caller), now));
             }
             Message::Notification(notification) => {
                 if size > limit {
@@ -153,7 +153,7 @@ impl<R: Run> Dispatcher<R> {
                     body: body.clone(),
                 };
                 // Nobody is answered, whatever happens.
-                let _ = self.start(found, envelope.peer().clone(), None);
+                let _ = self.start(found, envelope.peer().clone(), None, now);
             }
         }
     }
@@ -164,7 +164,7 @@ impl<R: Run> Dispatcher<R> {
     }
 
     /// Runs a function, or has it run. There is no `caller` for a notification.
-    fn start(&mut self, found: Found, peer: Bytes, caller: Option<Caller>) -> Option<Reply> {
+    fn start(&mut self, found: Found, peer: Bytes, caller: Option<Caller>, now: Instant) -> Option<Reply> {
         let Found { function, body, params_at, deadline } = found;
         let signature = function.signature();
         let handler = function.handler();
@@ -179,12 +179,12 @@ impl<R: Run> Dispatcher<R> {
             let result = run_here(function, &invocation);
             return Some(self.answer(caller?, result));
         }
-        let Some(permit) = self.service.admission.admit() else {
-            let limit = self.service.admission.limit();
-            let text = format!("{limit} requests are under way, which is the server's limit");
-            return Some(self.answer(caller?, Err(WireError::new(Code::Overloaded, Ran::No, text))));
+        let bytes = invocation.body.len();
+        let permit = match self.service.admission.admit(self.in_flight.held(&peer), bytes, now) {
+            Ok(permit) => permit,
+            Err(error) => return Some(self.answer(caller?, Err(error))),
         };
-        let entry = Entry { caller, peer, context, running: None, over: false };
+        let entry = Entry { caller, peer, context, bytes, running: None, over: false };
         let ticket = self.in_flight.insert(entry);
         let work = Admitted { invocation, ticket, permit };
         let running = match handler {
@@ -194,7 +194,8 @@ impl<R: Run> Dispatcher<R> {
         let Ok(running) = running else {
             let caller = self.in_flight.remove(ticket)?.caller?;
             let text = "as many requests wait for a worker as the server lets wait";
-            return Some(self.answer(caller, Err(WireError::new(Code::Overloaded, Ran::No, text))));
+            let error = WireError::overloaded(text, self.service.admission.retry_after(now));
+            return Some(self.answer(caller, Err(error)));
         };
         self.in_flight.get_mut(ticket)?.running = Some(running);
         None

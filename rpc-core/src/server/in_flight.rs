@@ -12,7 +12,10 @@ use crate::{
     context::Context,
     id_table::IdTable,
     message::MsgId,
-    server::run::{Running, Ticket},
+    server::{
+        admission::Held,
+        run::{Running, Ticket},
+    },
     transport::Envelope,
 };
 
@@ -23,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) caller: Option<Caller>,
     pub(crate) peer: Bytes,
     pub(crate) context: Context,
+    /// How many bytes it counts as.
+    pub(crate) bytes: usize,
     /// `None` until it was handed to where it runs.
     pub(crate) running: Option<Running>,
     /// It was answered, or given up, and stays only until its sync function returns.
@@ -40,10 +45,18 @@ pub(crate) struct Caller {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     entries: IdTable<Entry>,
-    /// The requests of each peer that wait for a response, by msgid: peers cancel, and peers go.
-    by_peer: HashMap<Bytes, BTreeSet<(MsgId, Ticket)>>,
+    by_peer: HashMap<Bytes, Peer>,
     /// No entry's deadline is earlier than this.
     next_deadline: Option<Instant>,
+}
+
+/// A peer that has something in flight.
+#[derive(Debug, Default)]
+struct Peer {
+    /// What of it waits for a response, by msgid: peers cancel, and peers go.
+    waiting: BTreeSet<(MsgId, Ticket)>,
+    /// All of it, notifications too.
+    held: Held,
 }
 
 impl InFlight {
@@ -56,15 +69,22 @@ impl InFlight {
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) -> Ticket {
-        let request = entry.caller.as_ref().map(|caller| (entry.peer.clone(), caller.id));
+        let id = entry.caller.as_ref().map(|caller| caller.id);
+        let (peer, bytes) = (entry.peer.clone(), entry.bytes);
         if let Some(deadline) = entry.context.deadline() {
             self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
         }
         let ticket = Ticket(self.entries.insert(entry));
-        if let Some((peer, id)) = request {
-            self.by_peer.entry(peer).or_default().insert((id, ticket));
-        }
+        let peer = self.by_peer.entry(peer).or_default();
+        peer.held.requests += 1;
+        peer.held.bytes += bytes;
+        peer.waiting.extend(id.map(|id| (id, ticket)));
         ticket
+    }
+
+    /// What a peer has in flight.
+    pub(crate) fn held(&self, peer: &Bytes) -> Held {
+        self.by_peer.get(peer).map_or(Held::default(), |peer| peer.held)
     }
 
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Entry> {
@@ -74,8 +94,13 @@ impl InFlight {
     /// Removes what has ended.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Entry> {
         let entry = self.entries.remove(ticket.0)?;
-        if let Some(caller) = &entry.caller {
-            forget(&mut self.by_peer, &entry.peer, caller, ticket);
+        let peer = self.by_peer.get_mut(&entry.peer)?;
+        peer.held.requests -= 1;
+        peer.held.bytes -= entry.bytes;
+        if peer.held.requests == 0 {
+            self.by_peer.remove(&entry.peer);
+        } else if let Some(caller) = &entry.caller {
+            peer.waiting.remove(&(caller.id, ticket));
         }
         Some(entry)
     }
@@ -85,17 +110,15 @@ impl InFlight {
         let entry = self.entries.get_mut(ticket.0)?;
         entry.over = true;
         let caller = entry.caller.take()?;
-        forget(&mut self.by_peer, &entry.peer, &caller, ticket);
+        self.by_peer.get_mut(&entry.peer)?.waiting.remove(&(caller.id, ticket));
         Some(caller)
     }
 
     /// The requests that came behind `envelope` with `id`: one, unless the peer used an id twice.
     pub(crate) fn find(&mut self, envelope: &Envelope, id: MsgId) -> Vec<Ticket> {
-        let Some(requests) = self.by_peer.get(envelope.peer()) else {
-            return Vec::new();
-        };
+        let Some(peer) = self.by_peer.get(envelope.peer()) else { return Vec::new() };
         let tickets: Vec<_> =
-            requests.range((id, Ticket(0))..=(id, Ticket(u32::MAX))).map(|(_, ticket)| *ticket).collect();
+            peer.waiting.range((id, Ticket(0))..=(id, Ticket(u32::MAX))).map(|(_, ticket)| *ticket).collect();
         // Clients behind one proxy share its identity, and all count from one: the whole envelope decides.
         let same = |ticket: &Ticket| {
             let caller = self.entries.get_mut(ticket.0).and_then(|entry| entry.caller.as_ref());
@@ -107,8 +130,8 @@ impl InFlight {
     /// All requests of a peer that wait for a response, the newest first: what waits for a worker is to be
     /// ended before what runs, whose end would let it start. Notifications are not among them.
     pub(crate) fn of_peer(&self, peer: &Bytes) -> Vec<Ticket> {
-        let requests = self.by_peer.get(peer).into_iter().flatten();
-        newest_first(requests.map(|(_, ticket)| *ticket).collect())
+        let requests = self.by_peer.get(peer).map(|peer| &peer.waiting);
+        newest_first(requests.into_iter().flatten().map(|(_, ticket)| *ticket).collect())
     }
 
     /// Everything, the newest first.
@@ -152,21 +175,6 @@ fn newest_first(mut tickets: Vec<Ticket>) -> Vec<Ticket> {
     tickets
 }
 
-fn forget(
-    by_peer: &mut HashMap<Bytes, BTreeSet<(MsgId, Ticket)>>,
-    peer: &Bytes,
-    caller: &Caller,
-    ticket: Ticket,
-) {
-    let Some(requests) = by_peer.get_mut(peer) else {
-        return;
-    };
-    requests.remove(&(caller.id, ticket));
-    if requests.is_empty() {
-        by_peer.remove(peer);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -186,6 +194,7 @@ mod tests {
             caller: Some(Caller { envelope, id: MsgId(id) }),
             context: Context::new(peer.clone(), "f", deadline),
             peer,
+            bytes: 10,
             running: None,
             over: false,
         }
@@ -213,10 +222,12 @@ mod tests {
         assert!(in_flight.remove(removed).is_none());
         assert_eq!(in_flight.take_caller(answered).unwrap().id, MsgId(2));
         assert!(in_flight.take_caller(answered).is_none());
-        assert!(in_flight.by_peer.is_empty());
-        assert!(!in_flight.is_empty(), "its function runs on");
+        let peer = Bytes::from_static(b"proxy");
+        assert_eq!(in_flight.of_peer(&peer), []);
+        assert_eq!(in_flight.held(&peer), Held { requests: 1, bytes: 10 }, "its function runs on");
         in_flight.remove(answered);
         assert!(in_flight.is_empty());
+        assert!(in_flight.by_peer.is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     invocation::Invocation,
     server::{
         admission::Permit,
-        pool::{JobNumber, Pool},
+        pool::{JobId, Pool},
     },
 };
 
@@ -48,7 +49,7 @@ pub(crate) struct Admitted {
 #[derive(Debug)]
 pub(crate) enum Running {
     /// A sync function, which can be taken back as long as it waits.
-    Job(JobNumber),
+    Job(JobId),
     /// An async function, which can be dropped.
     Task(AbortHandle),
 }
@@ -96,7 +97,7 @@ impl Run for Runner {
 
     fn stop(&mut self, running: &Running) {
         match running {
-            Running::Job(number) => drop(self.pool.withdraw(*number)),
+            Running::Job(job) => drop(self.pool.withdraw(job)),
             Running::Task(task) => task.abort(),
         }
     }
@@ -146,6 +147,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// Whoever sent it.
+    pub(crate) fn peer(&self) -> &Bytes {
+        self.work.invocation.context().peer_bytes()
+    }
+
     #[cfg(test)]
     pub(crate) fn ticket(&self) -> Ticket {
         self.work.ticket
@@ -212,18 +218,27 @@ fn panicked(context: &Context, panic: &(dyn Any + Send)) -> WireError {
 #[cfg(test)]
 #[allow(clippy::unnecessary_wraps)] // Handlers have one signature, whether they can fail or not.
 pub(crate) mod tests {
-    use bytes::Bytes;
+    use std::time::Instant;
 
     use super::*;
-    use crate::{registry::tests::function, server::admission::Admission};
+    use crate::{
+        registry::tests::function,
+        server::admission::{Admission, Held},
+    };
 
     /// A job that does nothing.
     pub(crate) fn job(ticket: u32, outbox: &Outbox) -> Job {
+        job_of("", ticket, outbox)
+    }
+
+    pub(crate) fn job_of(peer: &'static str, ticket: u32, outbox: &Outbox) -> Job {
         fn nothing(_: &Invocation) -> HandlerResult {
             Ok(Bytes::new())
         }
-        let permit = Admission::new(1).admit().unwrap();
-        let work = Admitted { invocation: invocation(), ticket: Ticket(ticket), permit };
+        let permit = Admission::new(1, 0, 0).admit(Held::default(), 0, Instant::now()).unwrap();
+        let context = Context::new(Bytes::from_static(peer.as_bytes()), "f", None);
+        let work =
+            Admitted { invocation: Invocation { context, ..invocation() }, ticket: Ticket(ticket), permit };
         Job { function: nothing, work, outbox: outbox.clone() }
     }
 
@@ -256,6 +271,25 @@ pub(crate) mod tests {
         assert!(outcomes.try_recv().unwrap().result.is_ok());
         assert!(outcomes.try_recv().is_err(), "one outcome");
         assert!(!context.is_cancelled());
+    }
+
+    #[test]
+    fn what_has_expired_before_it_started_does_not_start() {
+        fn starts(_: &Invocation) -> HandlerResult {
+            unreachable!("its time has run out")
+        }
+        fn starts_async(_: Invocation) -> HandlerFuture {
+            Box::pin(async { unreachable!("its time has run out") })
+        }
+        let context = Context::new(Bytes::new(), "f", Some(Instant::now()));
+        let expired = || Invocation { context: context.clone(), ..invocation() };
+        let error = run_here(starts, &expired()).unwrap_err();
+        assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
+        let future = starts_async(expired());
+        let mut guarded = Guarded { context: context.clone(), started: false, future };
+        let mut cx = TaskContext::from_waker(std::task::Waker::noop());
+        let Poll::Ready(Err(error)) = Pin::new(&mut guarded).poll(&mut cx) else { panic!("it is over") };
+        assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Run for Notes {
             return Err(());
         }
         self.started.push_back(work);
-        Ok(Running::Job(crate::server::pool::JobNumber::default()))
+        Ok(Running::Job(crate::server::pool::JobId::default()))
     }
 
     fn run_async(&mut self, _: fn(Invocation) -> HandlerFuture, _: Admitted) -> Running {
@@ -53,7 +53,7 @@ fn dispatcher(max_in_flight: usize) -> Tested {
     ];
     let service = Service {
         registry: Registry::new(&ENTRIES, &States::new()).unwrap(),
-        admission: Admission::new(max_in_flight),
+        admission: Admission::new(max_in_flight, 2_000, 1_000),
         max_message_size: 1_000,
         instance: "one".to_owned(),
         draining: AtomicBool::new(false),
@@ -136,6 +136,42 @@ fn beyond_the_limit_requests_are_refused_and_a_finished_one_makes_room() {
     assert_eq!(code(&send(&mut tested, &request(2, "pooled", None), now)), ("Overloaded".into(), Ran::No));
     finish(&mut tested);
     assert!(send(&mut tested, &request(3, "pooled", None), now).is_empty());
+}
+
+#[test]
+fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
+    let now = Instant::now();
+    let greedy = |tested: &mut Tested, body: &Bytes| {
+        let mut admitted = 0;
+        while send(tested, body, now).is_empty() {
+            admitted += 1;
+        }
+        admitted
+    };
+    let other = |tested: &mut Tested, body: &Bytes| {
+        let mut out = Vec::new();
+        tested.on_message(Envelope::of(&["other", ""]), body, now, &mut out);
+        out.is_empty()
+    };
+    let mut tested = dispatcher(10);
+    let small = request(1, "pooled", None);
+    assert_eq!(greedy(&mut tested, &small), 6, "half, and one");
+    assert!(other(&mut tested, &small));
+    // What has ended makes room for it again.
+    for _ in 0..6 {
+        finish(&mut tested);
+    }
+    assert_eq!(code(&finish(&mut tested)).0, "ok");
+    assert_eq!(greedy(&mut tested, &small), 6);
+
+    let mut tested = dispatcher(1_000);
+    let large = EncodedArgs::dynamic("pooled".to_owned(), &("x".repeat(480),));
+    let large = large.into_message(Head::Request { id: MsgId(1), timeout_ms: None });
+    assert!((490..500).contains(&large.len()));
+    let admitted = greedy(&mut tested, &large);
+    assert_eq!(admitted, 3, "half of 2,000 bytes, and one");
+    assert_eq!(code(&send(&mut tested, &large, now)), ("Overloaded".into(), Ran::No));
+    assert!(other(&mut tested, &large));
 }
 
 #[test]
