@@ -10,8 +10,6 @@ use rpc_core::{Client, Context, ServerBuilder, ServerHandle, remote};
 use serde::{Deserialize, Serialize};
 use tests::Gate;
 
-use crate::several::Which;
-
 #[remote(inline, idempotent)]
 pub(crate) fn add(a: i64, b: i64) -> i64 {
     a + b
@@ -100,6 +98,10 @@ pub(crate) fn note(#[state] notes: &Notes, text: String) {
 pub(crate) fn noted(#[state] notes: &Notes) -> Vec<String> {
     notes.0.lock().expect("nothing panics while it is held").clone()
 }
+
+/// The number of a server among several.
+#[derive(Debug, Default)]
+pub(crate) struct Which(pub(crate) usize);
 
 /// The client that functions of a server make nested calls with.
 #[derive(Debug, Default)]

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use rpc_core::{ErrorKind, Ran, WhenFull, remote};
+use bytes::Bytes;
+use rpc_core::{Client, ErrorKind, Ran, WhenFull, remote};
 use tests::{Gate, soon, unique};
 
-use crate::functions::{add, builder, count_words, hold, hold_async};
+use crate::functions::{Fixture, add, builder, count_words, hold, hold_async};
 
 #[tokio::test]
 async fn beyond_what_may_be_in_flight_the_server_refuses() {
@@ -99,6 +100,7 @@ async fn idle_workers_take_work_even_if_nothing_may_wait() {
     server.shutdown().await;
 }
 
+<<<<<<< HEAD
 #[tokio::test]
 async fn who_sends_much_waits_for_itself_and_not_others_for_it() {
     let gate: Arc<Gate> = Arc::default();
@@ -153,4 +155,26 @@ async fn beyond_what_bytes_may_be_in_flight_the_server_refuses() {
 fn hold_bytes(#[state] gate: &Gate, data: Vec<u8>) -> bool {
     let _inside = gate.enter();
     !data.is_empty() && gate.pass(|| false)
+=======
+#[remote]
+async fn hold_and_give(#[state] gate: Arc<Gate>, bytes: usize) -> Bytes {
+    let _inside = gate.enter();
+    gate.pass_async().await;
+    Bytes::from(vec![7; bytes])
+}
+
+#[tokio::test]
+async fn a_client_that_reads_gets_every_reply_of_a_burst() {
+    const CALLS: u32 = 16_000;
+    for bytes in [0, 4_096] {
+        let Fixture { client, server, gate } = Fixture::tcp().await;
+        let calls: Vec<_> = (0..CALLS).map(|_| tokio::spawn(hold_and_give::call(&client, bytes))).collect();
+        gate.entered(CALLS).await;
+        gate.open();
+        for call in calls {
+            assert_eq!(soon("a reply", call).await.unwrap().unwrap().len(), bytes);
+        }
+        server.shutdown().await;
+    }
+>>>>>>> omq
 }

@@ -9,11 +9,7 @@ use tests::{
     soon, unique,
 };
 
-use crate::functions::{add, builder, hold_async, note};
-
-/// The number of a server, and how often it was asked.
-#[derive(Debug, Default)]
-pub(crate) struct Which(usize);
+use crate::functions::{Which, add, builder, hold_async, note};
 
 #[remote(inline, idempotent)]
 fn which(#[state] which: &Which) -> usize {

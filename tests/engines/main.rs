@@ -4,6 +4,7 @@
 mod child;
 mod flood;
 mod heartbeats;
+mod identity;
 mod slow_reader;
 mod strangers;
 mod zmtp;

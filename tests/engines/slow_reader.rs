@@ -8,14 +8,14 @@ use tests::{RawClient, soon};
 
 use crate::Pair;
 
-/// So many replies of this length that no buffer between the server and a peer holds them.
-const REQUESTS: u64 = 20_000;
-const LENGTH: usize = 4_096;
+/// More replies than may wait, of a length that the buffers between the server and a peer hold few of.
+const REQUESTS: u64 = 80_000;
+const LENGTH: usize = 1_024;
 
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
 #[remote(inline)]
-fn four_kibibytes() -> Bytes {
+fn kibibyte() -> Bytes {
     ANSWERED.fetch_add(1, Ordering::Relaxed);
     Bytes::from_static(&[0; LENGTH])
 }
@@ -25,7 +25,7 @@ async fn omq_drops_the_replies_that_a_peer_does_not_read() {
     let pair = Pair::on(Engine::Omq).await;
     let mut peer = RawClient::connect(pair.server.endpoint()).await;
     for _ in 0..REQUESTS {
-        peer.send(&[b"", b"\x94\x00\x07\xaefour_kibibytes\x90"]).await;
+        peer.send(&[b"", b"\x94\x00\x07\xa8kibibyte\x90"]).await;
     }
     let answered = async {
         while ANSWERED.load(Ordering::Relaxed) < REQUESTS {

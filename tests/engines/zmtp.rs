@@ -28,6 +28,13 @@ pub(crate) fn ready() -> Vec<u8> {
     frame(COMMAND, b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER")
 }
 
+/// As [`ready`], with an identity.
+pub(crate) fn ready_as(name: &str) -> Vec<u8> {
+    let length = u32::try_from(name.len()).expect("it is a short name").to_be_bytes();
+    let ready = &ready()[2..];
+    frame(COMMAND, &[ready, b"\x08Identity", &length, name.as_bytes()].concat())
+}
+
 pub(crate) fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
     let length = u8::try_from(body.len()).expect("it is a short frame");
     [&[flags, length], body].concat()
@@ -58,8 +65,12 @@ impl Stranger {
 
     /// As [`at`](Self::at), and shakes hands.
     pub(crate) async fn known_at(endpoint: &str) -> Self {
+        Self::known_as(&ready(), endpoint).await
+    }
+
+    pub(crate) async fn known_as(ready: &[u8], endpoint: &str) -> Self {
         let mut stranger = Self::at(endpoint).await;
-        stranger.say(&[greeting(1), ready()].concat()).await.expect("it is read");
+        stranger.say(&[&greeting(1), ready].concat()).await.expect("it is read");
         soon("the greeting", stranger.0.read_exact(&mut [0; 64])).await.expect("it comes");
         assert_eq!(stranger.hear().await[2..8], *b"\x05READY");
         stranger

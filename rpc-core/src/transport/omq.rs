@@ -7,16 +7,18 @@
 //! cannot be reached.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     future,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use omq_tokio::{
-    DisconnectReason, Endpoint as Address, Error, IpcPath, Message, MonitorEvent, MonitorRecvError,
-    MonitorStream, Options, PeerInfo, ReconnectPolicy, Socket, SocketType, message::generated_identity,
+    DisconnectReason, Endpoint as Address, Error, IpcPath, KeepAlive, Message, MonitorEvent,
+    MonitorRecvError, MonitorStream, Options, PeerInfo, ReconnectPolicy, Socket, SocketType, TrySendError,
+    message::generated_identity,
 };
-use tokio::time;
+use tokio::{sync::mpsc, time};
 
 use crate::{
     endpoint::Endpoint,
@@ -39,14 +41,19 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long after being asked it may be silent. It is looked at with every beat, so that a peer that vanished is
 /// noticed within 25 s: before the default timeout of a call.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How the system asks peers, also those that do not speak ZMTP 3.1. With [`UNREAD`], which Linux applies to its
+/// questions as well, it notices in a little more than a minute that one has vanished.
+const KEEPALIVE: KeepAlive =
+    KeepAlive::Enabled { idle: Duration::from_secs(15), intvl: Duration::from_secs(5), cnt: 3 };
 /// How long a peer may take nothing of what was sent. Until then it may be slow; heartbeats cannot tell,
 /// because they wait behind what it does not take.
 const UNREAD: Duration = Duration::from_secs(60);
-/// How many replies may wait for one peer: half of what a server has under way unless it is told otherwise,
-/// and 512 KiB a peer, which the engine keeps once they were used.
-const REPLIES: u32 = 8_192;
-/// How many messages may wait in the other queues, which have somebody who waits for room.
+/// How many messages may wait in each of the engine's queues. It keeps the memory, 64 bytes a message, for every
+/// connection.
 const MESSAGES: u32 = 1_024;
+/// How many more replies may wait for a peer that does not read as fast as it asks. A client of ours has no more
+/// calls in flight, unless it is told to, and so finds them all.
+const REPLIES: usize = 65_536;
 /// Events wait for the server's loop, which takes them before anything else. Each peer that comes and goes
 /// makes three.
 const EVENTS: usize = 4_096;
@@ -67,6 +74,7 @@ fn options(max_message_size: usize) -> Options {
         .max_pending_handshakes(MAX_HANDSHAKES)
         .heartbeat_interval(HEARTBEAT)
         .heartbeat_timeout(HEARTBEAT_TIMEOUT)
+        .tcp_keepalive(KEEPALIVE)
         .tcp_user_timeout(UNREAD)
         .send_hwm(MESSAGES)
         .recv_hwm(MESSAGES)
@@ -101,10 +109,10 @@ pub(super) struct Binding(Listener);
 impl Binding {
     pub(super) fn new(max_message_size: usize) -> Self {
         // With `router_mandatory` it says so when a peer has gone or its queue is full.
-        let options = Options { router_mandatory: true, ..options(max_message_size).send_hwm(REPLIES) };
+        let options = options(max_message_size).router_mandatory(true);
         let socket = socket(SocketType::Router, options);
         let monitor = socket.monitor();
-        Self(Listener { files: Vec::new(), bound: Vec::new(), socket, monitor })
+        Self(Listener { files: Vec::new(), bound: Vec::new(), socket, monitor, slow: HashMap::new() })
     }
 
     /// Listens on one more endpoint, and tells where.
@@ -141,7 +149,13 @@ pub(crate) struct Listener {
     bound: Vec<Address>,
     socket: Socket,
     monitor: MonitorStream,
+    /// Peers whose queue in the engine was full once, each with a task that waits for room in it. A task ends
+    /// with its peer; or with this, once everything has been handed on.
+    slow: HashMap<Identity, mpsc::Sender<Message>>,
 }
+
+/// Names a peer, as ROUTER does.
+type Identity = Bytes;
 
 impl Listener {
     pub(super) async fn recv(&mut self) -> Event {
@@ -151,13 +165,15 @@ impl Listener {
                 biased;
                 event = self.monitor.recv() => match event {
                     Ok(event) => {
-                        if let Some(gone) = gone(event) {
-                            return gone;
+                        if let Some(peer) = gone(event) {
+                            self.slow.remove(&peer);
+                            return Event::PeerGone(peer);
                         }
                     }
                     // Whoever went meanwhile is not known. Their requests run to their end.
                     Err(MonitorRecvError::Lagged(events)) => {
                         tracing::warn!(events, "peers came and went faster than they were looked at");
+                        self.slow.clear();
                     }
                     // The socket has closed itself, which it does not: there is nothing to wait for.
                     Err(_) => return future::pending().await,
@@ -172,8 +188,23 @@ impl Listener {
         }
     }
 
-    pub(super) fn send(&self, envelope: Envelope, body: bytes::Bytes) -> bool {
-        self.socket.try_send(Message::multipart(envelope.with(body))).is_ok()
+    pub(super) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
+        let peer = envelope.peer().clone();
+        let message = Message::multipart(envelope.with(body));
+        if let Some(queue) = self.slow.get(&peer) {
+            return queue.try_send(message).is_ok();
+        }
+        match self.socket.try_send(message) {
+            Ok(()) => true,
+            Err(TrySendError::Full(message)) => {
+                let (queue, waiting) = mpsc::channel(REPLIES);
+                tokio::spawn(hand_on(waiting, self.socket.clone()));
+                let queued = queue.try_send(message).is_ok();
+                self.slow.insert(peer, queue);
+                queued
+            }
+            Err(_) => false,
+        }
     }
 
     pub(super) fn stop_accepting(&mut self) {
@@ -189,14 +220,23 @@ impl Listener {
     }
 }
 
+/// Hands replies to the engine as it has room for them, until there are no more to come, or their peer has gone.
+async fn hand_on(mut waiting: mpsc::Receiver<Message>, socket: Socket) {
+    while let Some(message) = waiting.recv().await {
+        if socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Who has gone, if that is what happened.
-fn gone(event: MonitorEvent) -> Option<Event> {
+fn gone(event: MonitorEvent) -> Option<Identity> {
     match event {
         // Somebody else has its name now, and answers to it may still be sent there.
         MonitorEvent::Disconnected { reason: DisconnectReason::Handover, .. } => None,
         MonitorEvent::Disconnected { peer: PeerInfo { peer_identity, connection_id, .. }, .. } => {
             // A peer without a name is called by its number.
-            Some(Event::PeerGone(peer_identity.unwrap_or_else(|| generated_identity(connection_id))))
+            Some(peer_identity.unwrap_or_else(|| generated_identity(connection_id)))
         }
         _ => None,
     }
@@ -246,8 +286,8 @@ async fn is_up(monitor: &mut MonitorStream, reached: &mut bool) -> Result<(), St
 pub(crate) struct LinkSender(Socket);
 
 impl LinkSender {
-    pub(super) async fn send(&mut self, body: bytes::Bytes) -> Result<(), TransportError> {
-        self.0.send(Message::multipart([bytes::Bytes::new(), body])).await.map_err(cause)
+    pub(super) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
+        self.0.send(Message::multipart([Bytes::new(), body])).await.map_err(cause)
     }
 }
 
@@ -257,7 +297,7 @@ pub(crate) struct LinkReceiver {
 }
 
 impl LinkReceiver {
-    pub(super) async fn recv(&mut self) -> Result<bytes::Bytes, TransportError> {
+    pub(super) async fn recv(&mut self) -> Result<Bytes, TransportError> {
         loop {
             tokio::select! {
                 biased;
