@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_core::{CallError, Client, ErrorKind, Ran};
+use rpc_core::{CallError, ErrorKind, Ran};
 use tests::{
     served::{REFUSED, count, double_later},
     soon,
@@ -86,7 +86,7 @@ fn compare(what: &str, said: &[(u64, Said)], executions: &HashMap<u64, u32>) {
 async fn calls_of_one_server_tell_the_truth_whatever_befalls_it() {
     let _alone = ALONE.lock().await;
     let mut fleet = Fleet::start(1).await;
-    let builder = Client::builder().connect_timeout(Duration::from_secs(60)).timeout(Duration::from_secs(2));
+    let builder = tests::client().connect_timeout(Duration::from_secs(60)).timeout(Duration::from_secs(2));
     let client = builder.connect(&fleet.endpoints()[0]).await.unwrap();
     let (begin, numbers) = (Instant::now(), Numbers::below(number("RPC_CALLS", 30_000)));
     let calling = client.clone();

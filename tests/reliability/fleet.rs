@@ -36,8 +36,6 @@ pub(crate) enum Fault {
     Frozen,
     /// What is sent to it and by it is lost for a while, and its connections are reset then.
     Unreachable,
-    /// As before, but its connections are never reset: who does not notice the silence waits for ever.
-    Silent,
     /// Everything takes longer for a while.
     Slow,
 }
@@ -166,7 +164,6 @@ impl Member {
                 self.change(Mode::BlackHole, a_while).await;
                 self.relay.cut(Cut::Reset);
             }
-            Fault::Silent => self.change(Mode::BlackHole, a_while).await,
             Fault::Slow => self.change(Mode::Delay(Duration::from_millis(random.u64(1..50))), a_while).await,
         }
     }

@@ -93,7 +93,7 @@ where
     F: RemoteFn<Output = (), Error = RpcError> + 'static,
 {
     let server = server(capacity.arguments);
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     let offered = capacity.rate() * FACTOR;
     offer(offered, Duration::from_secs(1), || call(&client)).await;
 
