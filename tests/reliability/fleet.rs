@@ -36,11 +36,26 @@ pub(crate) enum Fault {
     Frozen,
     /// What is sent to it and by it is lost for a while, and its connections are reset then.
     Unreachable,
+    /// As before, but its connections are never reset: who does not notice the silence waits for ever.
+    Silent,
     /// Everything takes longer for a while.
     Slow,
 }
 
 impl Fault {
+    /// All of them.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Killed,
+        Self::Stopped,
+        Self::Restarted,
+        Self::Closed,
+        Self::Reset,
+        Self::Frozen,
+        Self::Unreachable,
+        Self::Silent,
+        Self::Slow,
+    ];
+
     /// Those that a client survives which waits for the transport to tell it that a connection is lost.
     pub(crate) const TOLD: [Self; 8] = [
         Self::Killed,
@@ -164,6 +179,7 @@ impl Member {
                 self.change(Mode::BlackHole, a_while).await;
                 self.relay.cut(Cut::Reset);
             }
+            Fault::Silent => self.change(Mode::BlackHole, a_while).await,
             Fault::Slow => self.change(Mode::Delay(Duration::from_millis(random.u64(1..50))), a_while).await,
         }
     }

@@ -9,17 +9,22 @@ use std::sync::{
 #[derive(Debug)]
 pub(crate) struct Numbers {
     next: AtomicU64,
-    end: u64,
+    end: AtomicU64,
 }
 
 impl Numbers {
     pub(crate) fn below(end: u64) -> Arc<Self> {
-        Arc::new(Self { next: AtomicU64::new(0), end })
+        Arc::new(Self { next: AtomicU64::new(0), end: AtomicU64::new(end) })
+    }
+
+    /// Gives no more.
+    pub(crate) fn end(&self) {
+        self.end.store(0, Ordering::Relaxed);
     }
 
     fn take(&self) -> Option<u64> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        (number < self.end).then_some(number)
+        (number < self.end.load(Ordering::Relaxed)).then_some(number)
     }
 }
 

@@ -145,7 +145,7 @@ async fn two_thousand_clients_that_come_and_go_leave_nothing_behind() {
                 let endpoint = Arc::clone(&endpoint);
                 tokio::spawn(async move {
                     for number in 0..count / 8 {
-                        let client = tests::client().connect(&endpoint).await.expect("the server is there");
+                        let client = tests::client().connect(&*endpoint).await.expect("the server is there");
                         assert_eq!(sum::call(&client, number, 1).await.expect("it is answered"), number + 1);
                         // Some in order, some in a hurry.
                         if number % 2 == 0 {
