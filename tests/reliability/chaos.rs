@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_core::{CallError, Client, ErrorKind, Ran};
+use rpc_core::{CallError, ErrorKind, Ran};
 use tests::{
     served::{REFUSED, count, double_later},
     soon,
@@ -21,16 +21,16 @@ use crate::{
 };
 
 /// How many calls are in flight.
-const AT_A_TIME: usize = 64;
+pub(crate) const AT_A_TIME: usize = 64;
 
 /// How long the call with this number takes, in milliseconds: so long that many are under way when something breaks.
-fn duration(id: u64) -> u64 {
+pub(crate) fn duration(id: u64) -> u64 {
     id % 9
 }
 
 /// What a call of [`count()`] said that it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
+pub(crate) enum Said {
     Ok,
     /// The function returned its error.
     Failed,
@@ -38,7 +38,7 @@ enum Said {
 }
 
 impl Said {
-    fn of(id: u64, outcome: Result<u64, CallError<String>>) -> (u64, Self) {
+    pub(crate) fn of(id: u64, outcome: Result<u64, CallError<String>>) -> (u64, Self) {
         let said = match outcome {
             Ok(answer) => {
                 assert_eq!(answer, id);
@@ -65,7 +65,7 @@ impl Said {
 }
 
 /// Compares what was said with what was executed, and prints how often each was said.
-fn compare(what: &str, said: &[(u64, Said)], executions: &HashMap<u64, u32>) {
+pub(crate) fn compare(what: &str, said: &[(u64, Said)], executions: &HashMap<u64, u32>) {
     let mut tally = BTreeMap::<_, (u32, u32)>::new();
     for (id, said) in said {
         let times = executions.get(id).copied().unwrap_or_default();
@@ -86,7 +86,7 @@ fn compare(what: &str, said: &[(u64, Said)], executions: &HashMap<u64, u32>) {
 async fn calls_of_one_server_tell_the_truth_whatever_befalls_it() {
     let _alone = ALONE.lock().await;
     let mut fleet = Fleet::start(1).await;
-    let builder = Client::builder().connect_timeout(Duration::from_secs(60)).timeout(Duration::from_secs(2));
+    let builder = tests::client().connect_timeout(Duration::from_secs(60)).timeout(Duration::from_secs(2));
     let client = builder.connect(&fleet.endpoints()[0]).await.unwrap();
     let (begin, numbers) = (Instant::now(), Numbers::below(number("RPC_CALLS", 30_000)));
     let calling = client.clone();

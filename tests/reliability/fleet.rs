@@ -43,6 +43,19 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// All of them.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Killed,
+        Self::Stopped,
+        Self::Restarted,
+        Self::Closed,
+        Self::Reset,
+        Self::Frozen,
+        Self::Unreachable,
+        Self::Silent,
+        Self::Slow,
+    ];
+
     /// Those that a client survives which waits for the transport to tell it that a connection is lost.
     pub(crate) const TOLD: [Self; 8] = [
         Self::Killed,

@@ -22,10 +22,11 @@ use crate::{ALONE, number, server};
 
 /// Bodies that name the functions of the server of these tests, so that a changed one still finds them.
 fn seeds() -> Vec<Vec<u8>> {
-    let requests: [&[u8]; 6] = [
+    let requests: [&[u8]; 7] = [
         b"\x94\x00\x07\xa3sum\x92\x01\x02",
         b"\x95\x00\xce\x00\x00\x00\x07\xa3sum\x81\xaatimeout_ms\xcd\x03\xe8\x82\xa1b\x02\xa1a\x01",
         b"\x95\x00\x07\xa4echo\x82\xaatimeout_ms\xcd\x03\xe8\xa5trace\xa1t\x91\xc4\x04data",
+        b"\x95\x00\x07\xa4echo\x82\xa3key\xa3abc\xaatimeout_ms\xcd\x03\xe8\x91\xc4\x04data",
         b"\x94\x00\x07\xa6double\x91\xcf\x00\x00\x00\x00\x00\x00\x00\x01",
         b"\x94\x00\x07\xa9rpc.hello\x91\x82\xa8protocol\x01\xb0max_message_size\xce\x01\x00\x00\x00",
         b"\x93\x02\xaarpc.cancel\x91\x07",
@@ -117,11 +118,11 @@ async fn good_calls_during(client: &Client, others: impl Future<Output = ()>) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_hostile_bodies_harm_nobody() {
-    let _alone = ALONE.lock().await;
     const CONNECTIONS: u64 = 50;
     const BODIES: usize = 2_000;
+    let _alone = ALONE.lock().await;
     let server = server(&["--max-message-size", "262144"]);
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     sum::call(&client, 1, 2).await.unwrap();
     let (before, begin) = (server.memory(), Instant::now());
     let attacks: Vec<_> = (0..CONNECTIONS)
@@ -150,13 +151,13 @@ async fn a_hundred_thousand_hostile_bodies_harm_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
-    let _alone = ALONE.lock().await;
     const CONNECTIONS: u64 = 10_000;
     // What the engine is known to keep of each, and room for an allocator that keeps what was freed.
     const PER_CONNECTION: u64 = 256;
     const NOISE: u64 = 8 << 20;
+    let _alone = ALONE.lock().await;
     let server = server(&[]);
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     let visit = async |count: u64| {
         let each = count / 10;
         let visitors: Vec<_> = (0..10)

@@ -7,11 +7,13 @@
 //! Those that are ignored are long; docs/RELIABILITY.md tells what was found and how to run them.
 
 mod chaos;
+mod failover;
 mod fleet;
 mod hostile;
 mod load;
 mod memory;
 mod overload;
+mod rolling;
 
 use tests::process::ServerProcess;
 use tokio::sync::Mutex;

@@ -74,7 +74,7 @@ async fn answered(client: &Client, count: u64) {
 async fn two_million_calls_leave_nothing_behind() {
     let _alone = ALONE.lock().await;
     let server = server(&[]);
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     answered(&client, 100_000).await;
     let (before, begin) = (Memory::now(&server), Instant::now());
     answered(&client, 1_900_000).await;
@@ -83,7 +83,6 @@ async fn two_million_calls_leave_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_cancelled_calls_leave_nothing_behind() {
-    let _alone = ALONE.lock().await;
     async fn cancelled(client: &Client, count: u64) {
         let client = client.clone();
         calls(count, move |number| {
@@ -100,8 +99,9 @@ async fn a_hundred_thousand_cancelled_calls_leave_nothing_behind() {
         })
         .await;
     }
+    let _alone = ALONE.lock().await;
     let server = server(&[]);
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     cancelled(&client, 20_000).await;
     answered(&client, 20_000).await;
     let (before, begin) = (Memory::now(&server), Instant::now());
@@ -113,7 +113,6 @@ async fn a_hundred_thousand_cancelled_calls_leave_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_calls_that_time_out_leave_nothing_behind() {
-    let _alone = ALONE.lock().await;
     async fn timed_out(client: &Client, count: u64) {
         let client = client.clone();
         calls(count, move |_| {
@@ -126,8 +125,9 @@ async fn a_hundred_thousand_calls_that_time_out_leave_nothing_behind() {
         })
         .await;
     }
+    let _alone = ALONE.lock().await;
     let server = server(&[]);
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     timed_out(&client, 20_000).await;
     answered(&client, 20_000).await;
     let (before, begin) = (Memory::now(&server), Instant::now());
@@ -138,7 +138,6 @@ async fn a_hundred_thousand_calls_that_time_out_leave_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_clients_that_come_and_go_leave_nothing_behind() {
-    let _alone = ALONE.lock().await;
     async fn come_and_go(server: &ServerProcess, count: u64) {
         let endpoint: Arc<str> = server.endpoint().into();
         let visits: Vec<_> = (0..8)
@@ -146,7 +145,7 @@ async fn two_thousand_clients_that_come_and_go_leave_nothing_behind() {
                 let endpoint = Arc::clone(&endpoint);
                 tokio::spawn(async move {
                     for number in 0..count / 8 {
-                        let client = Client::connect(&endpoint).await.expect("the server is there");
+                        let client = tests::client().connect(&*endpoint).await.expect("the server is there");
                         assert_eq!(sum::call(&client, number, 1).await.expect("it is answered"), number + 1);
                         // Some in order, some in a hurry.
                         if number % 2 == 0 {
@@ -160,9 +159,10 @@ async fn two_thousand_clients_that_come_and_go_leave_nothing_behind() {
             soon("the clients come and go", visit).await.expect("no call fails");
         }
     }
+    let _alone = ALONE.lock().await;
     let server = server(&[]);
     // It stays, so that the clients' I/O thread does.
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     come_and_go(&server, 400).await;
     let files = few_files(&server, 0).await;
     let (before, begin) = (Memory::now(&server), Instant::now());

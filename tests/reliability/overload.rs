@@ -93,7 +93,8 @@ where
     F: RemoteFn<Output = (), Error = RpcError> + 'static,
 {
     let server = server(capacity.arguments);
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    // What is refused stays refused, so that it is seen.
+    let client = tests::client().retries(0).connect(server.endpoint()).await.unwrap();
     let offered = capacity.rate() * FACTOR;
     offer(offered, Duration::from_secs(1), || call(&client)).await;
 

@@ -12,7 +12,7 @@
 use std::{error::Error, io::Read, process, thread, time::Duration};
 
 use bytes::Bytes;
-use rpc_core::{Server, ServerBuilder, remote};
+use rpc_core::{ServerBuilder, remote};
 use tests::{ledger::Pen, served::REFUSED};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -73,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<(ServerBuilder, String), Box<dyn Error>> {
     let endpoint = arguments.next().ok_or("the endpoint is missing")?;
     // Without a ledger, what is counted is forgotten.
-    let (mut builder, mut ledger) = (Server::builder().workers(2), "/dev/null".to_owned());
+    let (mut builder, mut ledger) = (tests::server().workers(2), "/dev/null".to_owned());
     while let Some(option) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{option} has no value"))?;
         builder = match option.as_str() {

@@ -166,7 +166,7 @@ fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
 
     let mut tested = dispatcher(1_000);
     let large = EncodedArgs::dynamic("pooled".to_owned(), &("x".repeat(480),));
-    let large = large.into_message(Head::Request { id: MsgId(1), timeout_ms: None });
+    let large = large.into_message(Head::Request { id: MsgId(1), timeout_ms: None, key: None });
     assert!((490..500).contains(&large.len()));
     let admitted = greedy(&mut tested, &large);
     assert_eq!(admitted, 3, "half of 2,000 bytes, and one");
