@@ -9,6 +9,7 @@ mod links;
 mod map;
 mod retry;
 mod room;
+mod status;
 
 use std::{
     fmt,
@@ -27,6 +28,7 @@ pub use self::{
     call::{Call, Dynamic, Notify},
     map::{Map, MapItem},
     room::WhenFull,
+    status::{ClientStatus, EndpointState, EndpointStatus},
 };
 use crate::{
     args::Args,
@@ -168,6 +170,13 @@ impl Client {
     #[must_use]
     pub fn endpoints(&self) -> Vec<&str> {
         self.0.channel.endpoints().iter().map(|endpoint| &**endpoint).collect()
+    }
+
+    /// How the client is doing right now: which endpoints are connected, what is in flight, how often calls were
+    /// made again. It looks at every endpoint under the lock that calls take, so it is not for each call.
+    #[must_use]
+    pub fn status(&self) -> ClientStatus {
+        self.0.channel.status()
     }
 
     /// Takes no new calls, waits until the servers have read what was sent (a second at most), and ends the

@@ -72,7 +72,10 @@ pub use rpc_macros::remote;
 
 pub use crate::{
     args::Args,
-    client::{Call, Client, ClientBuilder, Close, Connect, Dynamic, Map, MapItem, Notify, WhenFull},
+    client::{
+        Call, Client, ClientBuilder, ClientStatus, Close, Connect, Dynamic, EndpointState, EndpointStatus,
+        Map, MapItem, Notify, WhenFull,
+    },
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
     endpoint::Endpoints,

@@ -28,6 +28,7 @@ use crate::{
         links::{LinkId, Peer},
         retry::Rules,
         room::Room,
+        status::ClientStatus,
     },
     endpoint::Endpoint,
     error::{ErrorKind, Ran, RpcError},
@@ -89,6 +90,10 @@ impl Channel {
     /// As they were given.
     pub(crate) fn endpoints(&self) -> &[Arc<str>] {
         &self.endpoints
+    }
+
+    pub(crate) fn status(&self) -> ClientStatus {
+        self.lock().in_flight.status(Instant::now())
     }
 
     /// Waits until there has been a link, or none came in time, and tells why.

@@ -24,6 +24,7 @@ use crate::{
         links::{LinkId, Links},
         retry::{Budget, Rules},
         room::{Room, WhenFull},
+        status::{ClientStatus, EndpointState, EndpointStatus},
     },
     error::{ErrorKind, Ran, RpcError},
     id_table::IdTable,
@@ -124,6 +125,8 @@ pub(crate) struct InFlight {
     /// Calls that rest, and until when.
     resting: BinaryHeap<Reverse<(Instant, MsgId)>>,
     budget: Budget,
+    /// How many retries were made.
+    retries: u64,
     /// When there will be budget for the next retry, if there was none.
     budget_at: Option<Instant>,
     /// No call's deadline is earlier than this.
@@ -146,6 +149,7 @@ impl InFlight {
             linkless: VecDeque::new(),
             resting: BinaryHeap::new(),
             budget: Budget::new(),
+            retries: 0,
             budget_at: None,
             next_deadline: None,
             random,
@@ -254,6 +258,30 @@ impl InFlight {
         Some(slot)
     }
 
+    /// How the calls are doing, and the endpoints.
+    pub(crate) fn status(&self, now: Instant) -> ClientStatus {
+        let endpoints = self.places.iter().enumerate().map(|(index, place)| {
+            let links = || self.links.iter().filter(|link| link.endpoint == index);
+            let state = match links().find(|link| !link.leaving) {
+                Some(link) if link.silent => EndpointState::Silent,
+                Some(link) if link.resting_until.is_some_and(|until| until > now) => {
+                    EndpointState::Overloaded
+                }
+                Some(_) => EndpointState::Connected,
+                None => EndpointState::Connecting { reason: place.failure.clone() },
+            };
+            let calls = links().map(|link| link.sent).sum();
+            EndpointStatus { endpoint: Arc::clone(&place.name), state, calls }
+        });
+        ClientStatus {
+            endpoints: endpoints.collect(),
+            calls: self.room.calls,
+            bytes: self.room.bytes,
+            waiting: self.slots.len().saturating_sub(self.room.calls),
+            retries: self.retries,
+        }
+    }
+
     /// Why there is no link. `None` if there is one, or that is not known yet.
     pub(crate) fn why_no_link(&self) -> Option<String> {
         if self.links.iter().next().is_some() {
@@ -357,6 +385,7 @@ impl InFlight {
                 if self.budget_at.is_some() {
                     break;
                 }
+                self.retries += 1;
                 wakers.extend(self.dispatch(id, now));
             }
             self.resting.pop();
