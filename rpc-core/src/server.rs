@@ -371,8 +371,8 @@ impl ServerBuilder {
     /// How many bytes of replies, and of what it takes to queue them, may wait for peers to read them, over all
     /// endpoints: so much can peers that read slowly, or never, hold of this process's memory. One peer gets no more
     /// once it has as much as is still free, so that one that never reads holds half. Beyond it replies are dropped,
-    /// and their calls end at their deadlines. 256 MiB unless set, sixteen of the largest replies; at least one of
-    /// them always fits.
+    /// and their calls end at their deadlines. 256 MiB unless set, sixteen of the largest replies; at least two of
+    /// them always fit.
     #[must_use]
     pub fn max_unread_bytes(mut self, bytes: usize) -> Self {
         self.options.max_unread_bytes = bytes;

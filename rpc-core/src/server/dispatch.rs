@@ -390,7 +390,7 @@ impl<R: Run> Dispatcher<R> {
         if self.service.draining.load(Ordering::Relaxed) {
             out.push(Reply { envelope: envelope.clone(), body: builtin::goodbye() });
         }
-        self.greeted.add(envelope);
+        self.greeted.add(&envelope);
     }
 
     fn unknown_function(&self, name: &str) -> WireError {
