@@ -104,6 +104,11 @@ impl Context {
         in_time && self.0.state.fetch_or(STARTED, Ordering::AcqRel) & CANCELLED == 0
     }
 
+    /// Whether the function has started.
+    pub(crate) fn has_started(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) & STARTED != 0
+    }
+
     /// Notes that nobody wants the result. `true` if the function has started; otherwise it never will.
     pub(crate) fn cancel(&self) -> bool {
         let before = self.0.state.fetch_or(CANCELLED, Ordering::AcqRel);

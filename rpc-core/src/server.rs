@@ -7,6 +7,7 @@ mod greeted;
 mod in_flight;
 mod io;
 mod pool;
+mod reply_memory;
 mod run;
 mod unread;
 
@@ -16,7 +17,7 @@ use std::{
     future::Future,
     hash::{BuildHasher, RandomState},
     num::NonZero,
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -33,6 +34,7 @@ use self::{
     dispatch::{Dispatcher, Service},
     io::Phase,
     pool::Pool,
+    reply_memory::{Limits, ReplyMemory},
     run::Runner,
     unread::Unread,
 };
@@ -42,7 +44,7 @@ use crate::{
     error::ServeError,
     function::{Entry, ServedFn, Signature},
     io_thread::IoThread,
-    message::DEFAULT_MAX_MESSAGE_SIZE,
+    message::{DEFAULT_MAX_MESSAGE_SIZE, MAX_KEY_LEN},
     registry::{Registry, States},
     transport::{Carrier, Listener},
 };
@@ -57,6 +59,10 @@ const DEFAULT_MAX_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
 const DEFAULT_MAX_WAITING: usize = 8_192;
 /// How much may be unread, in bytes: sixteen of the largest messages. One peer can have half of it.
 const DEFAULT_MAX_UNREAD_BYTES: usize = 256 * 1024 * 1024;
+/// Which replies to calls with an idempotency key are remembered. A retry comes within its call's deadline, which is
+/// rarely longer than minutes; as many calls as may be under way; and four of the largest replies.
+const DEFAULT_REMEMBERED: Limits =
+    Limits { time: Duration::from_secs(600), calls: DEFAULT_MAX_IN_FLIGHT, bytes: 64 * 1024 * 1024 };
 /// How long draining may take: less than what most supervisors wait before they kill.
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -250,6 +256,7 @@ pub struct ServerBuilder {
     options: Options,
     max_in_flight: usize,
     max_bytes_in_flight: usize,
+    remembered: Limits,
     max_message_size: usize,
     engine: Engine,
 }
@@ -276,6 +283,7 @@ impl Default for ServerBuilder {
             },
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
+            remembered: DEFAULT_REMEMBERED,
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             engine: Engine::default(),
         }
@@ -364,8 +372,8 @@ impl ServerBuilder {
     /// How many bytes of replies, and of what it takes to queue them, may wait for peers to read them, over all
     /// endpoints: so much can peers that read slowly, or never, hold of this process's memory. One peer gets no more
     /// once it has as much as is still free, so that one that never reads holds half. Beyond it replies are dropped,
-    /// and their calls end at their deadlines. 256 MiB unless set, sixteen of the largest replies; at least one of
-    /// them always fits.
+    /// and their calls end at their deadlines. 256 MiB unless set, sixteen of the largest replies; at least two of
+    /// them always fit.
     #[must_use]
     pub fn max_unread_bytes(mut self, bytes: usize) -> Self {
         self.options.max_unread_bytes = bytes;
@@ -377,6 +385,32 @@ impl ServerBuilder {
     #[must_use]
     pub fn engine(mut self, engine: Engine) -> Self {
         self.engine = engine;
+        self
+    }
+
+    /// How long the reply to a call with an idempotency key is remembered, from when its function has ended: another
+    /// request with that key is answered the same, and nothing runs again. 10 minutes unless set: a retry comes within
+    /// its call's deadline, which is rarely longer. Older ones go when the next call with a key comes.
+    #[must_use]
+    pub fn remember_replies_for(mut self, time: Duration) -> Self {
+        self.remembered.time = time;
+        self
+    }
+
+    /// How many calls with an idempotency key are remembered, with those that still run. When there are more, the
+    /// reply that is remembered longest is forgotten; if all still run, one more is answered `overloaded`. 16,384
+    /// unless set, as many as may be in flight; at least one.
+    #[must_use]
+    pub fn max_remembered_replies(mut self, calls: usize) -> Self {
+        self.remembered.calls = calls;
+        self
+    }
+
+    /// How many bytes the remembered replies may have together; beyond it, those that are remembered longest are
+    /// forgotten. 64 MiB unless set, four of the largest replies; at least one of them always fits.
+    #[must_use]
+    pub fn max_remembered_bytes(mut self, bytes: usize) -> Self {
+        self.remembered.bytes = bytes;
         self
     }
 
@@ -408,12 +442,16 @@ impl ServerBuilder {
             let endpoint = endpoint.to_string();
             ServeError::Bind { endpoint, source }
         })?;
+        // The largest reply fits, with its key.
+        let bytes = self.remembered.bytes.max(self.max_message_size.saturating_add(MAX_KEY_LEN));
+        let remembered = Limits { bytes, ..self.remembered };
         let service = Service {
             registry,
             admission: Admission::new(self.max_in_flight, self.max_bytes_in_flight, self.max_message_size),
             max_message_size: self.max_message_size,
             instance: random_name(),
             draining: AtomicBool::new(false),
+            replies: Mutex::new(ReplyMemory::new(remembered)),
         };
         Ok(Server { service: Arc::new(service), listeners, endpoints, options: self.options, runtime, io })
     }

@@ -38,6 +38,11 @@ impl Envelope {
         Self(VecDeque::from([peer]))
     }
 
+    /// A copy that does not keep the buffers that the frames came in.
+    pub(crate) fn detached(&self) -> Self {
+        Self(self.0.iter().map(|frame| Bytes::copy_from_slice(frame)).collect())
+    }
+
     #[cfg(test)]
     pub(crate) fn of(frames: &[&'static str]) -> Self {
         Self(frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect())
@@ -66,8 +71,24 @@ pub(crate) enum Event {
     PeerGone(Bytes),
 }
 
-/// Splits what a ROUTER received. `None` if there is nothing in it to answer: a peer that says it is there.
-fn open(mut frames: VecDeque<Bytes>) -> Option<Event> {
+/// The longest envelope that is taken, in bytes. An identity has at most 255 and mostly 5, so that this is enough for
+/// many proxies. It is kept as long as its call lasts, and after a hello as long as the connection.
+const MAX_ENVELOPE: usize = 1_024;
+
+/// Splits what a ROUTER received. `None` if there is nothing in it to answer, as from a peer that says it is there, or
+/// nothing that it could be answered behind.
+fn open(frames: VecDeque<Bytes>) -> Option<Event> {
+    let event = split(frames)?;
+    let (Event::Message(envelope, _) | Event::Malformed(envelope, _)) = &event else { return Some(event) };
+    let size: usize = envelope.0.iter().map(Bytes::len).sum();
+    if size > MAX_ENVELOPE {
+        tracing::debug!(size, MAX_ENVELOPE, "ignored a message whose envelope is too long");
+        return None;
+    }
+    Some(event)
+}
+
+fn split(mut frames: VecDeque<Bytes>) -> Option<Event> {
     let delimiter = frames.iter().skip(1).position(Bytes::is_empty).map(|position| position + 1);
     let bodies = match delimiter {
         Some(delimiter) => frames.len() - delimiter - 1,
@@ -296,6 +317,17 @@ mod tests {
         assert_eq!(open(frames(&["id", ""])), None);
         assert_eq!(open(frames(&["id"])), None);
         assert_eq!(open(frames(&[])), None);
+    }
+
+    #[test]
+    fn an_envelope_that_is_too_long_is_ignored() {
+        let long = |len| frames(&["id", "x".repeat(len).leak(), "", "body"]);
+        assert!(matches!(open(long(MAX_ENVELOPE - 2)), Some(Event::Message(..))));
+        assert_eq!(open(long(MAX_ENVELOPE - 1)), None);
+        let mut many = frames(&["id"]);
+        many.extend(frames(&["y"; MAX_ENVELOPE]));
+        many.extend(frames(&["", ""]));
+        assert_eq!(open(many), None);
     }
 
     #[test]

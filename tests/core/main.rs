@@ -10,6 +10,7 @@ mod connection;
 mod deadlines;
 mod errors;
 mod functions;
+mod keys;
 mod map;
 mod overload;
 mod registry;

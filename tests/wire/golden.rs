@@ -134,6 +134,9 @@ async fn what_a_server_sends_is_pinned() {
     for (name, body) in cases {
         golden.check(name, &peer.ask(body).await);
     }
+    peer.ask(b"\x95\x00\x06\xa3add\x81\xa3key\xa1k\x92\x01\x02").await;
+    let other_call = peer.ask(b"\x95\x00\x07\xa3add\x81\xa3key\xa1k\x92\x01\x03").await;
+    golden.check("server_key_of_another_call", &other_call);
     let too_large = [b"\x94\x00\x07\xa4echo\x91\xc5\x10\x00".as_slice(), &[0; 4_096]].concat();
     golden.check("server_too_large", &peer.ask(&too_large).await);
     golden.check(

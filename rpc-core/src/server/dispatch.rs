@@ -1,10 +1,12 @@
 //! What a server does with each message: look up, admit, choose where it runs, and answer exactly once.
 //! No I/O, no threads: it is told what came and what time it is, and says what to send.
 
+mod keyed;
+
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -12,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 
+use self::keyed::{Address, NewKey, again};
 use crate::{
     context::Context,
     error::{Code, Ran, WireError},
@@ -20,11 +23,12 @@ use crate::{
     message::{self, Malformed, Message, MsgId},
     registry::{Function, Registry},
     server::{
-        admission::Admission,
+        admission::{Admission, Held},
         builtin,
         greeted::Greeted,
-        in_flight::{Caller, Entry, InFlight},
-        run::{Admitted, Outcome, Run, Running, Ticket, run_here},
+        in_flight::{Caller, Entry, InFlight, Keyed},
+        reply_memory::ReplyMemory,
+        run::{Admitted, News, Outcome, Run, Running, Ticket, run_here},
     },
     transport::Envelope,
 };
@@ -39,6 +43,15 @@ pub(crate) struct Service {
     /// Random, so that clients can tell a restarted server from this one.
     pub(crate) instance: String,
     pub(crate) draining: AtomicBool,
+    /// Locked only for requests that have a key.
+    pub(crate) replies: Mutex<ReplyMemory<Address>>,
+}
+
+impl Service {
+    fn replies(&self) -> MutexGuard<'_, ReplyMemory<Address>> {
+        // Nothing panics while it is held.
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A message to a peer.
@@ -63,6 +76,34 @@ struct Found {
     body: Bytes,
     params_at: usize,
     deadline: Option<Instant>,
+}
+
+impl Found {
+    fn context(&self, peer: &Bytes) -> Context {
+        Context::new(peer.clone(), self.function.signature().name, self.deadline)
+    }
+}
+
+/// Why a request ends before its function has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Cancelled,
+    PeerGone,
+    TimeRanOut,
+    Stopped,
+}
+
+impl Why {
+    fn error(self, ran: Ran, started: bool) -> WireError {
+        let (code, why) = match self {
+            Self::Cancelled => (Code::Cancelled, "the caller cancelled"),
+            Self::PeerGone => (Code::Cancelled, "the caller has gone"),
+            Self::TimeRanOut => (Code::DeadlineExceeded, "the time ran out"),
+            Self::Stopped => (Code::Cancelled, "the server has shut down"),
+        };
+        let when = if started { "while the function ran" } else { "before the function started" };
+        WireError::new(code, ran, format!("{why} {when}"))
+    }
 }
 
 impl<R: Run> Dispatcher<R> {
@@ -129,8 +170,11 @@ impl<R: Run> Dispatcher<R> {
                     deadline: deadline(request.timeout.or(function.signature().timeout), now),
                     body: body.clone(),
                 };
+                if let Some(key) = request.key {
+                    return out.extend(self.start_keyed(found, caller, key, now));
+                }
                 let peer = caller.envelope.peer().clone();
-                out.extend(self.start(found, peer, Some(caller), now));
+                out.extend(self.start(found, peer, Some(caller), None, now));
             }
             Message::Notification(notification) => {
                 if size > limit {
@@ -138,7 +182,7 @@ impl<R: Run> Dispatcher<R> {
                 }
                 if notification.method == "rpc.cancel" {
                     let cancelled = builtin::cancelled_id(&body[notification.params_at..]);
-                    return cancelled.into_iter().for_each(|id| self.cancel(&envelope, id, out));
+                    return cancelled.into_iter().for_each(|id| self.cancel(&envelope, id, now, out));
                 }
                 let Some(function) = self.service.registry.find(notification.method) else {
                     return tracing::debug!(
@@ -153,7 +197,7 @@ impl<R: Run> Dispatcher<R> {
                     body: body.clone(),
                 };
                 // Nobody is answered, whatever happens.
-                let _ = self.start(found, envelope.peer().clone(), None, now);
+                let _ = self.start(found, envelope.peer().clone(), None, None, now);
             }
         }
     }
@@ -164,8 +208,16 @@ impl<R: Run> Dispatcher<R> {
     }
 
     /// Runs a function, or has it run. There is no `caller` for a notification.
-    fn start(&mut self, found: Found, peer: Bytes, caller: Option<Caller>, now: Instant) -> Option<Reply> {
-        let Found { function, body, params_at, deadline } = found;
+    fn start(
+        &mut self,
+        found: Found,
+        peer: Bytes,
+        caller: Option<Caller>,
+        new_key: Option<NewKey>,
+        now: Instant,
+    ) -> Option<Reply> {
+        let context = found.context(&peer);
+        let Found { function, body, params_at, .. } = found;
         let signature = function.signature();
         let handler = function.handler();
         let id = caller.as_ref().map(|caller| caller.id);
@@ -173,18 +225,26 @@ impl<R: Run> Dispatcher<R> {
             let error = WireError::new(Code::ShuttingDown, Ran::No, "the server is shutting down");
             return Some(self.answer(caller?, Err(error)));
         }
-        let context = Context::new(peer.clone(), signature.name, deadline);
         let invocation = Invocation { function, body, params_at, id, context: context.clone() };
         if let (Kind::Inline, Handler::Sync(function)) = (signature.kind, handler) {
             let result = run_here(function, &invocation);
-            return Some(self.answer(caller?, result));
+            let ran = result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes) != Ran::No;
+            let reply = self.answer(caller?, result);
+            if let Some(NewKey { key, call }) = new_key.filter(|_| ran) {
+                self.service.replies().remember(key, call, &reply.body, now);
+            }
+            return Some(reply);
         }
         let bytes = invocation.body.len();
         let permit = match self.service.admission.admit(self.in_flight.held(&peer), bytes, now) {
             Ok(permit) => permit,
             Err(error) => return Some(self.answer(caller?, Err(error))),
         };
-        let entry = Entry { caller, peer, context, bytes, running: None, over: false };
+        let held = Held { requests: 1, bytes };
+        // What has a key runs for nobody, and its caller waits for it as others may.
+        let keyed = new_key.as_ref().map(|new| Keyed::Runs(new.key.clone()));
+        let (caller, waiter) = if keyed.is_some() { (None, caller) } else { (caller, None) };
+        let entry = Entry { caller, peer, context: context.clone(), held, running: None, keyed, over: false };
         let ticket = self.in_flight.insert(entry);
         let work = Admitted { invocation, ticket, permit };
         let running = match handler {
@@ -192,35 +252,57 @@ impl<R: Run> Dispatcher<R> {
             Handler::Async(function) => Ok(self.run.run_async(function, work)),
         };
         let Ok(running) = running else {
-            let caller = self.in_flight.remove(ticket)?.caller?;
+            let caller = self.in_flight.remove(ticket)?.caller.or(waiter)?;
             let text = "as many requests wait for a worker as the server lets wait";
             let error = WireError::overloaded(text, self.service.admission.retry_after(now));
             return Some(self.answer(caller, Err(error)));
         };
         self.in_flight.get_mut(ticket)?.running = Some(running);
+        if let (Some(new_key), Some(waiter)) = (new_key, waiter) {
+            self.began(new_key, ticket, context, waiter);
+        }
         None
     }
 
+    /// What a listener's loop was told.
+    pub(crate) fn on_news(&mut self, news: News, now: Instant) -> Option<Reply> {
+        match news {
+            News::Outcome(outcome) => self.on_outcome(outcome, now),
+            News::Unwanted(run) => {
+                self.on_unwanted(run, now);
+                None
+            }
+        }
+    }
+
     /// A function has ended.
-    pub(crate) fn on_outcome(&mut self, outcome: Outcome) -> Option<Reply> {
-        let caller = self.in_flight.remove(outcome.ticket)?.caller?;
-        Some(self.answer(caller, outcome.result))
+    fn on_outcome(&mut self, outcome: Outcome, now: Instant) -> Option<Reply> {
+        let Outcome { ticket, result } = outcome;
+        let Entry { caller, keyed, .. } = self.in_flight.remove(ticket)?;
+        match (keyed, result) {
+            (Some(Keyed::Runs(key)), result) => {
+                self.ended(&key, result, now);
+                None
+            }
+            (Some(Keyed::Waits { .. }), Ok(reply)) => Some(again(caller?, &reply)),
+            (_, result) => Some(self.answer(caller?, result)),
+        }
     }
 
     /// A peer cancels a call: what has not started never starts, an async function is dropped, and a sync one
     /// can ask its context.
-    fn cancel(&mut self, envelope: &Envelope, id: MsgId, out: &mut Vec<Reply>) {
+    fn cancel(&mut self, envelope: &Envelope, id: MsgId, now: Instant, out: &mut Vec<Reply>) {
         for ticket in self.in_flight.find(envelope, id) {
-            out.extend(self.end(ticket, Code::Cancelled, "the caller cancelled"));
+            out.extend(self.end(ticket, Why::Cancelled, now));
         }
     }
 
-    /// A peer has gone: nobody waits for its requests. Its notifications still run.
-    pub(crate) fn on_peer_gone(&mut self, peer: &Bytes) {
+    /// A peer has gone: nobody waits for its requests. Its notifications still run, and so does what has a key.
+    pub(crate) fn on_peer_gone(&mut self, peer: &Bytes, now: Instant) {
         self.greeted.peer_gone(peer);
         for ticket in self.in_flight.of_peer(peer) {
             // Its reply has nowhere to go.
-            let _ = self.end(ticket, Code::Cancelled, "the caller has gone");
+            let _ = self.end(ticket, Why::PeerGone, now);
         }
     }
 
@@ -232,7 +314,7 @@ impl<R: Run> Dispatcher<R> {
     /// Answers every request whose time has run out.
     pub(crate) fn on_time(&mut self, now: Instant, out: &mut Vec<Reply>) {
         for ticket in self.in_flight.overdue(now) {
-            out.extend(self.end(ticket, Code::DeadlineExceeded, "the time ran out"));
+            out.extend(self.end(ticket, Why::TimeRanOut, now));
         }
     }
 
@@ -244,15 +326,21 @@ impl<R: Run> Dispatcher<R> {
     }
 
     /// Gives up what has not ended when the time for draining has passed.
-    pub(crate) fn give_up(&mut self, out: &mut Vec<Reply>) {
+    pub(crate) fn give_up(&mut self, now: Instant, out: &mut Vec<Reply>) {
         for ticket in self.in_flight.all() {
-            out.extend(self.end(ticket, Code::Cancelled, "the server has shut down"));
+            out.extend(self.end(ticket, Why::Stopped, now));
         }
     }
 
     /// Ends a request before its function has, and answers it.
-    fn end(&mut self, ticket: Ticket, code: Code, why: &str) -> Option<Reply> {
+    fn end(&mut self, ticket: Ticket, why: Why, now: Instant) -> Option<Reply> {
         let entry = self.in_flight.get_mut(ticket)?;
+        if let Some(Keyed::Waits { key, .. }) = &entry.keyed {
+            let key = key.clone();
+            return self.leave(ticket, &key, why);
+        }
+        // It ends now, even if the function runs on.
+        let keyed = entry.keyed.take();
         let started = entry.context.cancel();
         let running = entry.running.as_ref()?;
         self.run.stop(running);
@@ -262,23 +350,28 @@ impl<R: Run> Dispatcher<R> {
         } else {
             self.in_flight.remove(ticket)?.caller
         };
-        let (ran, when) = if started {
-            (Ran::Yes, "while the function ran")
-        } else {
-            (Ran::No, "before the function started")
-        };
-        Some(self.answer(caller?, Err(WireError::new(code, ran, format!("{why} {when}")))))
+        let error = why.error(if started { Ran::Yes } else { Ran::No }, started);
+        if let Some(Keyed::Runs(key)) = keyed {
+            self.ended(&key, Err(error), now);
+            return None;
+        }
+        Some(self.answer(caller?, Err(error)))
     }
 
     fn answer(&self, caller: Caller, result: HandlerResult) -> Reply {
         let Caller { envelope, id } = caller;
+        Reply { envelope, body: self.reply(id, result) }
+    }
+
+    /// The response to the request `id`, which a result has in it already.
+    fn reply(&self, id: MsgId, result: HandlerResult) -> Bytes {
         let ran = result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes);
         let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
         let (size, limit) = (body.len(), self.service.max_message_size);
         if size <= limit {
-            return Reply { envelope, body };
+            return body;
         }
-        refuse(envelope, Some(id), &WireError::too_large("reply", ran, size, limit))
+        message::error_response(Some(id), &WireError::too_large("reply", ran, size, limit))
     }
 
     fn builtin(&mut self, caller: Caller, method: &str, params: &[u8], out: &mut Vec<Reply>) {
@@ -297,7 +390,7 @@ impl<R: Run> Dispatcher<R> {
         if self.service.draining.load(Ordering::Relaxed) {
             out.push(Reply { envelope: envelope.clone(), body: builtin::goodbye() });
         }
-        self.greeted.add(envelope);
+        self.greeted.add(&envelope);
     }
 
     fn unknown_function(&self, name: &str) -> WireError {

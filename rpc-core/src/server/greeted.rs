@@ -19,10 +19,10 @@ pub(crate) struct Greeted {
 }
 
 impl Greeted {
-    pub(crate) fn add(&mut self, envelope: Envelope) {
+    pub(crate) fn add(&mut self, envelope: &Envelope) {
         if self.count < MAX_GREETED {
-            let peer = envelope.peer().clone();
-            self.count += usize::from(self.by_peer.entry(peer).or_default().insert(envelope));
+            let peer = Bytes::copy_from_slice(envelope.peer());
+            self.count += usize::from(self.by_peer.entry(peer).or_default().insert(envelope.detached()));
         }
     }
 
@@ -49,7 +49,7 @@ mod tests {
         let all =
             [["proxy", "a", ""], ["proxy", "b", ""], ["other", "a", ""]].map(|frames| Envelope::of(&frames));
         for envelope in all.iter().chain(&all) {
-            greeted.add(envelope.clone());
+            greeted.add(envelope);
         }
         assert_eq!(greeted.iter().collect::<HashSet<_>>(), all.iter().collect());
         greeted.peer_gone(&Bytes::from_static(b"proxy"));
@@ -65,11 +65,11 @@ mod tests {
         let envelope = |n: usize| Envelope::new(Bytes::from(n.to_string()));
         let mut greeted = Greeted::default();
         for n in 0..=MAX_GREETED {
-            greeted.add(envelope(n));
+            greeted.add(&envelope(n));
         }
         assert_eq!(greeted.iter().count(), MAX_GREETED);
         greeted.peer_gone(envelope(0).peer());
-        greeted.add(envelope(MAX_GREETED));
+        greeted.add(&envelope(MAX_GREETED));
         assert!(greeted.iter().any(|found| *found == envelope(MAX_GREETED)));
     }
 }

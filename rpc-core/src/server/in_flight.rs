@@ -13,7 +13,8 @@ use crate::{
     id_table::IdTable,
     message::MsgId,
     server::{
-        admission::Held,
+        admission::{Held, Permit},
+        reply_memory::Key,
         run::{Running, Ticket},
     },
     transport::Envelope,
@@ -26,12 +27,27 @@ pub(crate) struct Entry {
     pub(crate) caller: Option<Caller>,
     pub(crate) peer: Bytes,
     pub(crate) context: Context,
-    /// How many bytes it counts as.
-    pub(crate) bytes: usize,
+    /// What it counts as.
+    pub(crate) held: Held,
     /// `None` until it was handed to where it runs.
     pub(crate) running: Option<Running>,
+    /// Of a call with an idempotency key.
+    pub(crate) keyed: Option<Keyed>,
     /// It was answered, or given up, and stays only until its sync function returns.
     pub(crate) over: bool,
+}
+
+/// What an entry has to do with a call that has a key.
+#[derive(Debug)]
+pub(crate) enum Keyed {
+    /// It runs the function, for nobody in particular.
+    Runs(Key),
+    /// It waits for the outcome.
+    Waits {
+        key: Key,
+        /// `None` for the first one, whose request is what runs.
+        _permit: Option<Permit>,
+    },
 }
 
 /// Who waits for a response.
@@ -55,7 +71,8 @@ pub(crate) struct InFlight {
 struct Peer {
     /// What of it waits for a response, by msgid: peers cancel, and peers go.
     waiting: BTreeSet<(MsgId, Ticket)>,
-    /// All of it, notifications too.
+    /// How many entries it has, notifications too, and what they count as.
+    entries: usize,
     held: Held,
 }
 
@@ -70,14 +87,15 @@ impl InFlight {
 
     pub(crate) fn insert(&mut self, entry: Entry) -> Ticket {
         let id = entry.caller.as_ref().map(|caller| caller.id);
-        let (peer, bytes) = (entry.peer.clone(), entry.bytes);
+        let (peer, held) = (entry.peer.clone(), entry.held);
         if let Some(deadline) = entry.context.deadline() {
             self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
         }
         let ticket = Ticket(self.entries.insert(entry));
         let peer = self.by_peer.entry(peer).or_default();
-        peer.held.requests += 1;
-        peer.held.bytes += bytes;
+        peer.entries += 1;
+        peer.held.requests += held.requests;
+        peer.held.bytes += held.bytes;
         peer.waiting.extend(id.map(|id| (id, ticket)));
         ticket
     }
@@ -95,9 +113,10 @@ impl InFlight {
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Entry> {
         let entry = self.entries.remove(ticket.0)?;
         let peer = self.by_peer.get_mut(&entry.peer)?;
-        peer.held.requests -= 1;
-        peer.held.bytes -= entry.bytes;
-        if peer.held.requests == 0 {
+        peer.entries -= 1;
+        peer.held.requests -= entry.held.requests;
+        peer.held.bytes -= entry.held.bytes;
+        if peer.entries == 0 {
             self.by_peer.remove(&entry.peer);
         } else if let Some(caller) = &entry.caller {
             peer.waiting.remove(&(caller.id, ticket));
@@ -139,9 +158,10 @@ impl InFlight {
         newest_first(self.entries.iter_mut().map(|(ticket, _)| Ticket(ticket)).collect())
     }
 
-    /// The function of every entry.
+    /// The function of every entry that runs one.
     pub(crate) fn functions(&mut self) -> impl Iterator<Item = &'static str> {
-        self.entries.iter_mut().map(|(_, entry)| entry.context.function())
+        let running = self.entries.iter_mut().filter(|(_, entry)| entry.running.is_some());
+        running.map(|(_, entry)| entry.context.function())
     }
 
     /// When [`overdue`](Self::overdue) is to be called next.
@@ -194,8 +214,9 @@ mod tests {
             caller: Some(Caller { envelope, id: MsgId(id) }),
             context: Context::new(peer.clone(), "f", deadline),
             peer,
-            bytes: 10,
+            held: Held { requests: 1, bytes: 10 },
             running: None,
+            keyed: None,
             over: false,
         }
     }

@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     server::{
         dispatch::{Dispatcher, Reply},
-        run::{Outcome, Runner},
+        run::{News, Runner},
         unread::Unread,
     },
     transport::{Event, Listener},
@@ -43,7 +43,7 @@ pub(crate) enum Phase {
 pub(crate) async fn serve(
     mut listener: Listener,
     mut dispatcher: Dispatcher<Runner>,
-    mut outcomes: mpsc::UnboundedReceiver<Outcome>,
+    mut outcomes: mpsc::UnboundedReceiver<News>,
     unread: Unread,
     mut phase: watch::Receiver<Phase>,
 ) {
@@ -75,7 +75,11 @@ pub(crate) async fn serve(
                     if !functions.is_empty() {
                         tracing::warn!(?functions, "the server stops, and gives up what still runs");
                     }
-                    dispatcher.give_up(&mut replies);
+                    dispatcher.give_up(Instant::now(), &mut replies);
+                    // Who waited for what was given up has news of it.
+                    while let Ok(news) = outcomes.try_recv() {
+                        replies.extend(dispatcher.on_news(news, Instant::now()));
+                    }
                     sending.send(&mut listener, &mut replies);
                     return;
                 }
@@ -89,7 +93,8 @@ pub(crate) async fn serve(
             }
             () = until(ends_at), if drained => return,
             _ = outcomes.recv_many(&mut finished, BATCH) => {
-                replies.extend(finished.drain(..).filter_map(|outcome| dispatcher.on_outcome(outcome)));
+                let now = Instant::now();
+                replies.extend(finished.drain(..).filter_map(|news| dispatcher.on_news(news, now)));
             }
             event = listener.recv() => {
                 sending.handle(event, &mut dispatcher, &mut replies);
@@ -130,7 +135,7 @@ impl Sending {
             }
             Event::PeerGone(peer) => {
                 self.unread.peer_gone(&peer);
-                dispatcher.on_peer_gone(&peer);
+                dispatcher.on_peer_gone(&peer, Instant::now());
             }
         }
     }

@@ -106,7 +106,7 @@ mod tests {
         while pool.submit(job(1, &done)).is_err() {
             thread::yield_now();
         }
-        assert_eq!(outcomes.blocking_recv().unwrap().ticket.0, 1);
+        assert_eq!(outcomes.blocking_recv().unwrap().ticket(), 1);
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         let mut tickets = Vec::new();
         // It ends when the last worker has dropped its job: no job is lost.
         while let Some(outcome) = outcomes.blocking_recv() {
-            tickets.push(outcome.ticket.0);
+            tickets.push(outcome.ticket());
         }
         tickets.sort_unstable();
         assert_eq!(tickets, (0..50).collect::<Vec<_>>());

@@ -34,8 +34,17 @@ pub(crate) struct Outcome {
     pub(crate) result: HandlerResult,
 }
 
-/// Where outcomes go. Unbounded by itself: each admitted request sends one, and those are bounded.
-pub(crate) type Outbox = mpsc::UnboundedSender<Outcome>;
+/// What a listener's loop is told.
+#[derive(Debug)]
+pub(crate) enum News {
+    Outcome(Outcome),
+    /// Nobody waits any more for a function that runs for many.
+    Unwanted(Ticket),
+}
+
+/// Where news go. Unbounded by itself: each admitted request sends one outcome, and one more if it has a key, and
+/// is unwanted once; and requests are bounded.
+pub(crate) type Outbox = mpsc::UnboundedSender<News>;
 
 /// What admission has let in, on its way to where it runs.
 #[derive(Debug)]
@@ -63,6 +72,8 @@ pub(crate) trait Run {
     fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()>;
     /// Has the runtime run an async function.
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running;
+    /// Where outcomes go.
+    fn outbox(&self) -> &Outbox;
     /// Stops what can be stopped: a sync function that waits is taken back, an async one is dropped. There may
     /// be an outcome all the same.
     fn stop(&mut self, running: &Running);
@@ -95,6 +106,10 @@ impl Run for Runner {
         Running::Task(task.abort_handle())
     }
 
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     fn stop(&mut self, running: &Running) {
         match running {
             Running::Job(job) => drop(self.pool.withdraw(job)),
@@ -121,7 +136,7 @@ impl Promise {
 
     fn send(&self, result: HandlerResult) {
         // The listener may have ended: nobody waits for it then.
-        let _ = self.outbox.send(Outcome { ticket: self.ticket, result });
+        let _ = self.outbox.send(News::Outcome(Outcome { ticket: self.ticket, result }));
     }
 }
 
@@ -163,7 +178,7 @@ impl Job {
         // Before the outcome is sent, so that whoever has seen the reply finds the place free.
         drop(permit);
         // The listener may have ended: nobody waits for it then.
-        let _ = self.outbox.send(Outcome { ticket, result });
+        let _ = self.outbox.send(News::Outcome(Outcome { ticket, result }));
     }
 }
 
@@ -226,6 +241,14 @@ pub(crate) mod tests {
         server::admission::{Admission, Held},
     };
 
+    impl News {
+        /// The ticket of an outcome.
+        pub(crate) fn ticket(&self) -> u32 {
+            let Self::Outcome(outcome) = self else { panic!("no outcome: {self:?}") };
+            outcome.ticket.0
+        }
+    }
+
     /// A job that does nothing.
     pub(crate) fn job(ticket: u32, outbox: &Outbox) -> Job {
         job_of("", ticket, outbox)
@@ -268,7 +291,7 @@ pub(crate) mod tests {
         let job = job(1, &outbox);
         let context = job.work.invocation.context().clone();
         job.run();
-        assert!(outcomes.try_recv().unwrap().result.is_ok());
+        assert!(matches!(outcomes.try_recv(), Ok(News::Outcome(Outcome { result: Ok(_), .. }))));
         assert!(outcomes.try_recv().is_err(), "one outcome");
         assert!(!context.is_cancelled());
     }

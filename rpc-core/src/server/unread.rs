@@ -15,9 +15,11 @@ const MAX_MESSAGES: usize = 131_072;
 /// How many peers are remembered before the first look at which of them have read everything.
 const FIRST_LOOK: usize = 64;
 
-/// The bound of what all peers of a server may leave unread, in bytes: at least the largest message.
+/// The bound of what all peers of a server may leave unread, in bytes: at least two of the largest messages, so that
+/// one fits with whatever it counts beside its bytes.
 pub(crate) fn total(bytes: usize, max_message_size: usize) -> Arc<Total> {
-    Arc::new(Total::new(bytes.max(max_message_size.saturating_add(OVERHEAD))))
+    let largest = max_message_size.saturating_mul(2).saturating_add(OVERHEAD);
+    Arc::new(Total::new(bytes.max(largest)))
 }
 
 /// The peers of one listener that may have something unread.
@@ -88,9 +90,11 @@ mod tests {
 
     #[test]
     fn the_largest_message_can_always_be_sent_to_who_has_read_everything() {
-        let total = total(0, 1_000);
-        let mut unread = Unread::new(&total);
-        assert!(unread.take(&A, 1_000).is_some());
+        for max_message_size in [0, 1_000, 1 << 40, usize::MAX] {
+            let total = total(0, max_message_size);
+            let mut unread = Unread::new(&total);
+            assert!(unread.take(&A, max_message_size).is_some(), "{max_message_size}");
+        }
     }
 
     #[test]

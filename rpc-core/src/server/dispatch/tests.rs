@@ -2,20 +2,34 @@
 
 use std::collections::VecDeque;
 
+use tokio::sync::mpsc;
+
 use super::*;
 use crate::{
     args::EncodedArgs,
     function::{Entry, HandlerFuture, Signature},
     message::Head,
     registry::States,
+    server::{reply_memory::Limits, run::Outbox},
 };
 
+mod keyed;
+
 /// Notes what is started and stopped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Notes {
     started: VecDeque<Admitted>,
     full: bool,
     stopped: usize,
+    outbox: Outbox,
+    news: mpsc::UnboundedReceiver<News>,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        let (outbox, news) = mpsc::unbounded_channel();
+        Self { started: VecDeque::new(), full: false, stopped: 0, outbox, news }
+    }
 }
 
 impl Run for Notes {
@@ -31,6 +45,10 @@ impl Run for Notes {
         unreachable!("these tests have no async function")
     }
 
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     fn stop(&mut self, _: &Running) {
         self.stopped += 1;
     }
@@ -39,6 +57,10 @@ impl Run for Notes {
 type Tested = Dispatcher<Notes>;
 
 fn dispatcher(max_in_flight: usize) -> Tested {
+    Dispatcher::new(service(max_in_flight), Notes::default())
+}
+
+fn service(max_in_flight: usize) -> Arc<Service> {
     fn handler(invocation: &Invocation) -> HandlerResult {
         invocation.params()?.finish()?;
         invocation.respond(|writer| writer.value(&7))
@@ -57,8 +79,13 @@ fn dispatcher(max_in_flight: usize) -> Tested {
         max_message_size: 1_000,
         instance: "one".to_owned(),
         draining: AtomicBool::new(false),
+        replies: Mutex::new(ReplyMemory::new(Limits {
+            time: Duration::from_secs(60),
+            calls: 3,
+            bytes: 10_000,
+        })),
     };
-    Dispatcher::new(Arc::new(service), Notes::default())
+    Arc::new(service)
 }
 
 fn client() -> Envelope {
@@ -95,7 +122,7 @@ fn code(replies: &[Reply]) -> (String, Ran) {
 fn finish(tested: &mut Tested) -> Vec<Reply> {
     let work = tested.run.started.pop_front().expect("something was started");
     let result = work.invocation.respond(|writer| writer.value(&7));
-    tested.on_outcome(Outcome { ticket: work.ticket, result }).into_iter().collect()
+    tested.on_outcome(Outcome { ticket: work.ticket, result }, Instant::now()).into_iter().collect()
 }
 
 #[test]
@@ -218,7 +245,7 @@ fn what_was_taken_by_a_worker_and_ended_before_it_began_never_starts() {
     let replies = send(&mut tested, &notification("rpc.cancel", (1,)), Instant::now());
     assert_eq!(code(&replies), ("Cancelled".into(), Ran::No));
     let outcome = Outcome { ticket: work.ticket, result: run_here(|_| unreachable!(), &work.invocation) };
-    assert!(tested.on_outcome(outcome).is_none());
+    assert!(tested.on_outcome(outcome, Instant::now()).is_none());
 }
 
 #[test]
@@ -267,7 +294,7 @@ fn a_peer_that_goes_takes_its_requests_along_but_not_its_notifications() {
     let now = Instant::now();
     send(&mut tested, &request(1, "pooled", None), now);
     send(&mut tested, &notification("pooled", ()), now);
-    tested.on_peer_gone(&Bytes::from_static(b"client"));
+    tested.on_peer_gone(&Bytes::from_static(b"client"), now);
     assert_eq!(tested.run.stopped, 1);
     assert!(!tested.is_idle(), "the notification still runs");
     assert!(tested.run.started[0].invocation.context().is_cancelled());
@@ -308,7 +335,7 @@ fn every_client_behind_a_proxy_is_told_goodbye_and_stays_known_until_it_leaves()
         assert!(out.iter().any(|reply| reply.envelope == *client), "{client:?}");
     }
     assert!(tested.has_clients());
-    tested.on_peer_gone(&Bytes::from_static(b"proxy"));
+    tested.on_peer_gone(&Bytes::from_static(b"proxy"), now);
     assert!(!tested.has_clients());
 }
 
@@ -357,7 +384,7 @@ fn sizes_are_checked_on_the_way_in_and_out() {
     send(&mut tested, &request(2, "pooled", None), now);
     let ticket = tested.run.started.pop_front().unwrap().ticket;
     let outcome = Outcome { ticket, result: Ok(Bytes::from(vec![0; 1_001])) };
-    let reply = tested.on_outcome(outcome).unwrap();
+    let reply = tested.on_outcome(outcome, Instant::now()).unwrap();
     assert_eq!(code(&[reply]), ("TooLarge { size: 1001, limit: 1000 }".into(), Ran::Yes));
 }
 

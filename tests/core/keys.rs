@@ -1,0 +1,97 @@
+//! Idempotency keys, by peers that speak raw bytes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use rpc_core::remote;
+use tests::{Gate, RawClient, soon, unique};
+
+use crate::functions::builder;
+
+/// How often `count` has run, by whom.
+static RUNS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+#[remote]
+fn count(#[state] gate: &Gate, index: usize) -> u64 {
+    let _inside = gate.enter();
+    gate.pass(|| false);
+    RUNS[index].fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// A request of `count` with the msgid `id` and the key of `index`.
+fn request(id: u8, index: u8) -> Vec<u8> {
+    let mut body = b"\x95\x00".to_vec();
+    body.push(id);
+    body.extend(b"\xa5count\x81\xa3key\xc4\x02k");
+    body.extend([index, 0x91, index]);
+    body
+}
+
+fn contains(body: &[u8], part: &str) -> bool {
+    body.windows(part.len()).any(|window| window == part.as_bytes())
+}
+
+fn response(id: u8, result: u8) -> Vec<u8> {
+    vec![0x94, 1, 0xce, 0, 0, 0, id, 0xc0, result]
+}
+
+#[tokio::test]
+async fn a_retry_after_a_lost_connection_gets_the_result_of_the_first_try() {
+    let gate: Arc<Gate> = Arc::default();
+    let asked = ["tcp://127.0.0.1:0".to_owned(), tests::ipc(), format!("inproc://{}", unique())];
+    let server = builder(&gate).bind(asked).await.unwrap().spawn().unwrap();
+    let mut lost = RawClient::connect(&server.endpoints()[0]).await;
+    lost.send(&[b"", &request(1, 0)]).await;
+    gate.entered(1).await;
+    drop(lost);
+    // One tries again while it runs, on another transport, and one when it has ended.
+    let mut while_it_runs = RawClient::connect(&server.endpoints()[1]).await;
+    while_it_runs.send(&[b"", &request(7, 0)]).await;
+    assert_eq!(while_it_runs.ask(b"\x94\x00\x08\xa8rpc.ping\x90").await, response(8, 0xc0));
+    gate.open();
+    assert_eq!(while_it_runs.recv().await[1], response(7, 1));
+    let mut afterwards = RawClient::connect(&server.endpoints()[0]).await;
+    assert_eq!(afterwards.ask(&request(9, 0)).await, response(9, 1));
+    assert_eq!(RUNS[0].load(Ordering::Relaxed), 1);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_draining_server_answers_retries_of_what_it_has_run() {
+    let gate: Arc<Gate> = Arc::default();
+    gate.open();
+    let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let mut peer = RawClient::connect(server.endpoint()).await;
+    peer.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
+    assert_eq!(peer.ask(&request(1, 1)).await, response(1, 1));
+    let shutdown = tokio::spawn(server.shutdown());
+    assert!(contains(&peer.recv().await[1], "rpc.goodbye"));
+    assert_eq!(peer.ask(&request(2, 1)).await, response(2, 1));
+    assert!(contains(&peer.ask(&request(3, 2)).await, "shutting_down"));
+    drop(peer);
+    soon("the server ends", shutdown).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_and_one_of_another_call_are_refused() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let mut peer = RawClient::connect(server.endpoint()).await;
+    let add = |key: &[u8], params: &[u8]| [b"\x95\x00\x07\xa3add\x81\xa3key", key, params].concat();
+    assert_eq!(peer.ask(&add(b"\xa1x", b"\x92\x01\x02")).await, response(7, 3));
+    for (key, params) in [
+        (&b"\xa1x"[..], &b"\x92\x01\x03"[..]),
+        (b"\xc4\x01x", b"\x82\xa1a\x01\xa1b\x02"),
+        (b"\xa0", b"\x92\x01\x02"),
+        (b"\x05", b"\x92\x01\x02"),
+    ] {
+        let reply = peer.ask(&add(key, params)).await;
+        assert!(contains(&reply, "bad_request"), "{key:?} {params:?}: {reply:?}");
+    }
+    // Wrong arguments never ran, so the right ones may follow.
+    assert!(contains(&peer.ask(&add(b"\xa1y", b"\x91\x01")).await, "bad_arguments"));
+    assert_eq!(peer.ask(&add(b"\xa1y", b"\x92\x01\x02")).await, response(7, 3));
+    server.shutdown().await;
+}
