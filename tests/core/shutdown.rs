@@ -51,16 +51,18 @@ async fn large_replies_are_sent_to_the_end() {
 
 #[tokio::test]
 async fn no_new_peers_are_taken_while_it_drains() {
-    let Fixture { client, server, gate } = Fixture::tcp().await;
-    let call = tokio::spawn(hold::call(&client));
-    gate.entered(1).await;
-    let address = server.endpoint().strip_prefix("tcp://").unwrap().to_owned();
-    let shutdown = tokio::spawn(server.shutdown());
-    let refused = async { while TcpStream::connect(&address).await.is_ok() {} };
-    soon("it stops listening", refused).await;
-    gate.open();
-    assert!(soon("the call is answered", call).await.unwrap().unwrap());
-    soon("the server ends", shutdown).await.unwrap();
+    for endpoint in ["tcp://127.0.0.1:0", "tcp://localhost:0"] {
+        let Fixture { client, server, gate } = Fixture::over(endpoint).await;
+        let call = tokio::spawn(hold::call(&client));
+        gate.entered(1).await;
+        let address = server.endpoint().strip_prefix("tcp://").unwrap().to_owned();
+        let shutdown = tokio::spawn(server.shutdown());
+        let refused = async { while TcpStream::connect(&address).await.is_ok() {} };
+        soon("it stops listening", refused).await;
+        gate.open();
+        assert!(soon("the call is answered", call).await.unwrap().unwrap());
+        soon("the server ends", shutdown).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -112,7 +112,8 @@ impl Binding {
         let options = options(max_message_size).router_mandatory(true);
         let socket = socket(SocketType::Router, options);
         let monitor = socket.monitor();
-        Self(Listener { files: Vec::new(), bound: Vec::new(), socket, monitor, slow: HashMap::new() })
+        let (files, bound) = (Vec::new(), Vec::new());
+        Self(Listener { files, bound, socket, monitor, slow: HashMap::new(), deaf: false })
     }
 
     /// Listens on one more endpoint, and tells where.
@@ -152,6 +153,8 @@ pub(crate) struct Listener {
     /// Peers whose queue in the engine was full once, each with a task that waits for room in it. A task ends
     /// with its peer; or with this, once everything has been handed on.
     slow: HashMap<Identity, mpsc::Sender<Message>>,
+    /// It has been said that the socket has closed itself.
+    deaf: bool,
 }
 
 /// Names a peer, as ROUTER does.
@@ -175,17 +178,29 @@ impl Listener {
                         tracing::warn!(events, "peers came and went faster than they were looked at");
                         self.slow.clear();
                     }
-                    // The socket has closed itself, which it does not: there is nothing to wait for.
-                    Err(_) => return future::pending().await,
+                    Err(MonitorRecvError::Closed) => return self.closed().await,
+                    Err(_) => {}
                 },
-                message = self.socket.recv() => {
-                    let Ok(message) = message else { return future::pending().await };
-                    if let Some(event) = open(message.iter().collect()) {
-                        return event;
+                message = self.socket.recv() => match message {
+                    Ok(message) => {
+                        if let Some(event) = open(message.iter().collect()) {
+                            return event;
+                        }
                     }
+                    Err(_) => return self.closed().await,
                 }
             }
         }
+    }
+
+    /// The socket has closed itself, which it does only if something in the engine has failed: nothing more comes.
+    async fn closed(&mut self) -> Event {
+        if !std::mem::replace(&mut self.deaf, true) {
+            tracing::error!(
+                "the ZeroMQ engine has closed the server's socket: nothing more will be received"
+            );
+        }
+        future::pending().await
     }
 
     pub(super) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
