@@ -232,7 +232,7 @@ fn a_retry_that_would_come_too_late_is_not_waited_for() {
     let (mut tested, links) = Tested::linked(1);
     let id = tested.submit(plain());
     tested.take(links[0]);
-    tested.now += 10 * SECOND - Duration::from_millis(1);
+    tested.now += 9 * SECOND + Duration::from_millis(999);
     tested.fail(links[0], id, ErrorKind::Overloaded, Ran::No);
     assert_eq!(tested.error(id), (ErrorKind::Overloaded, Ran::No));
 }
