@@ -38,7 +38,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
 
 fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
     let client = Client::connect(endpoint).wait()?;
-    println!("connected to {}", client.endpoint());
+    println!("connected to {}", client.endpoints().join(", "));
 
     println!("add(1, 2) = {}", add::call(&client, 1, 2).wait()?);
 

@@ -44,7 +44,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 
 async fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
     let client = Client::connect(endpoint).await?;
-    println!("connected to {}", client.endpoint());
+    println!("connected to {}", client.endpoints().join(", "));
 
     success(&client).await?;
     failure(&client).await?;

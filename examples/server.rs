@@ -17,7 +17,7 @@ use std::{
 };
 
 use clap::Parser;
-use rpc_core::ServerHandle;
+use rpc_core::{Engine, ServerHandle};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves the functions of the examples.
@@ -29,6 +29,18 @@ struct Options {
     /// How many threads run sync functions; one per core unless set.
     #[arg(long, value_name = "N")]
     workers: Option<NonZero<usize>>,
+    /// What carries ZeroMQ: `zeromq`, or `omq` if it was built with `--features omq`.
+    #[arg(long, value_name = "ENGINE", default_value = "zeromq", value_parser = engine)]
+    engine: Engine,
+}
+
+fn engine(name: &str) -> Result<Engine, &'static str> {
+    match name {
+        "zeromq" => Ok(Engine::Zeromq),
+        #[cfg(feature = "omq")]
+        "omq" => Ok(Engine::Omq),
+        _ => Err("there is `zeromq`, and with `--features omq` also `omq`"),
+    }
 }
 
 #[tokio::main]
@@ -40,7 +52,7 @@ async fn main() -> ExitCode {
 async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     // From here on the signals do not kill. Whoever reads that we listen may stop us at once.
     let stop = stop_signal()?;
-    let mut builder = examples::server();
+    let mut builder = examples::server().engine(options.engine);
     if let Some(workers) = options.workers {
         builder = builder.workers(workers.get());
     }

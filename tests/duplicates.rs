@@ -1,6 +1,6 @@
 //! Two functions of one name in one program. A program of its own, because it cannot serve what is linked.
 
-use rpc_core::{Client, ServeError, Server, remote};
+use rpc_core::{ServeError, remote};
 use tests::unique;
 
 #[remote]
@@ -19,7 +19,7 @@ mod other {
 
 #[tokio::test]
 async fn two_functions_of_one_name_are_refused_with_both_places() {
-    let error = Server::bind(format!("inproc://{}", unique())).await.unwrap_err();
+    let error = tests::server().bind(format!("inproc://{}", unique())).await.unwrap_err();
     assert!(matches!(error, ServeError::DuplicateFunction { .. }));
     let places = error.to_string();
     assert!(places.starts_with("two functions are named `greet`: "), "{places}");
@@ -28,9 +28,9 @@ async fn two_functions_of_one_name_are_refused_with_both_places() {
 
 #[tokio::test]
 async fn names_need_only_be_unique_among_what_is_served() {
-    let server = Server::builder().serve::<other::GreetBack>().bind(format!("inproc://{}", unique())).await;
+    let server = tests::server().serve::<other::GreetBack>().bind(format!("inproc://{}", unique())).await;
     let server = server.unwrap().spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     assert_eq!(greet::call(&client, "Ada").await.unwrap(), "Ada greets back");
     server.shutdown().await;
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{Client, ErrorKind, Ran, remote};
+use rpc_core::{ErrorKind, Ran, remote};
 use tests::{soon, unique};
 
 // The functions of the server, as a client declares them that does not link it.
@@ -193,7 +193,7 @@ fn the_server_says_what_it_serves() {
 #[tokio::test]
 async fn a_server_that_is_killed_ends_its_calls() {
     let mut server = ServerProcess::start(&[]);
-    let client = Client::connect(&server.endpoint).await.unwrap();
+    let client = tests::client().connect(&server.endpoint).await.unwrap();
     assert_eq!(visits::call(&client).await.unwrap(), 1);
     let asleep = tokio::spawn(sleep_ms::call(&client, 3_600_000));
     let busy = tokio::spawn(spin_ms::call(&client, 3_600_000));
@@ -214,7 +214,7 @@ async fn a_server_that_is_killed_ends_its_calls() {
 #[tokio::test]
 async fn a_server_that_is_told_to_stop_ends_what_runs() {
     let mut server = ServerProcess::start(&[]);
-    let client = Client::connect(&server.endpoint).await.unwrap();
+    let client = tests::client().connect(&server.endpoint).await.unwrap();
     let call = tokio::spawn(sleep_ms::call(&client, 300));
     // A ping that is sent after it is answered after it has begun.
     tokio::task::yield_now().await;
@@ -229,7 +229,7 @@ async fn a_server_that_is_told_to_stop_ends_what_runs() {
 #[tokio::test]
 async fn a_crashing_function_does_not_end_the_process() {
     let mut server = ServerProcess::start(&[]);
-    let client = Client::connect(&server.endpoint).await.unwrap();
+    let client = tests::client().connect(&server.endpoint).await.unwrap();
     for _ in 0..100 {
         assert_eq!(crash::call(&client).await.unwrap_err().kind(), ErrorKind::Panicked);
     }

@@ -9,18 +9,25 @@
 //!
 //! It reads the input, cuts it at whitespace into tasks, calls [`count_words`] for each, with several calls
 //! under way at a time, and adds the counts up. Without `--server` it starts a server in this process; calls
-//! go through ZeroMQ all the same.
+//! go through ZeroMQ all the same. With several, calls go to whichever has less to do; a server that dies,
+//! freezes or is restarted costs time and no counts, because the function is idempotent and so its calls are
+//! made again elsewhere.
 
 mod input;
 mod output;
 
-use std::{cell::RefCell, error::Error, iter, num::NonZero, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    error::Error,
+    num::NonZero,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use examples::{count_words, text};
-use futures_util::stream::{StreamExt as _, select_all};
 use indicatif::{ProgressBar, ProgressStyle};
-use rpc_core::{Client, RpcError, Server};
+use rpc_core::{Client, EndpointState, RpcError, Server};
 
 use self::output::{Counts, Summary};
 
@@ -48,6 +55,13 @@ struct Options {
     json: bool,
 }
 
+/// A server that owes counts answers pings in milliseconds; this long without a word, it is frozen or cut off.
+const MAX_SILENCE: Duration = Duration::from_secs(1);
+/// How long a task may take, over all servers that it is tried on: as long as somebody will watch.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often the progress bar looks at the servers.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     examples::exit(run(Options::parse()).await)
@@ -66,13 +80,11 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         endpoints.push(server.endpoint().to_owned());
         own_server = Some(server);
     }
-    let mut clients = Vec::new();
-    for endpoint in &endpoints {
-        clients.push(Client::connect(endpoint).await?);
-    }
+    let client = Client::builder().max_silence(MAX_SILENCE).connect(&endpoints).await?;
 
     let start = Instant::now();
-    let counts = count(&clients, &tasks, options.concurrency.get()).await?;
+    let concurrency = options.concurrency.get() * endpoints.len();
+    let counts = count(&client, &tasks, concurrency).await?;
     let took = start.elapsed();
 
     if let Some(server) = own_server {
@@ -98,23 +110,24 @@ fn cut(texts: &[String], size: usize) -> Vec<&str> {
     texts.iter().flat_map(|text| text::chunks(text, size)).collect()
 }
 
-/// Calls the function for every task. All servers take from one queue, so that a fast one takes more.
-async fn count(clients: &[Client], tasks: &[&str], concurrency: usize) -> Result<Counts, RpcError> {
-    let queue = RefCell::new(tasks.iter());
-    let calls = clients.iter().map(|client| {
-        let tasks = iter::from_fn(|| queue.borrow_mut().next());
-        count_words::map(client, tasks).concurrency(concurrency)
-    });
-    let mut results = select_all(calls);
-
+/// Calls the function for every task.
+async fn count(client: &Client, tasks: &[&str], concurrency: usize) -> Result<Counts, RpcError> {
+    let mut results = count_words::map(client, tasks).concurrency(concurrency).timeout(PATIENCE);
     let progress = progress_bar(tasks.len());
+    let mut look_again = tokio::time::interval(LOOK_AGAIN);
     let mut all = Counts::new();
-    while let Some((_, result)) = results.next().await {
-        // On the first error the calls that are still under way are dropped, which cancels them.
-        for (word, count) in result? {
-            *all.entry(word).or_default() += count;
+    loop {
+        tokio::select! {
+            result = results.next() => {
+                let Some((_, counts)) = result else { break };
+                // On the first error the calls that are still under way are dropped, which cancels them.
+                for (word, count) in counts? {
+                    *all.entry(word).or_default() += count;
+                }
+                progress.inc(1);
+            }
+            _ = look_again.tick() => progress.set_message(what_happens(client)),
         }
-        progress.inc(1);
     }
     progress.finish_and_clear();
     Ok(all)
@@ -122,7 +135,19 @@ async fn count(clients: &[Client], tasks: &[&str], concurrency: usize) -> Result
 
 /// Shows itself on stderr, and only if that is a terminal.
 fn progress_bar(calls: usize) -> ProgressBar {
-    let template = "{bar:40} {pos}/{len} calls, {per_sec}, {eta} left";
+    let template = "{bar:40} {pos}/{len} calls, {per_sec}, {eta} left{msg}";
     let style = ProgressStyle::with_template(template).expect("the template is well-formed");
     ProgressBar::new(calls as u64).with_style(style)
+}
+
+/// What the servers are doing that they should not, and how many calls that has cost.
+fn what_happens(client: &Client) -> String {
+    let status = client.status();
+    let troubled = status.endpoints.iter().filter(|server| server.state != EndpointState::Connected);
+    let mut lines: Vec<_> =
+        troubled.map(|server| format!("\n  {}: {}", server.endpoint, server.state)).collect();
+    if status.retries > 0 {
+        lines.push(format!("\n  {} calls were made again", status.retries));
+    }
+    lines.concat()
 }

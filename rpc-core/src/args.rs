@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use bytes::{Buf, Bytes};
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
 use crate::{
@@ -89,25 +89,63 @@ impl EncodedArgs {
         args
     }
 
-    /// Why there is nothing to send, if that is so.
-    pub(crate) fn error(&self) -> Option<&EncodeError> {
-        self.buffer.as_ref().err()
+    /// The message, which may be sent more than once.
+    ///
+    /// # Errors
+    /// When the arguments could not be encoded.
+    pub(crate) fn finish(self) -> Result<Message, EncodeError> {
+        let Self { method, buffer, params_at } = self;
+        Ok(Message { method, buffer: buffer?.into(), params_at })
     }
 
-    /// The longest that the message can get, in bytes.
-    pub(crate) fn message_len(&self) -> usize {
-        self.buffer.as_ref().map_or(0, Vec::len)
+    /// The message with its head, for one that is sent once and whose arguments can be encoded.
+    pub(crate) fn into_message(self, head: Head<'_>) -> Bytes {
+        self.finish().expect("these arguments can be encoded").with_head(head)
+    }
+}
+
+/// A message whose head is written when it is sent: each time a new one, in front of the same params.
+#[derive(Debug)]
+pub(crate) struct Message {
+    method: Cow<'static, str>,
+    /// Room for the head, and the params.
+    buffer: Bytes,
+    params_at: usize,
+}
+
+impl Message {
+    /// The longest that it gets without an idempotency key, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
     }
 
-    /// The whole message. Empty if encoding failed, which [`error`](Self::error) tells beforehand.
-    pub(crate) fn into_message(self, head: Head) -> Bytes {
-        let Ok(mut buffer) = self.buffer else {
-            return Bytes::new();
+    /// Writes the head. Nothing is copied unless what was sent before is still with the transport, or the head
+    /// has a key, for which there is no room.
+    pub(crate) fn with_head(&mut self, head: Head<'_>) -> Bytes {
+        let head_len = message::head_len(&self.method, head);
+        let room = head_len.max(self.params_at);
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = match buffer.try_into_mut() {
+            Ok(buffer) if room == self.params_at => buffer,
+            Ok(buffer) => moved(&buffer[self.params_at..], room),
+            Err(shared) => moved(&shared[self.params_at..], room),
         };
-        let head_at = self.params_at - message::head_len(&self.method, head);
-        message::write_head(&mut buffer[head_at..self.params_at], &self.method, head);
-        let mut message = Bytes::from(buffer);
-        message.advance(head_at);
-        message
+        self.params_at = room;
+        message::write_head(&mut buffer[room - head_len..room], &self.method, head);
+        self.buffer = buffer.freeze();
+        self.buffer.slice(room - head_len..)
     }
+
+    /// Gives the memory back of a message that will not be sent again.
+    pub(crate) fn clear(&mut self) {
+        self.buffer = Bytes::new();
+    }
+}
+
+/// A buffer of its own for `params`, behind `room` bytes.
+fn moved(params: &[u8], room: usize) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(room + params.len());
+    buffer.resize(room, 0);
+    buffer.extend_from_slice(params);
+    buffer
 }

@@ -7,7 +7,7 @@ use rmp::Marker;
 use rmp_serde::decode::ReadRefReader;
 use serde::{
     Deserialize, Serialize,
-    de::{DeserializeOwned, Error as _, IgnoredAny, Visitor},
+    de::{DeserializeOwned, Error as _, Visitor},
 };
 
 /// How deep a received value may be nested. Deeper is refused, so that no input can exhaust the stack.
@@ -146,9 +146,10 @@ fn deserializer(bytes: &[u8]) -> Deserializer<'_> {
     deserializer
 }
 
-/// rmp-serde does not tell its position, but it does tell when there is no further value.
+/// rmp-serde does not tell its position, but it does tell when there is no further marker. Nil is asked for because
+/// nothing is read for it behind the first marker: what is cut short after that is something, and not the end.
 fn at_end(deserializer: &mut Deserializer<'_>) -> bool {
-    matches!(IgnoredAny::deserialize(deserializer), Err(rmp_serde::decode::Error::InvalidMarkerRead(_)))
+    matches!(<()>::deserialize(deserializer), Err(rmp_serde::decode::Error::InvalidMarkerRead(_)))
 }
 
 /// Reads consecutive values out of a buffer, borrowing from it where the type can.
@@ -234,6 +235,8 @@ impl<'de> serde::Deserializer<'de> for Missing {
 mod tests {
     use std::collections::BTreeMap;
 
+    use serde::de::IgnoredAny;
+
     use super::*;
 
     #[test]
@@ -252,8 +255,13 @@ mod tests {
     #[test]
     fn bytes_after_the_value_are_refused() {
         assert_eq!(from_slice::<u8>(b"\x07").unwrap(), 7);
-        let error = from_slice::<u8>(b"\x07\x07").unwrap_err();
-        assert_eq!(error.to_string(), "bytes follow the value");
+        // Whole values, beginnings of some, and what never is one.
+        for behind in
+            [&b"\x07"[..], b"\x91", b"\x81", b"\x92\x01", b"\xcd", b"\xa1", b"\xc7", b"\xd4", b"\xc1"]
+        {
+            let error = from_slice::<u8>(&[b"\x07", behind].concat()).unwrap_err();
+            assert_eq!(error.to_string(), "bytes follow the value", "{behind:?}");
+        }
     }
 
     #[test]

@@ -92,10 +92,23 @@ impl RpcError {
         }))
     }
 
-    /// Says which call at which endpoint it was about.
-    pub(crate) fn of(mut self, function: Cow<'static, str>, endpoint: &Arc<str>) -> Self {
+    /// Says which function's call it was about.
+    pub(crate) fn of(mut self, function: Cow<'static, str>) -> Self {
         self.0.function = function;
+        self
+    }
+
+    /// Says at which endpoint it happened.
+    pub(crate) fn at(mut self, endpoint: &Arc<str>) -> Self {
         self.0.endpoint = Arc::clone(endpoint);
+        self
+    }
+
+    /// That this try never ran is not all: an earlier one may have.
+    pub(crate) fn after_a_try_that_may_have_run(mut self) -> Self {
+        if self.0.ran == Ran::No {
+            self.0.ran = Ran::Maybe;
+        }
         self
     }
 
@@ -122,7 +135,8 @@ impl RpcError {
         &self.0.function
     }
 
-    /// The endpoint that was called, as it was given to the client.
+    /// The endpoint that was called (of several tries, the last one's), as it was given to the client; all of them,
+    /// joined by commas, if there was no connection to any.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.0.endpoint

@@ -78,6 +78,8 @@ pub struct Signature {
     pub error: Option<fn() -> &'static str>,
     /// Whether calling it again does no harm.
     pub idempotent: bool,
+    /// How often a call may be tried again when its caller does not say.
+    pub retries: Option<u32>,
     /// Where it runs.
     pub kind: Kind,
     /// How long a call may take when its caller does not say.
@@ -118,6 +120,7 @@ impl Signature {
             output: "()",
             error: None,
             idempotent: false,
+            retries: None,
             kind: Kind::Pool,
             timeout: None,
         }
@@ -138,6 +141,14 @@ impl Signature {
     pub const fn with_kind(mut self, kind: Kind, idempotent: bool) -> Self {
         self.kind = kind;
         self.idempotent = idempotent;
+        self
+    }
+
+    /// Sets how often a call may be tried again.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn with_retries(mut self, retries: u32) -> Self {
+        self.retries = Some(retries);
         self
     }
 

@@ -41,6 +41,10 @@
 //! Nothing waits for ever: every call has a deadline, 30 s unless the call, its function or the client says
 //! otherwise, and ends with a typed error at the latest then.
 
+#[cfg(any(feature = "fuzzing", test))]
+#[doc(hidden)]
+#[path = "fuzz.rs"]
+pub mod __fuzz;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
@@ -50,6 +54,7 @@ mod codec;
 mod context;
 mod discover;
 mod endpoint;
+mod engine;
 mod error;
 mod function;
 mod id_table;
@@ -67,12 +72,17 @@ pub use rpc_macros::remote;
 
 pub use crate::{
     args::Args,
-    client::{Call, Client, ClientBuilder, Close, Connect, Dynamic, Map, MapItem, Notify},
+    client::{
+        Call, Client, ClientBuilder, ClientStatus, Close, Connect, Dynamic, EndpointState, EndpointStatus,
+        Map, MapItem, Notify, WhenFull,
+    },
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
+    endpoint::Endpoints,
+    engine::Engine,
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError, ServeError},
     function::{Kind, Param, RemoteFn, ServedFn, Signature},
-    server::{Endpoints, Server, ServerBuilder, ServerHandle},
+    server::{Server, ServerBuilder, ServerHandle},
 };
 
 /// Compiles and runs what README.md shows.

@@ -36,24 +36,29 @@ pub(crate) struct MsgId(pub(crate) u32);
 
 /// What stands in front of the params.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Head {
+pub(crate) enum Head<'a> {
     Request {
         id: MsgId,
         /// What is left of the caller's budget, in milliseconds; `None` for a peer that knows no options.
         timeout_ms: Option<u32>,
+        /// The idempotency key. Only with a timeout.
+        key: Option<&'a [u8]>,
     },
     Notification,
 }
 
 /// The longest head that a message for `method` can have, in bytes.
 pub(crate) fn max_head_len(method: &str) -> usize {
-    head_len(method, Head::Request { id: MsgId(0), timeout_ms: Some(0) })
+    head_len(method, Head::Request { id: MsgId(0), timeout_ms: Some(0), key: None })
 }
 
-pub(crate) fn head_len(method: &str, head: Head) -> usize {
+pub(crate) fn head_len(method: &str, head: Head<'_>) -> usize {
     let method_len = str_header_len(method.len()) + method.len();
     match head {
-        Head::Request { timeout_ms: Some(_), .. } => 1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_KEY.len() + 5,
+        Head::Request { timeout_ms: Some(_), key, .. } => {
+            let key_len = key.map_or(0, |key| 1 + IDEMPOTENCY_KEY.len() + 2 + key.len());
+            1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_KEY.len() + 5 + key_len
+        }
         Head::Request { timeout_ms: None, .. } => 1 + 1 + 5 + method_len,
         Head::Notification => 1 + 1 + method_len,
     }
@@ -69,7 +74,7 @@ fn str_header_len(len: usize) -> usize {
 }
 
 /// Fills `out`, which is exactly [`head_len`] long. Numbers that change between tries are fixed-width.
-pub(crate) fn write_head(mut out: &mut [u8], method: &str, head: Head) {
+pub(crate) fn write_head(mut out: &mut [u8], method: &str, head: Head<'_>) {
     const FITS: &str = "`out` has the length that `head_len` gives";
     let out = &mut out;
     let (elements, kind) = match head {
@@ -83,10 +88,14 @@ pub(crate) fn write_head(mut out: &mut [u8], method: &str, head: Head) {
         encode::write_u32(out, id.0).expect(FITS);
     }
     encode::write_str(out, method).expect(FITS);
-    if let Head::Request { timeout_ms: Some(timeout_ms), .. } = head {
-        encode::write_map_len(out, 1).expect(FITS);
+    if let Head::Request { timeout_ms: Some(timeout_ms), key, .. } = head {
+        encode::write_map_len(out, 1 + u32::from(key.is_some())).expect(FITS);
         encode::write_str(out, TIMEOUT_KEY).expect(FITS);
         encode::write_u32(out, timeout_ms).expect(FITS);
+        if let Some(key) = key {
+            encode::write_str(out, IDEMPOTENCY_KEY).expect(FITS);
+            encode::write_bin(out, key).expect(FITS);
+        }
     }
     debug_assert!(out.is_empty(), "`head_len` and `write_head` agree");
 }
@@ -363,7 +372,11 @@ pub(crate) fn error_response(id: Option<MsgId>, error: &WireError) -> Bytes {
 /// What a client receives.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
-    Response(MsgId),
+    Response {
+        id: MsgId,
+        /// Its error is not nil.
+        failed: bool,
+    },
     /// The server is about to stop: new calls belong elsewhere.
     Goodbye,
     /// Something that this version does not know, or cannot match. A caller ignores it.
@@ -377,7 +390,10 @@ pub(crate) fn classify(body: &[u8]) -> Incoming {
         return Incoming::Other;
     }
     match read_u32(&mut rest) {
-        Some(RESPONSE) => read_u32(&mut rest).map_or(Incoming::Other, |id| Incoming::Response(MsgId(id))),
+        Some(RESPONSE) => read_u32(&mut rest).map_or(Incoming::Other, |id| Incoming::Response {
+            id: MsgId(id),
+            failed: rest.first() != Some(&NIL),
+        }),
         Some(NOTIFICATION) if read_str(&mut rest) == Some("rpc.goodbye") => Incoming::Goodbye,
         _ => Incoming::Other,
     }

@@ -1,9 +1,8 @@
 //! The server: binds, serves, drains.
 
 mod admission;
-mod builtin;
+pub(crate) mod builtin;
 mod dispatch;
-mod endpoints;
 mod greeted;
 mod in_flight;
 mod io;
@@ -30,7 +29,6 @@ use tokio::{
     time,
 };
 
-pub use self::endpoints::Endpoints;
 use self::{
     admission::Admission,
     dispatch::{Dispatcher, Service},
@@ -41,13 +39,14 @@ use self::{
     unread::Unread,
 };
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Endpoints},
+    engine::Engine,
     error::ServeError,
     function::{Entry, ServedFn, Signature},
     io_thread::IoThread,
     message::{DEFAULT_MAX_MESSAGE_SIZE, MAX_KEY_LEN},
     registry::{Registry, States},
-    transport::Listener,
+    transport::{Carrier, Listener},
 };
 
 /// How many requests may be under way at once: a request holds its message and little else, so this is what
@@ -259,6 +258,7 @@ pub struct ServerBuilder {
     max_bytes_in_flight: usize,
     remembered: Limits,
     max_message_size: usize,
+    engine: Engine,
 }
 
 #[derive(Debug, Clone)]
@@ -285,6 +285,7 @@ impl Default for ServerBuilder {
             max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
             remembered: DEFAULT_REMEMBERED,
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+            engine: Engine::default(),
         }
     }
 }
@@ -379,6 +380,14 @@ impl ServerBuilder {
         self
     }
 
+    /// The ZeroMQ implementation for `tcp://` and `ipc://`. [`Engine::Zeromq`] unless set. Clients may use
+    /// another.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
     /// How long the reply to a call with an idempotency key is remembered, from when its function has ended: another
     /// request with that key is answered the same, and nothing runs again. 10 minutes unless set: a retry comes within
     /// its call's deadline, which is rarely longer. Older ones go when the next call with a key comes.
@@ -426,8 +435,9 @@ impl ServerBuilder {
             None => Registry::new(Registry::linked(), &self.states)?,
         };
         let endpoints = parse(endpoints)?;
+        let carrier = Carrier { engine: self.engine, max_message_size: self.max_message_size };
         let io = IoThread::start("rpc-server-io").map_err(ServeError::Thread)?;
-        let bound = io.run(Listener::bind(endpoints)).await;
+        let bound = io.run(Listener::bind(endpoints, carrier)).await;
         let (listeners, endpoints) = bound.map_err(|(endpoint, source)| {
             let endpoint = endpoint.to_string();
             ServeError::Bind { endpoint, source }

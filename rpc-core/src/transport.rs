@@ -3,7 +3,10 @@
 //! Each engine is one file below, and only that file names it. A server holds [`Listener`]s, a client's
 //! connection holds a [`LinkSender`] and a [`LinkReceiver`].
 
+mod explain;
 mod inproc;
+#[cfg(feature = "omq")]
+mod omq;
 mod socket_file;
 mod zeromq;
 
@@ -12,10 +15,18 @@ use std::{collections::VecDeque, error::Error as StdError, time::Instant};
 use bytes::Bytes;
 use tokio::time;
 
-use crate::{endpoint::Endpoint, shares::Part};
+use crate::{endpoint::Endpoint, engine::Engine, shares::Part};
 
 /// What went wrong, in the engine's words.
 pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
+
+/// How tcp and ipc are carried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Carrier {
+    pub(crate) engine: Engine,
+    /// The longest body that is of any use. An engine that can refuses much longer ones before they are read.
+    pub(crate) max_message_size: usize,
+}
 
 /// The frames that a request came behind, to be sent back in front of its response, as RFC 28 asks. The first
 /// is the peer's identity.
@@ -117,15 +128,51 @@ fn with_part(body: Bytes, part: Part) -> Bytes {
 /// Where a server takes messages from. One listener may stand for several endpoints.
 pub(crate) enum Listener {
     Zeromq(zeromq::Listener),
+    #[cfg(feature = "omq")]
+    Omq(omq::Listener),
     Inproc(inproc::Listener),
+}
+
+/// A listener for tcp and ipc that is being bound.
+enum Binding {
+    Zeromq(zeromq::Binding),
+    #[cfg(feature = "omq")]
+    Omq(omq::Binding),
+}
+
+impl Binding {
+    fn new(carrier: Carrier) -> Self {
+        match carrier.engine {
+            Engine::Zeromq => Self::Zeromq(zeromq::Binding::new()),
+            #[cfg(feature = "omq")]
+            Engine::Omq => Self::Omq(omq::Binding::new(carrier.max_message_size)),
+        }
+    }
+
+    async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
+        match self {
+            Self::Zeromq(binding) => binding.bind(endpoint).await,
+            #[cfg(feature = "omq")]
+            Self::Omq(binding) => binding.bind(endpoint).await,
+        }
+    }
+
+    fn listen(self) -> Listener {
+        match self {
+            Self::Zeromq(binding) => Listener::Zeromq(binding.listen()),
+            #[cfg(feature = "omq")]
+            Self::Omq(binding) => Listener::Omq(binding.listen()),
+        }
+    }
 }
 
 impl Listener {
     /// Listens on all `endpoints`; tells with each listener where it really listens, in their order.
     pub(crate) async fn bind(
         endpoints: Vec<Endpoint>,
+        carrier: Carrier,
     ) -> Result<(Vec<Self>, Vec<String>), (Endpoint, TransportError)> {
-        let mut zeromq = None;
+        let mut binding = None;
         let (mut listeners, mut bound) = (Vec::new(), Vec::new());
         for endpoint in endpoints {
             let listening = match &endpoint {
@@ -133,11 +180,11 @@ impl Listener {
                     listeners.push(Self::Inproc(listener));
                     endpoint.to_string()
                 }),
-                _ => zeromq.get_or_insert_with(zeromq::Binding::new).bind(&endpoint).await,
+                _ => binding.get_or_insert_with(|| Binding::new(carrier)).bind(&endpoint).await,
             };
             bound.push(listening.map_err(|error| (endpoint, error))?);
         }
-        listeners.extend(zeromq.map(|binding| Self::Zeromq(binding.listen())));
+        listeners.extend(binding.map(Binding::listen));
         Ok((listeners, bound))
     }
 
@@ -145,6 +192,8 @@ impl Listener {
     pub(crate) async fn recv(&mut self) -> Event {
         match self {
             Self::Zeromq(listener) => listener.recv().await,
+            #[cfg(feature = "omq")]
+            Self::Omq(listener) => listener.recv().await,
             Self::Inproc(listener) => listener.recv().await,
         }
     }
@@ -154,6 +203,8 @@ impl Listener {
     pub(crate) fn send(&mut self, envelope: Envelope, body: Bytes, part: Part) -> bool {
         match self {
             Self::Zeromq(listener) => listener.send(envelope, with_part(body, part)),
+            #[cfg(feature = "omq")]
+            Self::Omq(listener) => listener.send(envelope, with_part(body, part)),
             Self::Inproc(listener) => listener.send(&envelope, body, part),
         }
     }
@@ -162,6 +213,8 @@ impl Listener {
     pub(crate) fn stop_accepting(&mut self) {
         match self {
             Self::Zeromq(listener) => listener.stop_accepting(),
+            #[cfg(feature = "omq")]
+            Self::Omq(listener) => listener.stop_accepting(),
             Self::Inproc(listener) => listener.stop_accepting(),
         }
     }
@@ -170,19 +223,31 @@ impl Listener {
 /// Opens a connection, or fails by `by`. There is no reconnecting: a link that ended is replaced.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
+    carrier: Carrier,
     by: Instant,
 ) -> Result<(LinkSender, LinkReceiver), TransportError> {
     if let Endpoint::Inproc(name) = endpoint {
         let (sender, receiver) = time::timeout_at(by.into(), inproc::connect(name)).await??;
         return Ok((LinkSender::Inproc(sender), LinkReceiver::Inproc(receiver)));
     }
-    let (sender, receiver) = zeromq::connect(endpoint, by.saturating_duration_since(Instant::now())).await?;
-    Ok((LinkSender::Zeromq(sender), LinkReceiver::Zeromq(receiver)))
+    match carrier.engine {
+        Engine::Zeromq => {
+            let (sender, receiver) = zeromq::connect(endpoint, by).await?;
+            Ok((LinkSender::Zeromq(sender), LinkReceiver::Zeromq(receiver)))
+        }
+        #[cfg(feature = "omq")]
+        Engine::Omq => {
+            let (sender, receiver) = omq::connect(endpoint, carrier.max_message_size, by).await?;
+            Ok((LinkSender::Omq(sender), LinkReceiver::Omq(receiver)))
+        }
+    }
 }
 
 /// The sending half of a client's connection.
 pub(crate) enum LinkSender {
     Zeromq(zeromq::LinkSender),
+    #[cfg(feature = "omq")]
+    Omq(omq::LinkSender),
     Inproc(inproc::LinkSender),
 }
 
@@ -191,6 +256,8 @@ impl LinkSender {
     pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
         match self {
             Self::Zeromq(sender) => sender.send(body).await,
+            #[cfg(feature = "omq")]
+            Self::Omq(sender) => sender.send(body).await,
             Self::Inproc(sender) => sender.send(body).await,
         }
     }
@@ -199,6 +266,8 @@ impl LinkSender {
 /// The receiving half of a client's connection.
 pub(crate) enum LinkReceiver {
     Zeromq(zeromq::LinkReceiver),
+    #[cfg(feature = "omq")]
+    Omq(omq::LinkReceiver),
     Inproc(inproc::LinkReceiver),
 }
 
@@ -207,6 +276,8 @@ impl LinkReceiver {
     pub(crate) async fn recv(&mut self) -> Result<Bytes, TransportError> {
         match self {
             Self::Zeromq(receiver) => receiver.recv().await,
+            #[cfg(feature = "omq")]
+            Self::Omq(receiver) => receiver.recv().await,
             Self::Inproc(receiver) => receiver.recv().await,
         }
     }

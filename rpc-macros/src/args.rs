@@ -2,13 +2,13 @@
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
-    Error, Ident, LitStr, Path, Result, Token,
+    Error, Ident, LitInt, LitStr, Path, Result, Token,
     ext::IdentExt as _,
     parse::{ParseStream, Parser as _},
     parse_quote,
 };
 
-const KNOWN: &str = "there are `name`, `type`, `inline`, `idempotent`, `timeout` and `crate`";
+const KNOWN: &str = "there are `name`, `type`, `inline`, `idempotent`, `timeout`, `retries` and `crate`";
 
 /// What the attribute says.
 pub(crate) struct RemoteArgs {
@@ -20,6 +20,8 @@ pub(crate) struct RemoteArgs {
     pub(crate) inline: Option<Span>,
     pub(crate) idempotent: bool,
     pub(crate) timeout_nanos: Option<u64>,
+    /// How often a call may be tried again.
+    pub(crate) retries: Option<u32>,
     /// The path of the runtime crate.
     pub(crate) krate: Path,
 }
@@ -33,6 +35,7 @@ impl RemoteArgs {
             inline: None,
             idempotent: false,
             timeout_nanos: None,
+            retries: None,
             krate: parse_quote!(::rpc_core),
         };
         let all = |input: ParseStream<'_>| -> Result<()> {
@@ -75,6 +78,7 @@ impl RemoteArgs {
                 self.idempotent = true;
             }
             "timeout" => self.timeout_nanos = Some(nanos(&string(input, &key, "\"500ms\"")?)?),
+            "retries" => self.retries = Some(retries(input, &key)?),
             "crate" => self.krate = crate_path(&string(input, &key, "\"my::rpc\"")?)?,
             _ => {
                 let message = format!("`{key}` is no argument of `#[remote]`: {KNOWN}");
@@ -107,6 +111,16 @@ fn string(input: ParseStream<'_>, key: &Ident, example: &str) -> Result<LitStr> 
     }
     input.parse::<Token![=]>()?;
     input.parse().map_err(|error| Error::new(error.span(), wanted()))
+}
+
+fn retries(input: ParseStream<'_>, key: &Ident) -> Result<u32> {
+    const WANTED: &str = "`retries` takes a number: write `retries = 3`, or `retries = 0` for never";
+    if !input.peek(Token![=]) {
+        return Err(Error::new(key.span(), WANTED));
+    }
+    input.parse::<Token![=]>()?;
+    let number: LitInt = input.parse().map_err(|error: Error| Error::new(error.span(), WANTED))?;
+    number.base10_parse().map_err(|_| Error::new(number.span(), WANTED))
 }
 
 fn struct_name(input: ParseStream<'_>, key: &Ident) -> Result<Ident> {

@@ -157,11 +157,13 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
         Kind::Inline => quote_spanned!(here()=> Inline),
     };
     let timeout = function.timeout_nanos.map(|nanos| quote_spanned!(here()=> .with_timeout_nanos(#nanos)));
+    let retries = function.retries.map(|retries| quote_spanned!(here()=> .with_retries(#retries)));
     quote_spanned! {here()=>
         __rpc::Signature::new(#name, #doc, &[#(#params),*])
             .with_output(#output)
             .with_kind(__rpc::Kind::#kind, #idempotent)
             #timeout
+            #retries
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct RemoteFunction<'a> {
     pub(crate) kind: Kind,
     pub(crate) idempotent: bool,
     pub(crate) timeout_nanos: Option<u64>,
+    pub(crate) retries: Option<u32>,
     /// The path of the runtime crate.
     pub(crate) krate: Path,
     pub(crate) params: Vec<Param<'a>>,
@@ -99,6 +100,7 @@ impl<'a> RemoteFunction<'a> {
             },
             idempotent: args.idempotent,
             timeout_nanos: args.timeout_nanos,
+            retries: args.retries,
             krate: args.krate,
             params,
             output,

@@ -56,6 +56,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | `type = Add`        | the name of the struct, where a module or crate has the function's       |
 /// | `inline`            | run it where the call was decoded: for sync functions of microseconds    |
 /// | `idempotent`        | calling it again does no harm                                            |
+/// | `retries = 3` | how often a call may be tried again unless its caller says, where that is safe; `0` for never |
 /// | `timeout = "500ms"` | how long a call may take unless its caller says: `us`, `ms`, `s`, `m`, `h` |
 /// | `crate = "my::rpc"` | the path of `rpc_core`, where it has another name                        |
 ///
@@ -117,7 +118,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 ///
 /// # Declarations
 /// Without a body a function is only declared, for callers that do not link its implementation. The
-/// declaration lists what travels, and nothing else. `timeout` and `idempotent` are read where the call is made:
+/// declaration lists what travels, and nothing else. `timeout`, `retries` and `idempotent` are read where the call is made:
 /// repeat them. A server serves the implementations that are linked into it, and only calling a function links its
 /// implementation too; so declare in a crate that both sides use, and implement in one that only the server does.
 ///

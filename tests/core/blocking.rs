@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc, thread, time::Duration};
 
-use rpc_core::{Client, ErrorKind};
+use rpc_core::ErrorKind;
 use tests::soon;
 
 use crate::functions::{Fixture, add, divide, hold_async, note, noted};
@@ -19,7 +19,7 @@ async fn everything_works_by_waiting() {
     let fixture = Fixture::tcp().await;
     let endpoint = fixture.server.endpoint().to_owned();
     without_a_runtime(move || {
-        let client = Client::connect(endpoint).wait().unwrap();
+        let client = tests::client().connect(endpoint).wait().unwrap();
         assert_eq!(add::call(&client, 1, 2).wait().unwrap(), 3);
         assert!(divide::call(&client, 1, 0).wait().unwrap_err().failed().is_some());
         note::notify(&client, "blocking".to_owned()).wait().unwrap();
@@ -54,7 +54,7 @@ async fn many_threads_share_a_client() {
 #[tokio::test(flavor = "current_thread")]
 async fn waiting_on_the_runtime_that_the_connection_needs_ends_at_the_deadline() {
     let fixture = Fixture::tcp().await;
-    let client = Client::builder().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
+    let client = tests::client().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
     // It blocks the only thread that could send it. That is a mistake, and yet it ends.
     let error = add::call(&client, 1, 2).timeout(Duration::from_millis(30)).wait().unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, rpc_core::Ran::No));
@@ -65,13 +65,13 @@ async fn waiting_on_the_runtime_that_the_connection_needs_ends_at_the_deadline()
 #[tokio::test(flavor = "current_thread")]
 async fn waiting_for_a_map_or_a_connection_on_the_runtime_that_they_need_ends_too() {
     let fixture = Fixture::tcp().await;
-    let client = Client::builder().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
+    let client = tests::client().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
     let timeout = Duration::from_millis(30);
     let results: Vec<_> = add::map(&client, [(1, 2), (3, 4)]).timeout(timeout).wait().collect();
     for (_, result) in results {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
     }
-    let connect = Client::builder().use_current_runtime().connect_timeout(timeout);
+    let connect = tests::client().use_current_runtime().connect_timeout(timeout);
     let error = connect.connect(fixture.server.endpoint()).wait().unwrap_err();
     assert!(error.message().contains("`.await`"), "{error}");
     fixture.end().await;
@@ -82,7 +82,7 @@ async fn closing_by_waiting_sends_what_was_said() {
     let fixture = Fixture::tcp().await;
     let endpoint = fixture.server.endpoint().to_owned();
     without_a_runtime(move || {
-        let client = Client::connect(endpoint).wait().unwrap();
+        let client = tests::client().connect(endpoint).wait().unwrap();
         for n in 0..100 {
             note::notify(&client, n.to_string()).wait().unwrap();
         }

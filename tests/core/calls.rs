@@ -159,7 +159,7 @@ async fn a_server_listens_on_several_endpoints_at_once() {
     let server = crate::functions::builder(&gate).bind(&asked).await.unwrap().spawn().unwrap();
     assert_eq!(server.endpoints().len(), 4);
     for endpoint in server.endpoints() {
-        let client = Client::connect(endpoint.replace("0.0.0.0", "127.0.0.1")).await.unwrap();
+        let client = tests::client().connect(endpoint.replace("0.0.0.0", "127.0.0.1")).await.unwrap();
         assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
         client.close().await;
     }
@@ -182,7 +182,7 @@ async fn a_client_can_live_on_its_callers_runtime() {
     for endpoint in endpoints() {
         let gate = Arc::default();
         let server = crate::functions::builder(&gate).bind(&endpoint).await.unwrap().spawn().unwrap();
-        let client = Client::builder().use_current_runtime().connect(server.endpoint()).await.unwrap();
+        let client = tests::client().use_current_runtime().connect(server.endpoint()).await.unwrap();
         for n in 0..100 {
             assert_eq!(add::call(&client, n, 1).await.unwrap(), n + 1);
         }

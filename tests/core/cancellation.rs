@@ -1,7 +1,6 @@
 //! Callers that no longer wait, and callers that vanish.
 
 use bytes::Bytes;
-use rpc_core::Client;
 use tests::{RawClient, endpoints, soon};
 
 use crate::functions::{Fixture, builder, hold, hold_async, note, noted};
@@ -65,7 +64,7 @@ async fn a_cancelled_request_is_answered_all_the_same() {
 async fn a_client_that_vanishes_takes_its_requests_along() {
     for endpoint in endpoints() {
         let fixture = Fixture::over(&endpoint).await;
-        let client = Client::connect(fixture.server.endpoint()).await.unwrap();
+        let client = tests::client().connect(fixture.server.endpoint()).await.unwrap();
         let calls = [tokio::spawn(hold::call(&client)), tokio::spawn(hold::call(&client))];
         let running = tokio::spawn(hold_async::call(&client));
         fixture.gate.entered(3).await;
@@ -96,7 +95,7 @@ async fn a_client_that_vanishes_takes_its_requests_along() {
 async fn cancelling_many_calls_leaves_the_server_free() {
     let gate = std::sync::Arc::default();
     let server = builder(&gate).max_in_flight(100).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     for _ in 0..20 {
         let calls: Vec<_> = (0..50).map(|_| tokio::spawn(hold_async::call(&client))).collect();
         gate.entered(50).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rpc_core::{Client, ErrorKind, Ran};
+use rpc_core::{ErrorKind, Ran};
 use tests::{PATIENCE, RawServer, endpoints, ipc, soon, unique};
 use tokio::net::TcpListener;
 
@@ -11,10 +11,10 @@ use crate::functions::{Fixture, add, builder, hold, hold_async, note, noted};
 #[tokio::test]
 async fn a_malformed_endpoint_is_refused_at_once() {
     for endpoint in ["", "localhost:5555", "tcp://localhost", "http://localhost:1", "tcp://*:5555"] {
-        let error = Client::connect(endpoint).await.unwrap_err();
+        let error = tests::client().connect(endpoint).await.unwrap_err();
         assert_eq!((error.kind(), error.ran()), (ErrorKind::InvalidEndpoint, Ran::No));
         assert_eq!(error.endpoint(), endpoint);
-        assert_eq!(Client::connect_lazy(endpoint).unwrap_err().kind(), ErrorKind::InvalidEndpoint);
+        assert_eq!(tests::client().connect_lazy(endpoint).unwrap_err().kind(), ErrorKind::InvalidEndpoint);
     }
 }
 
@@ -27,7 +27,7 @@ async fn connecting_to_nobody_fails_within_the_timeout_and_says_why() {
     for endpoint in nobody {
         let timeout = Duration::from_secs(1);
         let started = Instant::now();
-        let connect = Client::builder().connect_timeout(timeout).connect(&endpoint);
+        let connect = tests::client().connect_timeout(timeout).connect(&endpoint);
         let error = soon("connecting to nobody", connect).await.unwrap_err();
         assert!(started.elapsed() < PATIENCE / 4, "{endpoint}: {:?}", started.elapsed());
         assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
@@ -42,7 +42,7 @@ async fn connecting_to_nobody_fails_within_the_timeout_and_says_why() {
 async fn connecting_to_what_is_no_zeromq_fails_and_says_so() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("tcp://{}", silent.local_addr().unwrap());
-    let connect = Client::builder().connect_timeout(Duration::from_millis(400)).connect(&endpoint);
+    let connect = tests::client().connect_timeout(Duration::from_millis(400)).connect(&endpoint);
     let error = soon("connecting to a silent port", connect).await.unwrap_err();
     assert!(format!("{error:#}").contains("does not speak ZeroMQ"), "{error}");
 }
@@ -50,7 +50,7 @@ async fn connecting_to_what_is_no_zeromq_fails_and_says_so() {
 #[tokio::test]
 async fn connecting_to_a_router_that_never_answers_fails() {
     let silent = RawServer::bind().await;
-    let connect = Client::builder().connect_timeout(Duration::from_millis(300)).connect(&silent.endpoint);
+    let connect = tests::client().connect_timeout(Duration::from_millis(300)).connect(&silent.endpoint);
     let error = soon("connecting to a silent peer", connect).await.unwrap_err();
     assert!(format!("{error:#}").contains("did not answer in time"), "{error}");
 }
@@ -58,8 +58,8 @@ async fn connecting_to_a_router_that_never_answers_fails() {
 #[tokio::test]
 async fn a_server_that_starts_later_is_waited_for() {
     for endpoint in [ipc(), format!("inproc://{}", unique())] {
-        let connecting = Client::connect(&endpoint);
-        let lazy = Client::connect_lazy(&endpoint).unwrap();
+        let connecting = tests::client().connect(&endpoint);
+        let lazy = tests::client().connect_lazy(&endpoint).unwrap();
         let early = tokio::spawn(add::call(&lazy, 1, 2));
         let server = builder(&std::sync::Arc::default()).bind(&endpoint).await.unwrap().spawn().unwrap();
         let client = soon("connecting", connecting).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_server_that_starts_later_is_waited_for() {
 
 #[tokio::test]
 async fn a_call_without_a_connection_ends_at_its_deadline_and_never_ran() {
-    let lazy = Client::connect_lazy(format!("inproc://{}", unique())).unwrap();
+    let lazy = tests::client().connect_lazy(format!("inproc://{}", unique())).unwrap();
     let error = add::call(&lazy, 1, 2).timeout(Duration::from_millis(300)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
     assert!(format!("{error:#}").contains("nothing listens there"), "{error:#}");
@@ -122,7 +122,7 @@ async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
 #[tokio::test]
 async fn closing_a_client_sends_what_was_said_and_ends_what_waits() {
     let fixture = Fixture::tcp().await;
-    let client = Client::connect(fixture.server.endpoint()).await.unwrap();
+    let client = tests::client().connect(fixture.server.endpoint()).await.unwrap();
     let other = client.clone();
     let waiting = tokio::spawn(hold::call(&client));
     fixture.gate.entered(1).await;
@@ -147,7 +147,7 @@ async fn closing_a_client_sends_what_was_said_and_ends_what_waits() {
 #[tokio::test]
 async fn a_client_that_is_dropped_lets_its_calls_finish() {
     let fixture = Fixture::tcp().await;
-    let client = Client::connect(fixture.server.endpoint()).await.unwrap();
+    let client = tests::client().connect(fixture.server.endpoint()).await.unwrap();
     let call = hold_async::call(&client);
     drop(client);
     let call = tokio::spawn(call);
@@ -162,7 +162,7 @@ async fn clients_come_and_go() {
     for endpoint in endpoints() {
         let fixture = Fixture::over(&endpoint).await;
         for n in 0..50 {
-            let client = Client::connect(fixture.server.endpoint()).await.unwrap();
+            let client = tests::client().connect(fixture.server.endpoint()).await.unwrap();
             assert_eq!(add::call(&client, n, 1).await.unwrap(), n + 1);
         }
         fixture.end().await;
@@ -175,7 +175,7 @@ fn a_runtime_that_ends_ends_the_calls_of_its_client() {
     let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let fixture = servers.block_on(Fixture::tcp());
     let callers = runtime();
-    let client = Client::builder().use_current_runtime();
+    let client = tests::client().use_current_runtime();
     let client = callers.block_on(async { client.connect(fixture.server.endpoint()).await }).unwrap();
     drop(callers);
     let error = servers.block_on(soon("a call on a dead runtime", add::call(&client, 1, 2))).unwrap_err();
@@ -186,9 +186,8 @@ fn a_runtime_that_ends_ends_the_calls_of_its_client() {
 #[test]
 fn a_runtime_that_ends_before_the_connection_began_ends_its_calls() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let client = runtime.block_on(async {
-        Client::builder().use_current_runtime().connect_lazy("tcp://127.0.0.1:1").unwrap()
-    });
+    let client = runtime
+        .block_on(async { tests::client().use_current_runtime().connect_lazy("tcp://127.0.0.1:1").unwrap() });
     drop(runtime);
     let others = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = others.block_on(soon("a call on a dead runtime", add::call(&client, 1, 2))).unwrap_err();
@@ -198,7 +197,7 @@ fn a_runtime_that_ends_before_the_connection_began_ends_its_calls() {
 #[tokio::test]
 async fn connecting_ends_even_if_the_connection_was_lost_before_anybody_looked() {
     let mut peer = RawServer::bind().await;
-    let connect = Client::builder().connect_timeout(Duration::from_secs(1)).connect(&peer.endpoint);
+    let connect = tests::client().connect_timeout(Duration::from_secs(1)).connect(&peer.endpoint);
     let [identity, _, hello] = peer.recv().await;
     peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
     drop(peer);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_core::{Call, Client, Context, ErrorKind, Ran, RemoteFn, RpcError, remote};
+use rpc_core::{Call, Context, ErrorKind, Ran, RemoteFn, RpcError, remote};
 use tests::{Gate, RawClient, soon, unique};
 
 use crate::functions::{Fixture, Inner, add, builder, hold, hold_async, hold_stubbornly};
@@ -63,7 +63,7 @@ async fn the_call_then_the_function_then_the_client_decides() {
     let by_name = fixture.client.call_dynamic::<Option<u64>>("time_left", ()).await.unwrap().unwrap();
     assert!((20_000..=30_000).contains(&by_name), "{by_name}");
 
-    let builder = Client::builder().timeout(Duration::from_secs(200));
+    let builder = tests::client().timeout(Duration::from_secs(200));
     let patient = builder.connect(fixture.server.endpoint()).await.unwrap();
     let by_name = patient.call_dynamic::<Option<u64>>("time_left", ()).await.unwrap().unwrap();
     assert!((100_000..=200_000).contains(&by_name), "{by_name}");
@@ -106,18 +106,13 @@ async fn a_function_that_overruns_holds_its_slot_until_it_returns() {
     let gate: Arc<Gate> = Arc::default();
     let server = builder(&gate).max_in_flight(1).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = server.spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     overrun(&gate, || hold_stubbornly::call(&client)).await;
-    let error = hold_stubbornly::call(&client).await.unwrap_err();
+    let error = hold_stubbornly::call(&client).retries(0).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
     gate.open();
-    gate.left(1).await;
-    let again = async {
-        while hold_stubbornly::call(&client).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon("its slot becomes free", again).await;
+    // The client tries until the slot is free.
+    assert!(soon("its slot becomes free", hold_stubbornly::call(&client)).await.unwrap());
     server.shutdown().await;
 }
 
@@ -151,7 +146,7 @@ async fn nested_calls_take_what_is_left() {
     let inner: Arc<Inner> = Arc::default();
     let builder = builder(&Arc::default()).shared_state(Arc::clone(&inner));
     let server = builder.bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     inner.0.set(client.clone()).unwrap();
     let timeout = Duration::from_secs(10);
     let left = nested_time_left::call(&client).timeout(timeout).await.unwrap().unwrap();
@@ -200,7 +195,7 @@ async fn a_busy_server_keeps_deadlines() {
 #[tokio::test]
 async fn the_server_is_told_of_what_ran_out_of_time_here() {
     let mut peer = tests::RawServer::bind().await;
-    let client = Client::connect_lazy(&peer.endpoint).unwrap();
+    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
     let welcome = [b"\x94\x01", &hello[2..7], b"\xc0\x81\xb0max_message_size\xcd\xff\xff"];
     peer.send(&identity, &welcome.concat()).await;

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use bytes::Bytes;
-use rpc_core::{CallError, Client, ErrorKind, Ran, remote};
+use rpc_core::{CallError, ErrorKind, Ran, remote};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::functions::{
@@ -175,14 +175,14 @@ async fn messages_over_the_limit_are_refused_before_they_are_sent_and_on_receipt
     };
 
     // The server's limit is known to the client from its hello.
-    let client = Client::connect(endpoint).await.unwrap();
+    let client = tests::client().connect(endpoint).await.unwrap();
     echo::call(&client, data(9_000)).await.unwrap();
     let error = echo::call(&client, data(10_000)).await.unwrap_err();
     assert!(error.message().contains("the server's max_message_size is 10000"), "{error}");
     assert_eq!(limit_and_ran(error), (10_000, Ran::No));
 
     // The client's own limit holds both ways.
-    let narrow = Client::builder().max_message_size(1_000).connect(endpoint).await.unwrap();
+    let narrow = tests::client().max_message_size(1_000).connect(endpoint).await.unwrap();
     let error = echo::call(&narrow, data(2_000)).await.unwrap_err();
     assert_eq!(limit_and_ran(error), (1_000, Ran::No));
     let error = grow::call(&narrow, 2_000).await.unwrap_err();
@@ -211,7 +211,7 @@ async fn an_error_that_is_too_large_to_be_sent_tells_the_truth_about_having_run(
     let gate = std::sync::Arc::default();
     let server =
         builder(&gate).max_message_size(80).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     let error = client.call_dynamic::<()>("add", ("x", "y")).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 80, .. }), "{error:?}");
     assert_eq!(error.ran(), Ran::No);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpc_core::{Client, Context, Server, ServerBuilder, ServerHandle, remote};
+use rpc_core::{Client, Context, ServerBuilder, ServerHandle, remote};
 use serde::{Deserialize, Serialize};
 use tests::Gate;
 
@@ -99,16 +99,21 @@ pub(crate) fn noted(#[state] notes: &Notes) -> Vec<String> {
     notes.0.lock().expect("nothing panics while it is held").clone()
 }
 
+/// The number of a server among several.
+#[derive(Debug, Default)]
+pub(crate) struct Which(pub(crate) usize);
+
 /// The client that functions of a server make nested calls with.
 #[derive(Debug, Default)]
 pub(crate) struct Inner(pub(crate) OnceLock<Client>);
 
 /// A server with the state that these functions need.
 pub(crate) fn builder(gate: &Arc<Gate>) -> ServerBuilder {
-    Server::builder()
+    tests::server()
         .shared_state(Arc::clone(gate))
         .state(Notes::default())
         .state(Inner::default())
+        .state(Which::default())
         .workers(2)
 }
 
@@ -123,7 +128,7 @@ impl Fixture {
     pub(crate) async fn over(endpoint: &str) -> Self {
         let gate = Arc::new(Gate::default());
         let server = builder(&gate).bind(endpoint).await.unwrap().spawn().unwrap();
-        let client = Client::connect(server.endpoint()).await.unwrap();
+        let client = tests::client().connect(server.endpoint()).await.unwrap();
         Self { client, server, gate }
     }
 

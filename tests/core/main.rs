@@ -14,6 +14,7 @@ mod keys;
 mod map;
 mod overload;
 mod registry;
+mod several;
 mod shapes;
 mod shutdown;
 mod slow_peers;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use handlers as _;
-use rpc_core::{Client, ErrorKind, ServeError, Server, remote};
+use rpc_core::{ErrorKind, ServeError, remote};
 use tests::{endpoints, unique};
 
 use crate::functions::{Fixture, add, builder, divide, hold};
@@ -18,12 +18,12 @@ async fn functions_of_a_linked_crate_are_served() {
 
 #[tokio::test]
 async fn a_subset_can_be_served() {
-    let chosen = Server::builder().serve::<add>().serve::<divide>();
+    let chosen = tests::server().serve::<add>().serve::<divide>();
     let server = chosen.bind(format!("inproc://{}", unique())).await.unwrap();
     let names: Vec<_> = server.functions().iter().map(|function| function.name).collect();
     assert_eq!(names, ["add", "divide"]);
     let server = server.spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
     let error = client.call_dynamic::<()>("crash", ()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownFunction);
@@ -32,7 +32,7 @@ async fn a_subset_can_be_served() {
 
 #[tokio::test]
 async fn a_missing_state_is_refused_with_function_and_type() {
-    let server = Server::builder().serve::<hold>().bind(format!("inproc://{}", unique())).await;
+    let server = tests::server().serve::<hold>().bind(format!("inproc://{}", unique())).await;
     let text = server.unwrap_err().to_string();
     assert!(text.contains("`hold`") && text.contains("tests::Gate"), "{text}");
 }
@@ -56,7 +56,7 @@ async fn an_endpoint_that_cannot_be_listened_on_is_named() {
 
 #[test]
 fn binding_outside_a_runtime_is_refused() {
-    let bind = Server::bind("inproc://nowhere");
+    let bind = tests::server().bind("inproc://nowhere");
     let waker = std::task::Waker::noop();
     let bound = std::pin::pin!(bind).poll(&mut std::task::Context::from_waker(waker));
     assert!(matches!(bound, std::task::Poll::Ready(Err(ServeError::NoRuntime))));
@@ -82,7 +82,7 @@ async fn a_server_that_stops_leaves_its_successors_file_alone() {
     std::fs::remove_file(path).unwrap();
     let new = Fixture::over(&endpoint).await;
     old.end().await;
-    let client = Client::connect(&endpoint).await.unwrap();
+    let client = tests::client().connect(&endpoint).await.unwrap();
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
     new.end().await;
 }
@@ -108,9 +108,9 @@ async fn describe(first: Option<Vec<u8>>, r#type: &str) -> Result<String, String
 
 #[tokio::test]
 async fn discover_tells_everything_about_a_function() {
-    let server = Server::builder().serve::<add>().serve::<describe>();
+    let server = tests::server().serve::<add>().serve::<describe>();
     let server = server.bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     let service = client.discover().await.unwrap();
     assert_eq!((service.protocol, service.max_message_size), (1, 16 * 1024 * 1024));
     assert_eq!(service.instance.len(), 32);

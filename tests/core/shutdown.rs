@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_core::{Client, ErrorKind, Ran, ServerHandle};
+use bytes::Bytes;
+use rpc_core::{ErrorKind, Ran, ServerHandle, remote};
 use tests::{Gate, RawClient, endpoints, soon};
-use tokio::sync::oneshot;
+use tokio::{net::TcpStream, sync::oneshot};
 
 use crate::functions::{Fixture, add, builder, hold, hold_async, hold_stubbornly};
 
@@ -22,6 +23,44 @@ async fn what_runs_may_end_and_is_answered() {
         for call in calls {
             assert!(soon("the call is answered", call).await.unwrap().unwrap());
         }
+        soon("the server ends", shutdown).await.unwrap();
+    }
+}
+
+#[remote]
+fn hold_and_give_much(#[state] gate: &Gate) -> Bytes {
+    let _inside = gate.enter();
+    gate.pass(|| false);
+    Bytes::from(vec![7; 15 << 20])
+}
+
+#[tokio::test]
+async fn large_replies_are_sent_to_the_end() {
+    for endpoint in endpoints() {
+        let Fixture { client, server, gate } = Fixture::over(&endpoint).await;
+        let calls = [(); 2].map(|()| tokio::spawn(hold_and_give_much::call(&client)));
+        gate.entered(2).await;
+        let shutdown = tokio::spawn(server.shutdown());
+        gate.open();
+        for call in calls {
+            assert_eq!(soon("the call is answered", call).await.unwrap().unwrap().len(), 15 << 20);
+        }
+        soon("the server ends", shutdown).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn no_new_peers_are_taken_while_it_drains() {
+    for endpoint in ["tcp://127.0.0.1:0", "tcp://localhost:0"] {
+        let Fixture { client, server, gate } = Fixture::over(endpoint).await;
+        let call = tokio::spawn(hold::call(&client));
+        gate.entered(1).await;
+        let address = server.endpoint().strip_prefix("tcp://").unwrap().to_owned();
+        let shutdown = tokio::spawn(server.shutdown());
+        let refused = async { while TcpStream::connect(&address).await.is_ok() {} };
+        soon("it stops listening", refused).await;
+        gate.open();
+        assert!(soon("the call is answered", call).await.unwrap().unwrap());
         soon("the server ends", shutdown).await.unwrap();
     }
 }
@@ -50,7 +89,7 @@ async fn what_does_not_end_in_time_is_given_up() {
     let gate: Arc<Gate> = Arc::default();
     let builder = builder(&gate).drain_timeout(Duration::from_millis(50));
     let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     let sync = tokio::spawn(hold_stubbornly::call(&client));
     let asynchronous = tokio::spawn(hold_async::call(&client));
     gate.entered(2).await;
@@ -66,7 +105,7 @@ async fn what_does_not_end_in_time_is_given_up() {
 async fn serve_until_ends_with_its_future() {
     let gate: Arc<Gate> = Arc::default();
     let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap();
-    let client = Client::connect_lazy(server.endpoint()).unwrap();
+    let client = tests::client().connect_lazy(server.endpoint()).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve_until(stopped));
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
@@ -79,7 +118,7 @@ async fn between_bind_and_serve_calls_wait() {
     for endpoint in endpoints() {
         let gate: Arc<Gate> = Arc::default();
         let server = builder(&gate).bind(&endpoint).await.unwrap();
-        let client = Client::connect_lazy(server.endpoint()).unwrap();
+        let client = tests::client().connect_lazy(server.endpoint()).unwrap();
         let error = add::call(&client, 1, 2).timeout(Duration::from_millis(30)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
         let call = tokio::spawn(add::call(&client, 1, 2));
@@ -96,7 +135,7 @@ async fn the_port_is_free_after_shutdown() {
     client.close().await;
     server.shutdown().await;
     let server = builder(&gate).bind(&endpoint).await.unwrap().spawn().unwrap();
-    let client = Client::connect(&endpoint).await.unwrap();
+    let client = tests::client().connect(&endpoint).await.unwrap();
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
     server.shutdown().await;
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpc_core::{Client, ErrorKind};
+use rpc_core::ErrorKind;
 use tests::soon;
 
 use crate::functions::{Fixture, add, echo};
@@ -34,12 +34,16 @@ fn python(script: &str) -> Command {
 /// Runs a kind of peer against a server of ours.
 async fn peer(kind: &'static str) {
     let fixture = Fixture::tcp().await;
-    let endpoint = fixture.server.endpoint().to_owned();
+    peer_of(kind, fixture.server.endpoint()).await;
+    fixture.end().await;
+}
+
+async fn peer_of(kind: &'static str, endpoint: &str) {
+    let endpoint = endpoint.to_owned();
     let run = move || python("peers.py").args([kind, &endpoint]).output();
     let output = soon(kind, tokio::task::spawn_blocking(run)).await.unwrap().expect(NO_PYTHON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, b"ok\n");
-    fixture.end().await;
 }
 
 #[tokio::test]
@@ -72,6 +76,17 @@ async fn sockets_that_come_and_go() {
     peer("many").await;
 }
 
+#[cfg(feature = "omq")]
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn a_socket_with_heartbeats_stays_connected_on_omq() {
+    let gate = std::sync::Arc::default();
+    let builder = functions::builder(&gate).engine(rpc_core::Engine::Omq);
+    let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    peer_of("heartbeats", server.endpoint()).await;
+    server.shutdown().await;
+}
+
 /// Ends the process with the test.
 struct Killed(Child);
 
@@ -93,7 +108,7 @@ async fn our_client_calls_a_rep_socket() {
     let mut child = Killed(child);
     let mut endpoint = String::new();
     BufReader::new(child.0.stdout.take().expect("it is piped")).read_line(&mut endpoint).unwrap();
-    let client = soon("connecting", Client::connect(endpoint.trim())).await.unwrap();
+    let client = soon("connecting", tests::client().connect(endpoint.trim())).await.unwrap();
     assert_eq!(upper::call(&client, "Straße").await.unwrap(), "STRASSE");
     let data = Bytes::from_static(b"\0\xff");
     assert_eq!(echo::call(&client, data.clone()).await.unwrap(), data);

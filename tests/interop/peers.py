@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 
 import msgpack
 import zmq
@@ -138,9 +139,34 @@ def many(endpoint):
         s.close()
 
 
+def heartbeats(endpoint):
+    """A connection with heartbeats stays, idle and busy."""
+    s = context.socket(zmq.DEALER)
+    monitor = s.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+    s.setsockopt(zmq.LINGER, 0)
+    s.setsockopt(zmq.RCVTIMEO, TIMEOUT_MS)
+    s.setsockopt(zmq.HEARTBEAT_IVL, 50)
+    s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2_000)
+    s.connect(endpoint)
+    begin = time.monotonic()
+    for pause in (0, 0.5):
+        # Many beats, and more than what an unanswered one is given.
+        while time.monotonic() < begin + 3:
+            s.send_multipart([b"", request(1, "add", [1, 2])])
+            assert response(s.recv_multipart()[-1]) == (1, None, 3)
+            time.sleep(pause)
+        begin += 3
+    events = []
+    while monitor.poll(0):
+        event, _ = monitor.recv_multipart()
+        events.append(int.from_bytes(event[:2], sys.byteorder))
+    assert events == [zmq.EVENT_HANDSHAKE_SUCCEEDED], events
+
+
 if __name__ == "__main__":
     _, kind, endpoint = sys.argv
-    {"req": req, "req_correlate": req_correlate, "dealer": dealer, "proxy": proxy, "many": many}[kind](endpoint)
+    kinds = [req, req_correlate, dealer, proxy, many, heartbeats]
+    {function.__name__: function for function in kinds}[kind](endpoint)
     print("ok")
     # The proxy's thread would keep the context from ending.
     sys.stdout.flush()

@@ -1,4 +1,13 @@
-//! What the tests have in common: endpoints, peers that speak raw bytes, and a gate that functions wait at.
+//! What the tests have in common: endpoints, peers that speak raw bytes, and a gate that functions wait at. In
+//! files of their own: server processes, a relay, and what else the tests of reliability need.
+
+pub mod golden;
+pub mod ledger;
+pub mod mutate;
+pub mod process;
+pub mod relay;
+pub mod resources;
+pub mod served;
 
 use std::{
     sync::{
@@ -9,8 +18,43 @@ use std::{
 };
 
 use bytes::Bytes;
+use rpc_core::{Client, ClientBuilder, Engine, Server, ServerBuilder};
 use tokio::sync::Semaphore;
 use zeromq::{DealerSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
+
+/// A server to be configured, on the engine that `RPC_TEST_ENGINE` names: `zeromq`, which is also what runs
+/// without it, `omq`, `mixed` (servers on `omq`, clients on `zeromq`) or `mixed-reverse`. Every test of servers and
+/// clients begins here, so that all of them run on all engines.
+///
+/// # Panics
+/// If there is no such engine.
+#[must_use]
+pub fn server() -> ServerBuilder {
+    Server::builder().engine(engines().0)
+}
+
+/// A client to be configured, see [`server`].
+///
+/// # Panics
+/// If there is no such engine.
+#[must_use]
+pub fn client() -> ClientBuilder {
+    Client::builder().engine(engines().1)
+}
+
+/// The engines of servers and of clients.
+fn engines() -> (Engine, Engine) {
+    match std::env::var("RPC_TEST_ENGINE").as_deref() {
+        Err(_) | Ok("" | "zeromq") => (Engine::Zeromq, Engine::Zeromq),
+        #[cfg(feature = "omq")]
+        Ok("omq") => (Engine::Omq, Engine::Omq),
+        #[cfg(feature = "omq")]
+        Ok("mixed") => (Engine::Omq, Engine::Zeromq),
+        #[cfg(feature = "omq")]
+        Ok("mixed-reverse") => (Engine::Zeromq, Engine::Omq),
+        Ok(other) => panic!("RPC_TEST_ENGINE is `{other}`, which is none, or needs `--features omq`"),
+    }
+}
 
 /// A name that no other test uses, in this process or another.
 #[must_use]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpc_core::{Client, ErrorKind, Ran};
+use rpc_core::{ErrorKind, Ran};
 use tests::{Gate, RawClient, RawServer, soon};
 use zeromq::{ReqSocket, Socket, SocketRecv, SocketSend};
 
@@ -84,7 +84,7 @@ async fn a_peer_that_vanishes_in_the_middle_of_a_call_harms_nobody() {
         // There is one worker: the next one can enter only if this one was cancelled.
         gate.left(1).await;
     }
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
     server.shutdown().await;
 }
@@ -92,7 +92,7 @@ async fn a_peer_that_vanishes_in_the_middle_of_a_call_harms_nobody() {
 #[tokio::test]
 async fn garbage_between_good_calls_does_not_harm_them() {
     let server = server(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
-    let client = Client::connect(server.endpoint()).await.unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
     let endpoint = server.endpoint().to_owned();
     let hostile = tokio::spawn(async move {
         let mut peer = RawClient::connect(&endpoint).await;
@@ -127,7 +127,7 @@ async fn garbage_between_good_calls_does_not_harm_them() {
 #[tokio::test]
 async fn a_client_survives_what_a_hostile_server_sends() {
     let mut peer = RawServer::bind().await;
-    let client = Client::connect_lazy(&peer.endpoint).unwrap();
+    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
     peer.send(&identity, b"nonsense").await;
     peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;

@@ -3,12 +3,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rpc_core::Client;
 use tests::{Gate, RawClient, RawServer, soon};
 
 use crate::{add, server};
-
-const GOLDEN: &str = include_str!("messages.golden");
 
 /// Compares messages with the file, and collects what differs so that one run shows all of it.
 struct Golden {
@@ -18,18 +15,7 @@ struct Golden {
 
 impl Golden {
     fn load() -> Self {
-        let mut expected = BTreeMap::new();
-        let mut name = "";
-        for line in GOLDEN.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-            match line.strip_suffix(':') {
-                Some(next) => name = next,
-                None => expected
-                    .entry(name)
-                    .or_insert_with(Vec::new)
-                    .extend(line.split_whitespace().flat_map(bytes)),
-            }
-        }
-        Self { expected, differences: Vec::new() }
+        Self { expected: tests::golden::messages().into_iter().collect(), differences: Vec::new() }
     }
 
     fn check(&mut self, name: &str, actual: &[u8]) {
@@ -44,15 +30,7 @@ impl Golden {
     }
 }
 
-/// A word is text in quotes, or a byte in hexadecimal.
-fn bytes(word: &str) -> Vec<u8> {
-    match word.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
-        Some(text) => text.replace('_', " ").replace('~', "_").into_bytes(),
-        None => vec![u8::from_str_radix(word, 16).expect("a byte in hexadecimal")],
-    }
-}
-
-/// The inverse of [`bytes`]: runs of text that are worth it become text.
+/// As the file has it: runs of text that are worth it become text.
 fn show(bytes: &[u8]) -> String {
     let is_text = |byte: &u8| byte.is_ascii_alphanumeric() || b" _`.,;:?<>&()!/".contains(byte);
     let mut words = Vec::new();
@@ -86,7 +64,7 @@ async fn what_a_client_sends_is_pinned() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("client_"));
     let mut peer = RawServer::bind().await;
-    let client = Client::connect_lazy(&peer.endpoint).unwrap();
+    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
     golden.check("client_hello", &hello);
     let id = &hello[2..7];
@@ -119,7 +97,7 @@ async fn what_a_client_sends_to_a_plain_peer_is_pinned() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("plain_"));
     let mut peer = RawServer::bind().await;
-    let client = Client::connect_lazy(&peer.endpoint).unwrap();
+    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
     peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
     let call = tokio::spawn(add::call(&client, 1, -1));

@@ -10,7 +10,7 @@ mod plain_peers;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rpc_core::{Context, Server, ServerBuilder, remote};
+use rpc_core::{Context, ServerBuilder, remote};
 use tests::Gate;
 
 /// Adds two numbers.
@@ -42,7 +42,7 @@ pub(crate) fn hold(#[state] gate: &Gate, #[context] cx: &Context) -> bool {
 }
 
 pub(crate) fn server(gate: &Arc<Gate>) -> ServerBuilder {
-    Server::builder().shared_state(Arc::clone(gate)).workers(1)
+    tests::server().shared_state(Arc::clone(gate)).workers(1)
 }
 
 /// Whether `part` is somewhere in `body`.

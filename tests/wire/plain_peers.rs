@@ -1,6 +1,6 @@
 //! Our client and a server that speaks plain MessagePack-RPC on a REP socket, one request at a time.
 
-use rpc_core::{Client, ErrorKind};
+use rpc_core::ErrorKind;
 use tests::soon;
 use zeromq::{RepSocket, Socket, SocketRecv, SocketSend};
 
@@ -26,7 +26,7 @@ async fn our_client_calls_a_plain_peer() {
     let mut socket = RepSocket::new();
     let endpoint = socket.bind("tcp://127.0.0.1:0").await.unwrap().to_string();
     let serving = tokio::spawn(serve(socket));
-    let client = soon("connecting", Client::connect(&endpoint)).await.unwrap();
+    let client = soon("connecting", tests::client().connect(&endpoint)).await.unwrap();
     let mut sums = add::map(&client, (0..100).map(|n| (n, n))).ordered();
     for n in 0..100 {
         assert_eq!(soon("a sum", sums.next()).await.unwrap().1.unwrap(), 2 * n);

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::client::connection::Connection;
+use crate::client::channel::Channel;
 
 struct Unpark(Thread);
 
@@ -19,15 +19,15 @@ impl Wake for Unpark {
     }
 }
 
-/// Blocks until `future` is ready, which it is when a call of `connection` ends.
+/// Blocks until `future` is ready, which it is when a call of `channel` ends.
 ///
-/// Deadlines are kept by the connection's own task. If that does not run, because its runtime is the one that
+/// Deadlines are kept by the channel's own task. If that does not run, because its runtime is the one that
 /// this thread blocks, they are kept here, a little later.
-pub(crate) fn wait<F: Future>(connection: &Connection, future: F) -> F::Output {
+pub(crate) fn wait<F: Future>(channel: &Channel, future: F) -> F::Output {
     const GRACE: Duration = Duration::from_millis(100);
     park_until_ready(future, || {
         let overdue = Instant::now().checked_sub(GRACE);
-        connection.next_deadline_after(overdue).map(|deadline| deadline + 2 * GRACE)
+        channel.tick(overdue).map(|next| next + 2 * GRACE)
     })
 }
 

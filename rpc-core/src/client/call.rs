@@ -14,12 +14,16 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     args::{Args, EncodedArgs},
-    client::{Client, blocking, deadline_in, in_flight::Want},
+    client::{
+        Client, blocking, deadline_in,
+        in_flight::{Reply, Want},
+        retry::Rules,
+    },
     codec::{DecodeError, Reader},
     context::inherited_deadline,
     error::{CallFailure, ErrorKind, Ran, RpcError},
     function::{RemoteFn, Signature},
-    message::{self, MsgId},
+    message::{self, MAX_KEY_LEN, MsgId},
 };
 
 /// A call of the remote function `F`, made by `F::call(&client, ...)`.
@@ -60,8 +64,13 @@ pub struct Call<F> {
 
 impl<F: RemoteFn> Call<F> {
     pub(crate) fn new(client: Client, args: Args<F>) -> Self {
-        let raw = RawCall::new(client, args.into_encoded(), Want::Reply, F::SIGNATURE.timeout);
-        Self { raw, function: PhantomData }
+        Self { raw: RawCall::new::<F>(client, args, Want::Reply), function: PhantomData }
+    }
+
+    /// Sets all options at once.
+    pub(crate) fn with(mut self, options: Options) -> Self {
+        self.raw.options = options;
+        self
     }
 
     /// Sets how long the call may take, from its first poll to the reply. Without it the function's timeout
@@ -70,7 +79,48 @@ impl<F: RemoteFn> Call<F> {
     /// runs. In a task or thread that the function spawned there is no such call: pass on what
     /// [`Context::remaining`](crate::Context::remaining) says.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.raw.timeout = Some(timeout);
+        self.raw.options.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how often the call may be made again when its connection was lost, or its server was overloaded or
+    /// shutting down; `0` for never. Without it the function's number holds, then the client's, then as often as
+    /// the deadline allows.
+    ///
+    /// It is made again only if that is safe: the function is `idempotent`, the failure says that it never ran,
+    /// or it has an [idempotency key](Self::idempotency_key). After any other failure it is never made again.
+    /// The pause before a retry grows from 10 ms to 1 s, or is as long as the server asked for; another endpoint
+    /// is preferred to the one that failed. All retries of a client share a budget: a fifth of its calls, ten a
+    /// second, and a thousand at once; a retry that exceeds it waits.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.raw.options.retries = Some(retries);
+        self
+    }
+
+    /// The call ends at once as [`Disconnected`](ErrorKind::Disconnected) (which never ran) if there is no
+    /// connection to any endpoint, instead of waiting for one within its deadline. An endpoint that is being
+    /// connected for the first time is waited for.
+    pub fn fail_fast(mut self) -> Self {
+        self.raw.options.fail_fast = true;
+        self
+    }
+
+    /// Says that making the call twice does no harm, of a function that is known by name only; others say it in
+    /// their attribute.
+    pub fn idempotent(mut self) -> Self {
+        self.raw.options.idempotent = true;
+        self
+    }
+
+    /// Names the call, with 1 to 64 bytes, so that it can be made again although its function is not idempotent:
+    /// the server remembers the reply under this name, and answers a call of the same name with it instead of
+    /// running the function once more. The name must be this call's own, such as a random UUID.
+    ///
+    /// Replies are remembered by one server process, for a bounded time and in bounded number (see
+    /// `ServerBuilder`). So a call that may have run is made again on the same process only; if that has gone, or
+    /// was replaced, the call ends as [`Disconnected`](ErrorKind::Disconnected), and it may have run.
+    pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.raw.options.key = Some(Bytes::copy_from_slice(key.as_ref()));
         self
     }
 
@@ -84,17 +134,24 @@ impl<F: RemoteFn> Call<F> {
     /// As every future, if it was polled before and has ended.
     pub fn wait(self) -> Result<F::Output, F::Error> {
         let client = self.raw.client.clone();
-        blocking::wait(client.connection(), self)
+        blocking::wait(client.channel(), self)
     }
 
-    fn decode(&self, body: &Bytes) -> Result<F::Output, F::Error> {
+    fn decode(&self, reply: &Reply) -> Result<F::Output, F::Error> {
+        let body = &reply.body;
+        let locate = |error: RpcError| {
+            error.of(self.raw.function.clone()).at(&self.raw.client.channel().endpoints()[reply.endpoint])
+        };
         let protocol = |message: String| RpcError::new(ErrorKind::Protocol, Ran::Yes, message);
         let range = match message::parse_response(body) {
             Some(Ok(range)) => range,
-            Some(Err(error)) => return Err(F::Error::from_reply(self.raw.locate(error))),
+            Some(Err(error)) => {
+                let error = if reply.maybe_ran { error.after_a_try_that_may_have_run() } else { error };
+                return Err(F::Error::from_reply(locate(error)));
+            }
             None => {
                 let error = RpcError::new(ErrorKind::Protocol, Ran::Maybe, "the reply is malformed");
-                return Err(self.raw.locate(error).into());
+                return Err(locate(error).into());
             }
         };
         let mut reader = Reader::new(body, &body[range]);
@@ -104,10 +161,10 @@ impl<F: RemoteFn> Call<F> {
         });
         match decoded {
             Ok(_) if !reader.is_at_end() => {
-                Err(self.raw.locate(protocol("bytes follow the result".to_owned())).into())
+                Err(locate(protocol("bytes follow the result".to_owned())).into())
             }
             Ok(output) => Ok(output),
-            Err(error) => Err(self.raw.locate(error).into()),
+            Err(error) => Err(locate(error).into()),
         }
     }
 }
@@ -144,12 +201,12 @@ pub struct Notify {
 
 impl Notify {
     pub(crate) fn new<F: RemoteFn>(client: Client, args: Args<F>) -> Self {
-        Self { raw: RawCall::new(client, args.into_encoded(), Want::Nothing, F::SIGNATURE.timeout) }
+        Self { raw: RawCall::new(client, args, Want::Nothing) }
     }
 
     /// Sets how long sending may take, from the first poll until the message is with the socket.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.raw.timeout = Some(timeout);
+        self.raw.options.timeout = Some(timeout);
         self
     }
 
@@ -159,7 +216,7 @@ impl Notify {
     /// As awaiting it.
     pub fn wait(self) -> Result<(), RpcError> {
         let client = self.raw.client.clone();
-        blocking::wait(client.connection(), self)
+        blocking::wait(client.channel(), self)
     }
 }
 
@@ -197,12 +254,23 @@ impl<R> fmt::Debug for Dynamic<R> {
     }
 }
 
+/// What a call says that its client, or its function, would say otherwise.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retries: Option<u32>,
+    pub(crate) fail_fast: bool,
+    pub(crate) idempotent: bool,
+    pub(crate) key: Option<Bytes>,
+}
+
 /// What calls and notifications have in common: everything but the types.
 struct RawCall {
     client: Client,
     function: std::borrow::Cow<'static, str>,
+    signature: &'static Signature,
     want: Want,
-    timeout: Option<Duration>,
+    options: Options,
     /// What is left of the call that this one was made in.
     inherited: Option<Instant>,
     stage: Stage,
@@ -216,22 +284,29 @@ enum Stage {
 }
 
 impl RawCall {
-    fn new(client: Client, args: EncodedArgs, want: Want, timeout: Option<Duration>) -> Self {
-        let function = args.method.clone();
-        let inherited = inherited_deadline();
-        Self { client, function, want, timeout, inherited, stage: Stage::New(args) }
+    fn new<F: RemoteFn>(client: Client, args: Args<F>, want: Want) -> Self {
+        let args = args.into_encoded();
+        Self {
+            client,
+            function: args.method.clone(),
+            signature: F::SIGNATURE,
+            want,
+            options: Options::default(),
+            inherited: inherited_deadline(),
+            stage: Stage::New(args),
+        }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, RpcError>> {
         let Stage::Waiting(id) = self.stage else {
             return match self.submit(cx) {
                 Ok(()) => Poll::Pending,
-                Err(error) => Poll::Ready(Err(self.locate(error))),
+                Err(error) => Poll::Ready(Err(error.of(self.function.clone()))),
             };
         };
-        self.client.connection().poll(id, cx.waker()).map(|outcome| {
+        self.client.channel().poll(id, cx.waker()).map(|outcome| {
             self.stage = Stage::Ended;
-            outcome.map_err(|error| self.locate(error))
+            outcome.map_err(|error| error.of(self.function.clone()))
         })
     }
 
@@ -239,20 +314,26 @@ impl RawCall {
         let Stage::New(args) = std::mem::replace(&mut self.stage, Stage::Ended) else {
             panic!("a call was polled after it had ended");
         };
-        let timeout = self.timeout.unwrap_or_else(|| self.client.timeout());
-        let own = deadline_in(timeout);
+        let refuse = |kind, message| Err(RpcError::new(kind, Ran::No, message));
+        let now = Instant::now();
+        let timeout = self.options.timeout.or(self.signature.timeout);
+        let own = deadline_in(now, timeout.unwrap_or_else(|| self.client.timeout()));
         let deadline = self.inherited.map_or(own, |inherited| inherited.min(own));
-        if deadline <= Instant::now() {
-            let message = "no time was left before it could be sent";
-            return Err(RpcError::new(ErrorKind::DeadlineExceeded, Ran::No, message));
+        if deadline <= now {
+            return refuse(ErrorKind::DeadlineExceeded, "no time was left before it could be sent");
         }
-        let id = self.client.connection().submit(args, self.want, deadline, cx.waker())?;
+        if self.options.key.as_ref().is_some_and(|key| !(1..=MAX_KEY_LEN).contains(&key.len())) {
+            return refuse(ErrorKind::BadArguments, "an idempotency key has 1 to 64 bytes");
+        }
+        let rules = Rules {
+            idempotent: self.options.idempotent || self.signature.idempotent,
+            retries: self.options.retries.or(self.signature.retries).unwrap_or_else(|| self.client.retries()),
+            fail_fast: self.options.fail_fast || self.client.fail_fast(),
+            key: self.options.key.take(),
+        };
+        let id = self.client.channel().submit(args, self.want, rules, deadline, cx.waker(), now)?;
         self.stage = Stage::Waiting(id);
         Ok(())
-    }
-
-    fn locate(&self, error: RpcError) -> RpcError {
-        error.of(self.function.clone(), self.client.connection().endpoint())
     }
 }
 
@@ -261,7 +342,7 @@ impl Drop for RawCall {
         // The reply may arrive at this very moment. The table decides: if the call has ended nothing is sent,
         // and a reply that comes later finds nobody.
         if let Stage::Waiting(id) = self.stage {
-            self.client.connection().cancel(id);
+            self.client.channel().cancel(id);
         }
     }
 }

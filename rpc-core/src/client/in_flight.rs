@@ -1,16 +1,37 @@
-//! A connection's calls, from the moment they are made until their caller has the reply. No I/O, no clock, no
-//! lock: whoever owns it says what time it is and wakes whom it names.
+//! A client's calls, from the moment they are made until their caller has the outcome: which link each goes to,
+//! and what becomes of it when that fails. No I/O, no clock, no lock: whoever owns it says what time it is and
+//! wakes whom it names.
+//!
+//! A call waits for room, then in the queue of a link (or for a link, if there is none), then for its reply; if
+//! it is to be tried again it rests, and goes to a link once more.
 
-use std::{collections::VecDeque, task::Waker, time::Instant};
+mod route;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    sync::Arc,
+    task::Waker,
+    time::Instant,
+};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::{
-    args::EncodedArgs,
+    args::Message,
+    client::{
+        links::{LinkId, Links},
+        retry::{Budget, Rules},
+        room::{Room, WhenFull},
+        status::{ClientStatus, EndpointState, EndpointStatus},
+    },
     error::{ErrorKind, Ran, RpcError},
     id_table::IdTable,
-    message::{self, Head, MsgId},
+    message::MsgId,
 };
+
+pub(crate) use self::route::Outgoing;
 
 /// Whether an answer is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,144 +41,198 @@ pub(crate) enum Want {
     Nothing,
 }
 
-/// What came of a call: the response's body, or why there is none. The caller adds function and endpoint.
-pub(crate) type Outcome = Result<Bytes, RpcError>;
-
-/// What is to be sent next.
+/// A call that is to be made.
 #[derive(Debug)]
-pub(crate) enum Outgoing {
-    Message {
-        id: MsgId,
-        want: Want,
-        args: EncodedArgs,
-        deadline: Instant,
-    },
-    /// The caller of this call no longer waits.
-    Cancel(MsgId),
+pub(crate) struct NewCall {
+    pub(crate) message: Message,
+    pub(crate) want: Want,
+    pub(crate) rules: Rules,
+    pub(crate) deadline: Instant,
+}
+
+/// What came of a call: the response, or why there is none.
+pub(crate) type Outcome = Result<Reply, RpcError>;
+
+/// A response, which may still tell of an error.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) body: Bytes,
+    /// The index of the endpoint that it came from.
+    pub(crate) endpoint: usize,
+    /// An earlier try may have run, whatever the response says of the last.
+    pub(crate) maybe_ran: bool,
 }
 
 #[derive(Debug)]
 struct Slot {
+    call: NewCall,
     state: State,
-    deadline: Instant,
     waker: Waker,
+    /// The bytes that count for this call: the request's, then the reply's. `None` until it has room.
+    charged: Option<usize>,
+    /// What came of earlier tries.
+    history: Option<Box<History>>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// In the queue: it never left this process.
-    Queued(EncodedArgs, Want),
+    /// As much is in flight as may be.
+    WaitsForRoom,
+    /// In a link's queue, or among those that wait for a link: it did not leave this process, in this try.
+    Queued,
+    /// It has failed, and will be tried again.
+    Rests,
     /// The socket has it, or is about to.
-    Sent(Want),
+    Sent(LinkId),
     Done(Outcome),
 }
 
-/// The calls of one connection.
+#[derive(Debug)]
+struct History {
+    retries: u32,
+    /// A try was lost, and may have run.
+    maybe_ran: bool,
+    /// The last failure.
+    error: RpcError,
+    /// The endpoint it happened at.
+    endpoint: usize,
+    /// The server process that may remember the reply, for a call with an idempotency key that may have run.
+    remembered_by: Option<Arc<str>>,
+}
+
+/// An endpoint, as far as calls are concerned.
+#[derive(Debug)]
+struct Place {
+    name: Arc<str>,
+    /// Why there is no link. `None` while there is one, or the first attempt is under way.
+    failure: Option<Arc<str>>,
+}
+
+/// The calls of one client.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     slots: IdTable<Slot>,
-    /// Ids in order of submission; some may have been cancelled meanwhile.
-    queue: VecDeque<MsgId>,
-    /// As many as calls that are sent at most; beyond it a server learns from the deadline.
-    cancels: VecDeque<MsgId>,
-    sent: usize,
-    limit: usize,
+    pub(crate) links: Links,
+    places: Vec<Place>,
+    /// All endpoints, for errors that are about none of them.
+    everywhere: Arc<str>,
+    room: Room,
+    /// Calls that wait for room. Bounded by the callers, each of which holds its own arguments anyway.
+    waiting: VecDeque<MsgId>,
+    /// Calls that wait for a link. Like every queue here it holds calls that have room, and some that have
+    /// ended meanwhile.
+    linkless: VecDeque<MsgId>,
+    /// Calls that rest, and until when.
+    resting: BinaryHeap<Reverse<(Instant, MsgId)>>,
+    budget: Budget,
+    /// How many retries were made.
+    retries: u64,
+    /// When there will be budget for the next retry, if there was none.
+    budget_at: Option<Instant>,
     /// No call's deadline is earlier than this.
     next_deadline: Option<Instant>,
-}
-
-/// What the submitter has to do after a submission.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Submitted {
-    pub(crate) id: MsgId,
-    /// The deadline is the earliest: whoever waits for deadlines must be told.
-    pub(crate) earliest: bool,
+    random: fastrand::Rng,
+    /// Told when [`next_tick`](Self::next_tick) has become earlier.
+    pub(crate) clock: Arc<Notify>,
 }
 
 impl InFlight {
-    /// At most `limit` calls at a time; one more is refused as overloaded.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(endpoints: &[Arc<str>], room: Room, mut random: fastrand::Rng) -> Self {
+        let place = |name: &Arc<str>| Place { name: Arc::clone(name), failure: None };
         Self {
             slots: IdTable::new(),
-            queue: VecDeque::new(),
-            cancels: VecDeque::new(),
-            sent: 0,
-            limit,
+            links: Links::new(random.fork()),
+            places: endpoints.iter().map(place).collect(),
+            everywhere: endpoints.join(", ").into(),
+            room,
+            waiting: VecDeque::new(),
+            linkless: VecDeque::new(),
+            resting: BinaryHeap::new(),
+            budget: Budget::new(),
+            retries: 0,
+            budget_at: None,
             next_deadline: None,
+            random,
+            clock: Arc::default(),
         }
     }
 
-    /// Puts a call into the queue.
+    /// Takes a call in. Its id is to be given to [`poll`](Self::poll) until that has an outcome, or to
+    /// [`cancel`](Self::cancel). There is a waker to wake if it has an outcome already.
     pub(crate) fn submit(
         &mut self,
-        args: EncodedArgs,
-        want: Want,
-        deadline: Instant,
+        call: NewCall,
         waker: &Waker,
-    ) -> Result<Submitted, RpcError> {
-        if self.slots.len() >= self.limit {
-            let message = format!("{} calls are in flight on this client, which is its limit", self.limit);
-            return Err(RpcError::new(ErrorKind::Overloaded, Ran::No, message));
+        now: Instant,
+    ) -> Result<(MsgId, Option<Waker>), RpcError> {
+        let (len, deadline) = (call.message.len(), call.deadline);
+        let has_room = self.waiting.is_empty() && self.room.fits(len);
+        if !has_room && self.room.when_full == WhenFull::Fail {
+            return Err(self.full());
         }
-        let slot = Slot { state: State::Queued(args, want), deadline, waker: waker.clone() };
+        self.budget.deposit();
+        let state = State::WaitsForRoom;
+        let slot = Slot { call, state, waker: waker.clone(), charged: None, history: None };
         let id = MsgId(self.slots.insert(slot));
-        self.queue.push_back(id);
-        let earliest = self.next_deadline.is_none_or(|next| deadline < next);
-        if earliest {
+        if self.next_deadline.is_none_or(|next| deadline < next) {
             self.next_deadline = Some(deadline);
+            self.clock.notify_one();
         }
-        Ok(Submitted { id, earliest })
+        if has_room {
+            return Ok((id, self.enter(id, len, now)));
+        }
+        self.waiting.push_back(id);
+        Ok((id, None))
     }
 
-    /// An id that no call has, for a message of the connection's own.
+    fn full(&self) -> RpcError {
+        let Room { calls, bytes, max_calls, max_bytes, .. } = self.room;
+        let message = format!(
+            "{calls} calls with {bytes} bytes are in flight on this client, whose limits are {max_calls} calls \
+             and {max_bytes} bytes"
+        );
+        RpcError::new(ErrorKind::Overloaded, Ran::No, message).at(&self.everywhere)
+    }
+
+    fn enter(&mut self, id: MsgId, len: usize, now: Instant) -> Option<Waker> {
+        self.room.enter(len);
+        self.slots.get_mut(id.0)?.charged = Some(len);
+        self.dispatch(id, now)
+    }
+
+    /// Gives room to those who wait for it, after a [`poll`](Self::poll) or [`cancel`](Self::cancel).
+    pub(crate) fn admit(&mut self, now: Instant) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while let Some(id) = self.waiting.front().copied() {
+            let waits = self.slots.get_mut(id.0).filter(|slot| matches!(slot.state, State::WaitsForRoom));
+            let len = waits.map(|slot| slot.call.message.len());
+            if len.is_some_and(|len| !self.room.fits(len)) {
+                break;
+            }
+            self.waiting.pop_front();
+            wakers.extend(len.and_then(|len| self.enter(id, len, now)));
+        }
+        wakers
+    }
+
+    /// Whether somebody waits for room.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// An id that no call has, for a message that the client sends on its own account.
     pub(crate) fn skip_id(&mut self) -> MsgId {
         MsgId(self.slots.skip_id())
     }
 
-    /// Moves up to `max` messages from the queue to `out`: from now on the function may have run.
-    pub(crate) fn take(&mut self, max: usize, now: Instant, out: &mut Vec<Outgoing>) {
-        self.take_cancels(max, out);
-        while out.len() < max {
-            let Some(id) = self.queue.pop_front() else { return };
-            // A call whose time is up is left to `expire`, and a cancelled one has gone.
-            let Some(slot) = self.slots.get_mut(id.0).filter(|slot| slot.deadline > now) else {
-                continue;
-            };
-            let State::Queued(_, want) = slot.state else {
-                continue;
-            };
-            if let State::Queued(args, _) = std::mem::replace(&mut slot.state, State::Sent(want)) {
-                self.sent += 1;
-                out.push(Outgoing::Message { id, want, args, deadline: slot.deadline });
-            }
-        }
-    }
-
-    /// Moves up to `max` cancels to `out`.
-    pub(crate) fn take_cancels(&mut self, max: usize, out: &mut Vec<Outgoing>) {
-        let count = self.cancels.len().min(max - out.len());
-        out.extend(self.cancels.drain(..count).map(Outgoing::Cancel));
-    }
-
-    /// Whether something waits to be sent.
-    pub(crate) fn has_outgoing(&self) -> bool {
-        !self.queue.is_empty() || !self.cancels.is_empty()
-    }
-
-    /// How many calls wait for a reply of the connection.
-    pub(crate) fn sent(&self) -> usize {
-        self.sent
-    }
-
-    /// Ends a call that was sent. `None` if it is not known, as after a cancel, or has ended already.
-    pub(crate) fn complete(&mut self, id: MsgId, outcome: Outcome) -> Option<Waker> {
-        let slot = self.slots.get_mut(id.0)?;
-        if !matches!(slot.state, State::Sent(_)) {
-            return None;
-        }
-        self.sent -= 1;
-        slot.state = State::Done(outcome);
-        Some(std::mem::replace(&mut slot.waker, Waker::noop().clone()))
+    /// Takes a ping in that goes to `link` and no other, and needs no room.
+    pub(crate) fn submit_ping(&mut self, link: LinkId, ping: NewCall) -> Option<MsgId> {
+        let link = self.links.find(link)?;
+        let waker = Waker::noop().clone();
+        let slot = Slot { call: ping, state: State::Queued, waker, charged: None, history: None };
+        let id = MsgId(self.slots.insert(slot));
+        link.push(id);
+        Some(id)
     }
 
     /// Takes the outcome, if there is one; otherwise `waker` is woken when there is. It is swapped for the one that
@@ -166,307 +241,225 @@ impl InFlight {
         const OWNED: &str = "a call's slot stays until the call takes its outcome or is dropped";
         let slot = self.slots.get_mut(id.0).expect(OWNED);
         if matches!(slot.state, State::Done(_)) {
-            return match self.slots.remove(id.0).expect(OWNED).state {
+            return match self.remove(id).expect(OWNED).state {
                 State::Done(outcome) => Some(outcome),
-                State::Queued(..) | State::Sent(_) => None,
+                _ => None,
             };
         }
         std::mem::swap(&mut slot.waker, waker);
         None
     }
 
-    /// Forgets a call whose caller has gone. `true` if something is now to be sent. `waker` is swapped out, as by
-    /// [`poll`](Self::poll).
-    pub(crate) fn cancel(&mut self, id: MsgId, waker: &mut Waker) -> bool {
-        let state = self.slots.remove(id.0).map(|slot| {
-            *waker = slot.waker;
-            slot.state
+    fn remove(&mut self, id: MsgId) -> Option<Slot> {
+        let slot = self.slots.remove(id.0)?;
+        if let Some(bytes) = slot.charged {
+            self.room.leave(bytes);
+        }
+        Some(slot)
+    }
+
+    /// How the calls are doing, and the endpoints.
+    pub(crate) fn status(&self, now: Instant) -> ClientStatus {
+        let endpoints = self.places.iter().enumerate().map(|(index, place)| {
+            let links = || self.links.iter().filter(|link| link.endpoint == index);
+            let state = match links().find(|link| !link.leaving) {
+                Some(link) if link.silent => EndpointState::Silent,
+                Some(link) if link.resting_until.is_some_and(|until| until > now) => {
+                    EndpointState::Overloaded
+                }
+                Some(_) => EndpointState::Connected,
+                None => EndpointState::Connecting { reason: place.failure.clone() },
+            };
+            let calls = links().map(|link| link.sent).sum();
+            EndpointStatus { endpoint: Arc::clone(&place.name), state, calls }
         });
-        match state {
-            Some(State::Queued(..)) => {
-                // Ids of cancelled calls are skipped by `take`; without a connection nobody takes.
-                if self.queue.len() > 2 * self.slots.len() + 64 {
-                    let slots = &mut self.slots;
-                    self.queue.retain(|id| slots.get_mut(id.0).is_some());
-                }
-                false
-            }
-            Some(State::Sent(want)) => {
-                self.sent -= 1;
-                let tell = want == Want::Reply && self.cancels.len() < self.limit;
-                if tell {
-                    self.cancels.push_back(id);
-                }
-                tell
-            }
-            Some(State::Done(_)) | None => false,
+        ClientStatus {
+            endpoints: endpoints.collect(),
+            calls: self.room.calls,
+            bytes: self.room.bytes,
+            waiting: self.slots.len().saturating_sub(self.room.calls),
+            retries: self.retries,
         }
     }
 
-    /// When [`expire`](Self::expire) is to be called next.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.next_deadline
-    }
-
-    /// Ends every call whose time is up. The server is told of those that it has: its clock for them may have
-    /// started later.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Waker> {
-        if self.next_deadline.is_none_or(|next| now < next) {
-            return Vec::new();
+    /// Why there is no link. `None` if there is one, or that is not known yet.
+    pub(crate) fn why_no_link(&self) -> Option<String> {
+        if self.links.iter().next().is_some() {
+            return None;
         }
-        self.next_deadline = None;
-        let next_deadline = &mut self.next_deadline;
-        let (cancels, limit) = (&mut self.cancels, self.limit);
-        let mut overdue = |id: u32, slot: &mut Slot| {
-            if slot.deadline <= now {
-                if matches!(slot.state, State::Sent(Want::Reply)) && cancels.len() < limit {
-                    cancels.push_back(MsgId(id));
-                }
-                return true;
-            }
-            *next_deadline = Some(next_deadline.map_or(slot.deadline, |next| next.min(slot.deadline)));
-            false
+        let reason = |place: &Place| match (&place.failure, self.places.len()) {
+            (Some(failure), 1) => Some(failure.to_string()),
+            (Some(failure), _) => Some(format!("{}: {failure}", place.name)),
+            (None, _) => None,
         };
-        end(&mut self.slots, &mut self.sent, &mut overdue, deadline_exceeded)
+        let reasons: Vec<_> = self.places.iter().filter_map(reason).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    /// Ends every call that was sent: its reply will not come. Those in the queue wait on.
-    pub(crate) fn fail_sent(&mut self, error: impl FnMut(Ran) -> RpcError) -> Vec<Waker> {
-        self.cancels.clear();
-        let mut was_sent = |_, slot: &mut Slot| matches!(slot.state, State::Sent(_));
-        end(&mut self.slots, &mut self.sent, &mut was_sent, error)
-    }
-
-    /// Ends every call.
-    pub(crate) fn fail_all(&mut self, error: impl FnMut(Ran) -> RpcError) -> Vec<Waker> {
-        self.cancels.clear();
-        self.queue.clear();
-        end(&mut self.slots, &mut self.sent, &mut |_, _| true, error)
-    }
-}
-
-/// Ends the calls that `which` chooses among those without an outcome.
-fn end(
-    slots: &mut IdTable<Slot>,
-    sent: &mut usize,
-    which: &mut dyn FnMut(u32, &mut Slot) -> bool,
-    mut error: impl FnMut(Ran) -> RpcError,
-) -> Vec<Waker> {
-    let mut wakers = Vec::new();
-    for (id, slot) in slots.iter_mut() {
-        let ran = match slot.state {
-            State::Queued(..) => Ran::No,
-            State::Sent(_) => Ran::Maybe,
-            State::Done(_) => continue,
-        };
-        if !which(id, slot) {
-            continue;
-        }
-        *sent -= usize::from(ran == Ran::Maybe);
-        slot.state = State::Done(Err(error(ran)));
-        wakers.push(std::mem::replace(&mut slot.waker, Waker::noop().clone()));
-    }
-    wakers
-}
-
-fn deadline_exceeded(ran: Ran) -> RpcError {
-    let message = match ran {
-        Ran::No => "the time ran out before the call could be sent",
-        _ => "the time ran out before the reply came",
-    };
-    RpcError::new(ErrorKind::DeadlineExceeded, ran, message)
-}
-
-/// The notification that cancels a call.
-pub(crate) fn cancel_message(id: MsgId) -> Bytes {
-    EncodedArgs::dynamic("rpc.cancel".into(), &(id.0,)).into_message(Head::Notification)
-}
-
-/// The head of a message that is sent `now`, and must be answered by `deadline`.
-pub(crate) fn head(id: MsgId, want: Want, deadline: Instant, now: Instant, options: bool) -> message::Head {
-    match want {
-        Want::Nothing => Head::Notification,
-        Want::Reply => {
-            let left = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
-            let timeout_ms = options.then(|| u32::try_from(left).unwrap_or(u32::MAX));
-            Head::Request { id, timeout_ms }
+    /// Adds why there is no link.
+    fn explain(&self, error: RpcError) -> RpcError {
+        match self.why_no_link() {
+            Some(reasons) => error.with_source(reasons),
+            None => error,
         }
     }
+
+    /// Notes the outcome of a call that has failed for good. Its truth is that of all its tries.
+    fn end(&mut self, id: MsgId, mut error: RpcError) -> Option<Waker> {
+        let slot = self.slots.get_mut(id.0)?;
+        if slot.history.as_ref().is_some_and(|history| history.maybe_ran) {
+            error = error.after_a_try_that_may_have_run();
+        }
+        if error.endpoint().is_empty() {
+            let history = slot.history.as_ref();
+            let place = history.map_or(&self.everywhere, |history| &self.places[history.endpoint].name);
+            error = error.at(place);
+        }
+        slot.call.message.clear();
+        if let Some(charged) = &mut slot.charged {
+            self.room.bytes -= std::mem::take(charged);
+        }
+        slot.state = State::Done(Err(error));
+        Some(std::mem::replace(&mut slot.waker, Waker::noop().clone()))
+    }
+
+    /// Forgets a call whose caller has gone; its server is told. `waker` is swapped out, as by
+    /// [`poll`](Self::poll).
+    pub(crate) fn cancel(&mut self, id: MsgId, waker: &mut Waker) {
+        let Some(slot) = self.remove(id) else { return };
+        *waker = slot.waker;
+        match slot.state {
+            State::Sent(link) => self.abandon(link, id, slot.call.want),
+            State::Done(_) => {}
+            State::WaitsForRoom | State::Queued | State::Rests => self.prune(),
+        }
+    }
+
+    /// Nobody waits any more for a call that was sent.
+    fn abandon(&mut self, link: LinkId, id: MsgId, want: Want) {
+        let most = self.room.max_calls;
+        let Some(link) = self.links.find(link) else { return };
+        link.sent -= 1;
+        if want == Want::Reply && link.cancels.len() < most {
+            link.cancels.push_back(id);
+        }
+        link.wake.notify_one();
+    }
+
+    /// Closes the gaps that calls which ended have left in the queues, where they are the greater part: without
+    /// a connection nobody else would.
+    fn prune(&mut self) {
+        let most = 2 * self.slots.len() + 64;
+        let slots = &mut self.slots;
+        let mut alive = |id: &MsgId| slots.get_mut(id.0).is_some();
+        for queue in [&mut self.waiting, &mut self.linkless].into_iter().chain(self.links.queues()) {
+            if queue.len() > most {
+                queue.retain(&mut alive);
+            }
+        }
+        if self.resting.len() > most {
+            self.resting.retain(|Reverse((_, id))| alive(id));
+        }
+    }
+
+    /// When [`tick`](Self::tick) is to be called next.
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
+        let retry = self.resting.peek().map(|Reverse((due, _))| (*due).max(self.budget_at.unwrap_or(*due)));
+        self.next_deadline.into_iter().chain(retry).min()
+    }
+
+    /// Ends every call whose time is up, and makes the retries that are due. Servers are told of the calls that
+    /// they have: their clocks for them may have started later.
+    pub(crate) fn tick(&mut self, now: Instant) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        if self.next_deadline.is_some_and(|next| next <= now) {
+            self.expire(now, &mut wakers);
+        }
+        while let Some(Reverse((due, id))) = self.resting.peek().copied() {
+            if due > now {
+                break;
+            }
+            let rests = self.slots.get_mut(id.0).is_some_and(|slot| matches!(slot.state, State::Rests));
+            if rests {
+                self.budget_at = self.budget.withdraw(now).err();
+                if self.budget_at.is_some() {
+                    break;
+                }
+                self.retries += 1;
+                wakers.extend(self.dispatch(id, now));
+            }
+            self.resting.pop();
+        }
+        wakers
+    }
+
+    fn expire(&mut self, now: Instant, wakers: &mut Vec<Waker>) {
+        let mut next_deadline: Option<Instant> = None;
+        let mut overdue = Vec::new();
+        for (id, slot) in self.slots.iter_mut() {
+            if matches!(slot.state, State::Done(_)) {
+                continue;
+            }
+            if slot.call.deadline <= now {
+                overdue.push(MsgId(id));
+            } else {
+                let deadline = slot.call.deadline;
+                next_deadline = Some(next_deadline.map_or(deadline, |next| next.min(deadline)));
+            }
+        }
+        self.next_deadline = next_deadline;
+        for id in overdue {
+            let Some(slot) = self.slots.get_mut(id.0) else { continue };
+            let error = match slot.state {
+                State::Sent(link) => {
+                    let (want, error) =
+                        (slot.call.want, deadline_exceeded(Ran::Maybe, "before the reply came"));
+                    self.abandon(link, id, want);
+                    match self.links.find(link) {
+                        Some(link) => error.at(&self.places[link.endpoint].name),
+                        None => error,
+                    }
+                }
+                State::WaitsForRoom => {
+                    deadline_exceeded(Ran::No, "while as many calls were in flight as this client may have")
+                }
+                _ => {
+                    let error = deadline_exceeded(Ran::No, "before the call could be sent");
+                    match &slot.history {
+                        Some(history) => error.with_source(history.error.message().to_owned()),
+                        None => self.explain(error),
+                    }
+                }
+            };
+            wakers.extend(self.end(id, error));
+        }
+    }
+
+    /// Ends every call: the client is closed.
+    pub(crate) fn fail_all(&mut self, message: &str) -> Vec<Waker> {
+        let mut open = Vec::new();
+        for (id, slot) in self.slots.iter_mut() {
+            match slot.state {
+                State::Sent(_) => open.push((MsgId(id), Ran::Maybe)),
+                State::Done(_) => {}
+                _ => open.push((MsgId(id), Ran::No)),
+            }
+        }
+        open.into_iter()
+            .filter_map(|(id, ran)| self.end(id, RpcError::new(ErrorKind::Disconnected, ran, message)))
+            .collect()
+    }
+}
+
+fn deadline_exceeded(ran: Ran, when: &str) -> RpcError {
+    RpcError::new(ErrorKind::DeadlineExceeded, ran, format!("the time ran out {when}"))
+}
+
+/// Says that a request is longer than `whose` limit, in bytes.
+pub(crate) fn request_too_large(size: usize, whose: &str, limit: usize) -> RpcError {
+    let message = format!("the request has {size} bytes, and the {whose}'s max_message_size is {limit}");
+    RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::No, message)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn noop() -> Waker {
-        Waker::noop().clone()
-    }
-
-    fn args() -> EncodedArgs {
-        EncodedArgs::dynamic("f".into(), &())
-    }
-
-    fn submit(in_flight: &mut InFlight, deadline: Instant) -> MsgId {
-        in_flight.submit(args(), Want::Reply, deadline, Waker::noop()).unwrap().id
-    }
-
-    fn take(in_flight: &mut InFlight, now: Instant) -> Vec<Outgoing> {
-        let mut out = Vec::new();
-        in_flight.take(256, now, &mut out);
-        out
-    }
-
-    fn outcome(in_flight: &mut InFlight, id: MsgId) -> (ErrorKind, Ran) {
-        let error = in_flight.poll(id, &mut noop()).expect("it has ended").unwrap_err();
-        (error.kind(), error.ran())
-    }
-
-    fn lost(ran: Ran) -> RpcError {
-        RpcError::new(ErrorKind::Disconnected, ran, "lost")
-    }
-
-    #[test]
-    fn a_call_is_sent_once_and_completed_once() {
-        let now = Instant::now();
-        let mut in_flight = InFlight::new(10);
-        let id = submit(&mut in_flight, now + SECOND);
-        assert!(matches!(take(&mut in_flight, now)[..], [Outgoing::Message { id: sent, .. }] if sent == id));
-        assert!(take(&mut in_flight, now).is_empty());
-        assert!(in_flight.poll(id, &mut noop()).is_none());
-        assert!(in_flight.complete(id, Ok(Bytes::from_static(b"1"))).is_some());
-        assert!(in_flight.complete(id, Ok(Bytes::from_static(b"2"))).is_none());
-        assert_eq!(in_flight.poll(id, &mut noop()).unwrap().unwrap(), "1");
-        assert_eq!(in_flight.sent(), 0);
-    }
-
-    #[test]
-    fn replies_to_unknown_ids_are_ignored() {
-        let mut in_flight = InFlight::new(10);
-        assert!(in_flight.complete(MsgId(7), Ok(Bytes::new())).is_none());
-        let now = Instant::now();
-        let queued = submit(&mut in_flight, now + SECOND);
-        // A reply to what was not sent yet cannot be its reply.
-        assert!(in_flight.complete(queued, Ok(Bytes::new())).is_none());
-        assert!(in_flight.poll(queued, &mut noop()).is_none());
-    }
-
-    #[test]
-    fn one_call_more_than_the_limit_is_refused() {
-        let deadline = Instant::now() + SECOND;
-        let mut in_flight = InFlight::new(2);
-        submit(&mut in_flight, deadline);
-        let second = submit(&mut in_flight, deadline);
-        let refused = in_flight.submit(args(), Want::Reply, deadline, Waker::noop()).unwrap_err();
-        assert_eq!((refused.kind(), refused.ran()), (ErrorKind::Overloaded, Ran::No));
-        in_flight.cancel(second, &mut noop());
-        submit(&mut in_flight, deadline);
-    }
-
-    #[test]
-    fn a_call_cancelled_before_it_was_sent_is_never_sent() {
-        let now = Instant::now();
-        let mut in_flight = InFlight::new(10);
-        let id = submit(&mut in_flight, now + SECOND);
-        assert!(!in_flight.cancel(id, &mut noop()));
-        assert!(take(&mut in_flight, now).is_empty());
-    }
-
-    #[test]
-    fn a_call_cancelled_after_it_was_sent_sends_a_cancel() {
-        let now = Instant::now();
-        let mut in_flight = InFlight::new(10);
-        let id = submit(&mut in_flight, now + SECOND);
-        take(&mut in_flight, now);
-        assert!(in_flight.cancel(id, &mut noop()));
-        assert!(matches!(take(&mut in_flight, now)[..], [Outgoing::Cancel(cancelled)] if cancelled == id));
-        assert!(in_flight.complete(id, Ok(Bytes::new())).is_none());
-    }
-
-    #[test]
-    fn cancelling_without_a_connection_leaves_nothing_behind() {
-        let deadline = Instant::now() + SECOND;
-        let mut in_flight = InFlight::new(10);
-        for _ in 0..100_000 {
-            let id = submit(&mut in_flight, deadline);
-            in_flight.cancel(id, &mut noop());
-        }
-        assert!(in_flight.queue.len() <= 65, "{}", in_flight.queue.len());
-    }
-
-    #[test]
-    fn time_runs_out_with_the_truth_about_having_run() {
-        let now = Instant::now();
-        let mut in_flight = InFlight::new(10);
-        let sent = submit(&mut in_flight, now + SECOND);
-        take(&mut in_flight, now);
-        let queued = submit(&mut in_flight, now + SECOND);
-        let later = submit(&mut in_flight, now + 3 * SECOND);
-        assert_eq!(in_flight.next_deadline(), Some(now + SECOND));
-        assert!(in_flight.expire(now).is_empty());
-
-        assert_eq!(in_flight.expire(now + SECOND).len(), 2);
-        assert_eq!(outcome(&mut in_flight, sent), (ErrorKind::DeadlineExceeded, Ran::Maybe));
-        assert_eq!(outcome(&mut in_flight, queued), (ErrorKind::DeadlineExceeded, Ran::No));
-        assert!(matches!(take(&mut in_flight, now + SECOND)[..], [Outgoing::Cancel(id), ..] if id == sent));
-        assert_eq!(in_flight.next_deadline(), Some(now + 3 * SECOND));
-        assert!(in_flight.poll(later, &mut noop()).is_none());
-        assert_eq!(in_flight.expire(now + 3 * SECOND).len(), 1);
-        assert_eq!(in_flight.next_deadline(), None);
-        assert_eq!(in_flight.sent(), 0);
-    }
-
-    #[test]
-    fn only_an_earlier_deadline_is_news() {
-        let now = Instant::now();
-        let mut in_flight = InFlight::new(10);
-        let mut earliest = |seconds: u32| {
-            let deadline = now + seconds * SECOND;
-            in_flight.submit(args(), Want::Reply, deadline, Waker::noop()).unwrap().earliest
-        };
-        assert!(earliest(5));
-        assert!(!earliest(5));
-        assert!(!earliest(6));
-        assert!(earliest(4));
-    }
-
-    #[test]
-    fn what_expired_in_the_queue_is_not_sent() {
-        let now = Instant::now();
-        let mut in_flight = InFlight::new(10);
-        let id = submit(&mut in_flight, now + SECOND);
-        assert!(take(&mut in_flight, now + SECOND).is_empty());
-        in_flight.expire(now + SECOND);
-        assert_eq!(outcome(&mut in_flight, id), (ErrorKind::DeadlineExceeded, Ran::No));
-    }
-
-    #[test]
-    fn a_lost_connection_ends_what_was_sent_and_keeps_what_was_not() {
-        let now = Instant::now();
-        let mut in_flight = InFlight::new(10);
-        let sent = submit(&mut in_flight, now + SECOND);
-        take(&mut in_flight, now);
-        let queued = submit(&mut in_flight, now + SECOND);
-        assert_eq!(in_flight.fail_sent(lost).len(), 1);
-        assert_eq!(outcome(&mut in_flight, sent), (ErrorKind::Disconnected, Ran::Maybe));
-        assert!(in_flight.poll(queued, &mut noop()).is_none());
-        assert_eq!(in_flight.fail_all(lost).len(), 1);
-        assert_eq!(outcome(&mut in_flight, queued), (ErrorKind::Disconnected, Ran::No));
-    }
-
-    #[test]
-    fn what_is_left_of_the_time_is_rounded_up_to_a_millisecond() {
-        let now = Instant::now();
-        let head = |left| head(MsgId(1), Want::Reply, now + left, now, true);
-        let millis = |head| match head {
-            Head::Request { timeout_ms, .. } => timeout_ms,
-            Head::Notification => None,
-        };
-        assert_eq!(millis(head(Duration::from_micros(1))), Some(1));
-        assert_eq!(millis(head(Duration::from_millis(20))), Some(20));
-        assert_eq!(millis(head(Duration::from_secs(u64::from(u32::MAX)))), Some(u32::MAX));
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
 use crate::{
     args::Args,
-    client::{Call, Client, blocking},
+    client::{Call, Client, blocking, call::Options},
     function::RemoteFn,
 };
 
@@ -54,7 +54,7 @@ pub struct Map<F: RemoteFn, I: Iterator> {
     next_index: usize,
     exhausted: bool,
     concurrency: usize,
-    timeout: Option<Duration>,
+    options: Options,
     running: Running<F>,
 }
 
@@ -92,7 +92,7 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
             next_index: 0,
             exhausted: false,
             concurrency: CONCURRENCY,
-            timeout: None,
+            options: Options::default(),
             running: Running::Unordered(FuturesUnordered::new()),
         }
     }
@@ -105,7 +105,19 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
 
     /// Sets the timeout of each call. See [`Call::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how often each call may be tried again. See [`Call::retries`].
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options.retries = Some(retries);
+        self
+    }
+
+    /// Calls end at once while there is no connection. See [`Call::fail_fast`].
+    pub fn fail_fast(mut self) -> Self {
+        self.options.fail_fast = true;
         self
     }
 
@@ -124,7 +136,7 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
     /// Blocks the thread for each result, for programs without an async runtime.
     pub fn wait(mut self) -> impl Iterator<Item = MapItem<F>> {
         let client = self.client.clone();
-        std::iter::from_fn(move || blocking::wait(client.connection(), self.next()))
+        std::iter::from_fn(move || blocking::wait(client.channel(), self.next()))
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<MapItem<F>>> {
@@ -141,10 +153,7 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
     }
 
     fn begin(&mut self, input: I::Item) {
-        let mut call = Call::new(self.client.clone(), (self.encode)(input));
-        if let Some(timeout) = self.timeout {
-            call = call.timeout(timeout);
-        }
+        let call = Call::new(self.client.clone(), (self.encode)(input)).with(self.options.clone());
         let indexed = Indexed { index: self.next_index, call };
         self.next_index += 1;
         match &mut self.running {

@@ -7,7 +7,11 @@ use crate::{
 };
 
 fn request(timeout_ms: Option<u32>) -> Bytes {
-    EncodedArgs::dynamic("add".to_owned(), &(1, 2)).into_message(Head::Request { id: MsgId(7), timeout_ms })
+    EncodedArgs::dynamic("add".to_owned(), &(1, 2)).into_message(Head::Request {
+        id: MsgId(7),
+        timeout_ms,
+        key: None,
+    })
 }
 
 #[test]
@@ -41,8 +45,8 @@ fn names_of_any_length_fit_in_front_of_the_params() {
         let method = "x".repeat(len);
         for head in [
             Head::Notification,
-            Head::Request { id: MsgId(u32::MAX), timeout_ms: None },
-            Head::Request { id: MsgId(0), timeout_ms: Some(u32::MAX) },
+            Head::Request { id: MsgId(u32::MAX), timeout_ms: None, key: None },
+            Head::Request { id: MsgId(0), timeout_ms: Some(u32::MAX), key: None },
         ] {
             let body = EncodedArgs::dynamic(method.clone(), &()).into_message(head);
             match parse(&body).unwrap() {
@@ -172,7 +176,7 @@ fn params_are_counted_only_if_they_are_whole() {
 #[test]
 fn responses_are_read_as_they_are_written() {
     let body = response(MsgId(9), b"\x2a");
-    assert_eq!(classify(&body), Incoming::Response(MsgId(9)));
+    assert_eq!(classify(&body), Incoming::Response { id: MsgId(9), failed: false });
     let range = parse_response(&body).unwrap().unwrap();
     assert_eq!(&body[range], b"\x2a");
 }

@@ -17,8 +17,8 @@ use tokio::net::UnixStream;
 /// The file of a listening socket. To be dropped before the listener: as long as that is open, nobody else takes
 /// the path over.
 ///
-/// The zeromq crate removes the path that a socket was bound to some time after it has closed it, and a new
-/// server may listen there by then. So the socket is bound under a name of its own, which is then exchanged for
+/// An engine removes the path that a socket was bound to some time after it has closed it, and a new server
+/// may listen there by then. So the socket is bound under a name of its own, which is then exchanged for
 /// the right one; dropping this gives it its own name back, for the engine to remove.
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -42,11 +42,16 @@ impl Drop for SocketFile {
 /// Listens on `path`, in place of a server that is no longer there.
 pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let (listener, bound) = bind_beside(path)?;
+    Ok((listener, publish(bound, path).await?))
+}
+
+/// Gives the socket that listens at `bound`, a name of its own in the same folder, the name `path`.
+pub(super) async fn publish(bound: PathBuf, path: &Path) -> io::Result<SocketFile> {
     let linked = link(&bound, path).await;
     // The socket has its right name now, or none.
     fs::remove_file(&bound)?;
     let identity = linked?;
-    Ok((listener, SocketFile { path: path.to_owned(), bound, identity }))
+    Ok(SocketFile { path: path.to_owned(), bound, identity })
 }
 
 /// Binds a socket in the same folder as `path`, under a name that nobody else has.
@@ -63,7 +68,7 @@ fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
 
 /// Short, because the path of a socket is; and random, because processes in containers can share a folder and
 /// have the same number.
-fn unused_name(path: &Path) -> PathBuf {
+pub(super) fn unused_name(path: &Path) -> PathBuf {
     let random = RandomState::new().hash_one(std::process::id());
     path.with_file_name(format!(".{random:016x}"))
 }

@@ -3,22 +3,21 @@
 //! What the engine leaves to us: it does not reconnect, it tells of a lost peer through its monitor only, its
 //! `send` waits when a peer's queue (100,000 messages) is full. The server sees to it that this never is.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 use futures_channel::mpsc;
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt};
-use tokio::net;
 use zeromq::{
     DealerRecvHalf, DealerSendHalf, DealerSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket,
     SocketEvent, SocketOptions, SocketRecv, SocketSend, ZmqError, ZmqMessage,
 };
 
 use crate::{
-    endpoint::{Endpoint, Host},
+    endpoint::Endpoint,
     transport::{
-        Envelope, Event, TransportError, open,
+        Envelope, Event, TransportError, explain, open,
         socket_file::{self, SocketFile},
     },
 };
@@ -122,45 +121,23 @@ impl Listener {
 /// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another client's place.
 pub(super) async fn connect(
     endpoint: &Endpoint,
-    timeout: Duration,
+    by: Instant,
 ) -> Result<(LinkSender, LinkReceiver), TransportError> {
-    let look = (timeout / 4).min(LONGEST_LOOK);
+    let (timeout, look) = explain::split(by.saturating_duration_since(Instant::now()));
     let mut options = SocketOptions::default();
-    options.connect_timeout(timeout.saturating_sub(look));
+    options.connect_timeout(timeout);
     let mut socket = DealerSocket::with_options(options);
     let monitor = Box::new(socket.monitor());
     if let Err(error) = socket.connect(&endpoint.to_string()).await {
-        return Err(explain(endpoint, error, look).await);
+        // It has tried again and again until its time was up, and does not say why it failed.
+        let ZmqError::ConnectTimeout(_) = error else { return Err(cause(error)) };
+        let reason = explain::unreachable(endpoint, look).await;
+        return Err(
+            reason.unwrap_or_else(|| "something listens there, but it does not speak ZeroMQ (ZMTP 3)".into())
+        );
     }
     let (sender, receiver) = socket.split();
     Ok((LinkSender(sender), LinkReceiver { receiver, monitor }))
-}
-
-/// How long [`explain`] may look, at most.
-const LONGEST_LOOK: Duration = Duration::from_millis(200);
-
-/// The engine tries again and again until its time is up, and then does not say why it failed.
-async fn explain(endpoint: &Endpoint, error: ZmqError, look: Duration) -> TransportError {
-    if !matches!(error, ZmqError::ConnectTimeout(_)) {
-        return cause(error);
-    }
-    let reached = async {
-        match endpoint {
-            Endpoint::Tcp { host: Host::Address(address), port } => {
-                net::TcpStream::connect((*address, *port)).await.map(drop)
-            }
-            Endpoint::Tcp { host: Host::Name(name), port } => {
-                net::TcpStream::connect((name.as_str(), *port)).await.map(drop)
-            }
-            Endpoint::Ipc(path) => net::UnixStream::connect(path).await.map(drop),
-            Endpoint::Inproc(_) => Ok(()),
-        }
-    };
-    match tokio::time::timeout(look, reached).await {
-        Ok(Err(cause)) => cause.into(),
-        Ok(Ok(())) => "something listens there, but it does not speak ZeroMQ (ZMTP 3)".into(),
-        Err(_) => "the host does not answer".into(),
-    }
 }
 
 pub(crate) struct LinkSender(DealerSendHalf);

@@ -1,6 +1,6 @@
 use rpc_core::remote;
 
-#[remote(retries = 3)]
+#[remote(encoding = "json")]
 fn f() {}
 
 fn main() {}

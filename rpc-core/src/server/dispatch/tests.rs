@@ -93,7 +93,11 @@ fn client() -> Envelope {
 }
 
 fn request(id: u32, method: &str, timeout_ms: Option<u32>) -> Bytes {
-    EncodedArgs::dynamic(method.to_owned(), &()).into_message(Head::Request { id: MsgId(id), timeout_ms })
+    EncodedArgs::dynamic(method.to_owned(), &()).into_message(Head::Request {
+        id: MsgId(id),
+        timeout_ms,
+        key: None,
+    })
 }
 
 fn notification(method: &str, params: impl serde::Serialize) -> Bytes {
@@ -189,7 +193,7 @@ fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
 
     let mut tested = dispatcher(1_000);
     let large = EncodedArgs::dynamic("pooled".to_owned(), &("x".repeat(480),));
-    let large = large.into_message(Head::Request { id: MsgId(1), timeout_ms: None });
+    let large = large.into_message(Head::Request { id: MsgId(1), timeout_ms: None, key: None });
     assert!((490..500).contains(&large.len()));
     let admitted = greedy(&mut tested, &large);
     assert_eq!(admitted, 3, "half of 2,000 bytes, and one");
@@ -372,7 +376,7 @@ fn sizes_are_checked_on_the_way_in_and_out() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     let long = EncodedArgs::dynamic("inlined".to_owned(), &("x".repeat(1_000),));
-    let body = long.into_message(Head::Request { id: MsgId(1), timeout_ms: None });
+    let body = long.into_message(Head::Request { id: MsgId(1), timeout_ms: None, key: None });
     let size = body.len();
     let expected = format!("TooLarge {{ size: {size}, limit: 1000 }}");
     assert_eq!(code(&send(&mut tested, &body, now)), (expected, Ran::No));

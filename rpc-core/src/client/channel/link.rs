@@ -1,0 +1,201 @@
+//! One link, as long as it lasts: sends what is queued for it, hands replies to their calls, and notices when
+//! nobody is there any more.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, oneshot},
+    task::{JoinSet, coop},
+    time,
+};
+
+use super::Channel;
+use crate::{
+    client::{
+        in_flight::{Outgoing, Want},
+        links::{LinkId, Peer},
+    },
+    error::{ErrorKind, Ran, RpcError},
+    io_thread::LINGER,
+    message::{self, Incoming, MsgId},
+    transport::{LinkReceiver, LinkSender, TransportError},
+};
+
+/// How many messages are sent between two looks at the queue: enough to make the lock's cost small.
+const BATCH: usize = 256;
+/// How many pings a server may leave unanswered within the longest silence.
+const PINGS: u32 = 4;
+
+struct Link {
+    channel: Arc<Channel>,
+    id: LinkId,
+    /// The peer knows pings and cancels.
+    extended: bool,
+    /// There may be something to send, or the server leaves.
+    wake: Arc<Notify>,
+    /// How many messages have come.
+    received: AtomicU64,
+    /// It was found silent, and nothing has come since.
+    silent: AtomicBool,
+}
+
+/// Serves a link until it ends. `leaves` is used, or dropped, when it takes no more calls.
+pub(super) async fn serve(
+    channel: Arc<Channel>,
+    endpoint: usize,
+    peer: Peer,
+    mut sender: LinkSender,
+    receiver: LinkReceiver,
+    leaves: oneshot::Sender<()>,
+) {
+    let wake = Arc::default();
+    let extended = peer.extended;
+    let id = channel.link_up(endpoint, peer, &wake);
+    let (count, silent) = (AtomicU64::new(0), AtomicBool::new(false));
+    let link = Arc::new(Link { channel, id, extended, wake, received: count, silent });
+    // A task of its own, because a link is read even while its sender waits for room.
+    let mut reader = JoinSet::new();
+    reader.spawn(receive(Arc::clone(&link), receiver));
+    let cause = tokio::select! {
+        ended = reader.join_next() => match ended {
+            Some(Ok(cause)) => cause,
+            _ => "its reading task ended".into(),
+        },
+        cause = send(&link, &mut sender, leaves) => cause,
+        cause = watch(&link) => cause,
+        () = flushed(&link) => "the client was closed".into(),
+    };
+    tracing::debug!(endpoint = &*link.channel.endpoints[endpoint], %cause, "a link ended");
+    link.channel.link_down(id, &cause.to_string());
+}
+
+/// Sends what is queued, until the link is lost or its server has answered everything and leaves.
+async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>) -> TransportError {
+    let mut leaves = Some(leaves);
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        let progress = link.channel.take(link.id, BATCH, Instant::now(), &mut batch);
+        if progress.leaving
+            && let Some(leaves) = leaves.take()
+        {
+            // An error would mean that the channel closes.
+            let _ = leaves.send(());
+        }
+        if batch.is_empty() {
+            if progress.leaving && !progress.awaits {
+                return "the server left".into();
+            }
+            link.wake.notified().await;
+        }
+        for outgoing in batch.drain(..) {
+            let sent = match outgoing {
+                Outgoing::Control(body) => sender.send(body).await,
+                Outgoing::Message { id, want, body } => {
+                    let sent = sender.send(body).await;
+                    if want == Want::Nothing && sent.is_ok() {
+                        link.channel.complete(link.id, id, Bytes::new());
+                    }
+                    sent
+                }
+            };
+            if let Err(cause) = sent {
+                return cause;
+            }
+            // The engine's own task has to run on this thread too, and sending never waits for it.
+            coop::consume_budget().await;
+        }
+    }
+}
+
+/// Hands replies to their calls until the link ends, and tells why it did.
+async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError {
+    loop {
+        let body = match receiver.recv().await {
+            Ok(body) => body,
+            Err(cause) => return cause,
+        };
+        // Whatever it is, somebody is there.
+        link.received.fetch_add(1, Ordering::Relaxed);
+        if link.silent.load(Ordering::Relaxed) {
+            link.silent.store(false, Ordering::Relaxed);
+            link.channel.readmit(link.id);
+        }
+        match message::classify(&body) {
+            Incoming::Response { id, failed } => answer(&link, id, failed, body),
+            Incoming::Goodbye => link.channel.leave(link.id),
+            // A reply that nobody waits for any more, or something of a later version.
+            Incoming::Other => {}
+        }
+        // Other links have to run on this thread too.
+        coop::consume_budget().await;
+    }
+}
+
+fn answer(link: &Link, id: MsgId, failed: bool, body: Bytes) {
+    let (size, limit) = (body.len(), link.channel.carrier.max_message_size);
+    if size > limit {
+        let message = format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
+        // It may be an error that says that the function did not run.
+        let error = RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::Maybe, message);
+        return link.channel.fail(link.id, id, error);
+    }
+    if failed
+        && let Some(Err(error)) = message::parse_response(&body)
+        && matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::ShuttingDown)
+    {
+        return link.channel.fail(link.id, id, error);
+    }
+    link.channel.complete(link.id, id, body);
+}
+
+/// Asks a server that owes replies and says nothing whether it is there, and gives it up when it has been silent
+/// for too long. Never ends if the peer knows no pings.
+async fn watch(link: &Link) -> TransportError {
+    if !link.extended {
+        return std::future::pending().await;
+    }
+    let max_silence = link.channel.max_silence;
+    let tick = max_silence / PINGS;
+    let (mut seen, mut unanswered) = (0, 0);
+    loop {
+        let due = Instant::now() + tick;
+        time::sleep_until(due.into()).await;
+        let received = link.received.load(Ordering::Relaxed);
+        if received != seen || !link.channel.awaits(link.id) {
+            (seen, unanswered) = (received, 0);
+            continue;
+        }
+        // This thread did not run, so what the server said may still be unread.
+        if due.elapsed() > tick {
+            continue;
+        }
+        if unanswered == PINGS {
+            return format!("the server has been silent for {max_silence:?}").into();
+        }
+        unanswered += 1;
+        link.silent.store(true, Ordering::Relaxed);
+        link.channel.ping(link.id);
+    }
+}
+
+/// Completes when the channel was closed and what was queued has been sent; a server that can say so has read
+/// it then.
+async fn flushed(link: &Link) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(1);
+    link.channel.closing().await;
+    if link.extended {
+        return link.channel.flush(link.id).await;
+    }
+    // What the socket has taken is all that can be known.
+    let give_up = Instant::now() + LINGER;
+    while link.channel.has_outgoing(link.id) && Instant::now() < give_up {
+        time::sleep(LOOK_AGAIN).await;
+    }
+}

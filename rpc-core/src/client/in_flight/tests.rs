@@ -1,0 +1,431 @@
+//! Calls without sockets, with a clock that the test sets.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    args::EncodedArgs,
+    client::links::{Peer, tests::peer},
+    message,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The calls of a client, and what time it is.
+struct Tested {
+    calls: InFlight,
+    now: Instant,
+}
+
+impl Tested {
+    fn new(endpoints: usize) -> Self {
+        Self::with_room(endpoints, Room::new(10, 10_000, WhenFull::Wait))
+    }
+
+    fn with_room(endpoints: usize, room: Room) -> Self {
+        let names: Vec<_> = (0..endpoints).map(|index| Arc::from(format!("place-{index}"))).collect();
+        Self { calls: InFlight::new(&names, room, fastrand::Rng::with_seed(7)), now: Instant::now() }
+    }
+
+    /// A client with a link to each endpoint, each of a server of its own.
+    fn linked(endpoints: usize) -> (Self, Vec<LinkId>) {
+        let mut tested = Self::new(endpoints);
+        let links = (0..endpoints).map(|index| tested.link(index, peer(&format!("server-{index}"))));
+        let links = links.collect::<Vec<_>>();
+        (tested, links)
+    }
+
+    fn link(&mut self, endpoint: usize, peer: Peer) -> LinkId {
+        self.calls.link_up(endpoint, peer, Arc::default(), self.now).0
+    }
+
+    fn submit(&mut self, rules: Rules) -> MsgId {
+        self.submit_args(rules, &()).unwrap()
+    }
+
+    fn submit_args(&mut self, rules: Rules, args: &impl serde::Serialize) -> Result<MsgId, RpcError> {
+        let message = EncodedArgs::dynamic("f".into(), args).finish().unwrap();
+        let call = NewCall { message, want: Want::Reply, rules, deadline: self.now + 10 * SECOND };
+        self.calls.submit(call, Waker::noop(), self.now).map(|(id, _)| id)
+    }
+
+    /// The bodies that are sent on a link now.
+    fn take(&mut self, link: LinkId) -> Vec<Bytes> {
+        let mut out = Vec::new();
+        self.calls.take(link, 256, self.now, &mut out);
+        let body = |outgoing| match outgoing {
+            Outgoing::Message { body, .. } | Outgoing::Control(body) => body,
+        };
+        out.into_iter().map(body).collect()
+    }
+
+    fn fail(&mut self, link: LinkId, id: MsgId, kind: ErrorKind, ran: Ran) {
+        self.calls.fail(link, id, RpcError::new(kind, ran, "no luck"), self.now);
+    }
+
+    fn lose(&mut self, link: LinkId) {
+        let lost = || RpcError::new(ErrorKind::Disconnected, Ran::Maybe, "lost");
+        self.calls.link_down(link, &"the cable".into(), lost, self.now);
+    }
+
+    /// Lets time pass until something is due, and does it.
+    fn pass(&mut self) {
+        self.now = self.calls.next_tick().expect("something is due").max(self.now);
+        self.calls.tick(self.now);
+    }
+
+    fn outcome(&mut self, id: MsgId) -> Option<Outcome> {
+        self.calls.poll(id, &mut Waker::noop().clone())
+    }
+
+    fn error(&mut self, id: MsgId) -> (ErrorKind, Ran) {
+        let error = self.outcome(id).expect("it has ended").unwrap_err();
+        (error.kind(), error.ran())
+    }
+
+    fn cancel(&mut self, id: MsgId) {
+        self.calls.cancel(id, &mut Waker::noop().clone());
+    }
+}
+
+fn plain() -> Rules {
+    Rules { idempotent: false, retries: u32::MAX, fail_fast: false, key: None }
+}
+
+fn idempotent() -> Rules {
+    Rules { idempotent: true, ..plain() }
+}
+
+fn keyed() -> Rules {
+    Rules { key: Some(Bytes::from_static(b"once")), ..plain() }
+}
+
+fn fail_fast() -> Rules {
+    Rules { fail_fast: true, ..plain() }
+}
+
+#[test]
+fn a_call_is_sent_once_and_completed_once() {
+    let (mut tested, links) = Tested::linked(1);
+    let id = tested.submit(plain());
+    assert_eq!(tested.take(links[0]).len(), 1);
+    assert!(tested.take(links[0]).is_empty());
+    assert!(tested.outcome(id).is_none());
+    assert!(tested.calls.complete(links[0], id, Bytes::from_static(b"1")).is_some());
+    assert!(tested.calls.complete(links[0], id, Bytes::from_static(b"2")).is_none());
+    assert_eq!(tested.outcome(id).unwrap().unwrap().body, "1");
+    assert_eq!(tested.calls.links.find(links[0]).unwrap().sent, 0);
+    assert_eq!((tested.calls.room.calls, tested.calls.room.bytes), (0, 0));
+}
+
+#[test]
+fn replies_that_no_call_waits_for_are_ignored() {
+    let (mut tested, links) = Tested::linked(2);
+    assert!(tested.calls.complete(links[0], MsgId(7), Bytes::new()).is_none());
+    let id = tested.submit(plain());
+    // A reply to what was not sent yet cannot be its reply.
+    assert!(tested.calls.complete(links[0], id, Bytes::new()).is_none());
+    let sent_on = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
+    // Nor can one that came from elsewhere.
+    assert!(tested.calls.complete(links[1 - sent_on], id, Bytes::new()).is_none());
+    assert!(tested.outcome(id).is_none());
+}
+
+#[test]
+fn a_call_waits_for_a_link() {
+    let mut tested = Tested::new(1);
+    let id = tested.submit(plain());
+    tested.calls.link_failed(0, "nobody is there".into(), tested.now);
+    assert!(tested.outcome(id).is_none());
+    let link = tested.link(0, peer("one"));
+    assert_eq!(tested.take(link).len(), 1);
+}
+
+#[test]
+fn a_call_that_fails_fast_waits_for_the_first_attempt_only() {
+    let mut tested = Tested::new(2);
+    let early = tested.submit(fail_fast());
+    tested.calls.link_failed(0, "refused".into(), tested.now);
+    assert!(tested.outcome(early).is_none(), "the other may still answer");
+    tested.calls.link_failed(1, "no route".into(), tested.now);
+    let error = tested.outcome(early).unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
+    assert_eq!(
+        format!("{error:#}"),
+        "place-0, place-1: there is no connection: place-0: refused; place-1: no route"
+    );
+    let later = tested.submit(fail_fast());
+    assert_eq!(tested.error(later), (ErrorKind::Disconnected, Ran::No));
+    let link = tested.link(0, peer("one"));
+    let sent = tested.submit(fail_fast());
+    tested.take(link);
+    tested.lose(link);
+    assert_eq!(tested.error(sent), (ErrorKind::Disconnected, Ran::Maybe));
+}
+
+#[test]
+fn what_was_not_sent_goes_elsewhere_when_a_link_is_lost() {
+    let (mut tested, links) = Tested::linked(2);
+    let ids: Vec<_> = (0..6).map(|_| tested.submit(plain())).collect();
+    tested.lose(links[0]);
+    assert_eq!(tested.take(links[1]).len(), 6);
+    assert!(ids.into_iter().all(|id| tested.outcome(id).is_none()));
+}
+
+#[test]
+fn an_idempotent_call_that_was_lost_is_made_again_elsewhere() {
+    let (mut tested, links) = Tested::linked(2);
+    let id = tested.submit(idempotent());
+    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
+    tested.lose(links[first]);
+    assert!(tested.outcome(id).is_none());
+    assert!(tested.take(links[1 - first]).is_empty(), "it rests first");
+    tested.pass();
+    let bodies = tested.take(links[1 - first]);
+    let Ok(message::Message::Request(request)) = message::parse(&bodies[0]) else { panic!("{bodies:?}") };
+    assert_eq!(request.id, id);
+    assert!(request.timeout.unwrap() < 10 * SECOND, "its time goes on");
+    tested.calls.complete(links[1 - first], id, Bytes::from_static(b"1"));
+    let reply = tested.outcome(id).unwrap().unwrap();
+    assert!(reply.maybe_ran && reply.endpoint == 1 - first);
+}
+
+#[test]
+fn a_call_that_may_have_run_is_not_made_again_unless_that_is_safe() {
+    let (mut tested, links) = Tested::linked(1);
+    let id = tested.submit(plain());
+    tested.take(links[0]);
+    tested.lose(links[0]);
+    let error = tested.outcome(id).unwrap().unwrap_err();
+    assert_eq!(
+        (error.kind(), error.ran(), error.endpoint()),
+        (ErrorKind::Disconnected, Ran::Maybe, "place-0")
+    );
+}
+
+#[test]
+fn a_call_that_never_ran_is_made_again_and_avoids_who_refused_it() {
+    for kind in [ErrorKind::Overloaded, ErrorKind::ShuttingDown] {
+        let (mut tested, links) = Tested::linked(2);
+        let id = tested.submit(plain());
+        let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
+        tested.fail(links[first], id, kind, Ran::No);
+        tested.pass();
+        assert_eq!(tested.take(links[1 - first]).len(), 1);
+    }
+}
+
+#[test]
+fn the_truth_is_that_of_all_tries() {
+    let (mut tested, links) = Tested::linked(2);
+    let id = tested.submit(Rules { retries: 1, ..idempotent() });
+    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
+    tested.lose(links[first]);
+    tested.pass();
+    tested.take(links[1 - first]);
+    tested.fail(links[1 - first], id, ErrorKind::Overloaded, Ran::No);
+    assert_eq!(tested.error(id), (ErrorKind::Overloaded, Ran::Maybe));
+}
+
+#[test]
+fn a_retry_that_would_come_too_late_is_not_waited_for() {
+    let (mut tested, links) = Tested::linked(1);
+    let id = tested.submit(plain());
+    tested.take(links[0]);
+    tested.now += 10 * SECOND - Duration::from_millis(1);
+    tested.fail(links[0], id, ErrorKind::Overloaded, Ran::No);
+    assert_eq!(tested.error(id), (ErrorKind::Overloaded, Ran::No));
+}
+
+#[test]
+fn a_spent_budget_delays_a_retry_and_does_not_fail_it() {
+    let (mut tested, links) = Tested::linked(1);
+    while tested.calls.budget.withdraw(tested.now).is_ok() {}
+    let id = tested.submit(plain());
+    tested.take(links[0]);
+    tested.fail(links[0], id, ErrorKind::Overloaded, Ran::No);
+    tested.now += Duration::from_millis(11);
+    tested.calls.tick(tested.now);
+    assert!(tested.take(links[0]).is_empty(), "it is due, and there is no budget");
+    let mut passes = 0;
+    while tested.take(links[0]).is_empty() {
+        tested.pass();
+        passes += 1;
+    }
+    assert!(passes < 4);
+    assert!(tested.outcome(id).is_none());
+}
+
+#[test]
+fn a_call_with_a_key_is_made_again_on_the_same_server_only() {
+    let (mut tested, links) = Tested::linked(2);
+    let id = tested.submit(keyed());
+    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
+    tested.lose(links[first]);
+    tested.pass();
+    assert!(tested.take(links[1 - first]).is_empty(), "another server does not remember");
+    // The same process, after the cable was mended.
+    let again = tested.link(first, peer(&format!("server-{first}")));
+    let bodies = tested.take(again);
+    let Ok(message::Message::Request(request)) = message::parse(&bodies[0]) else { panic!("{bodies:?}") };
+    assert_eq!((request.id, request.key), (id, Some(&b"once"[..])));
+    // Another process, after a restart.
+    tested.lose(again);
+    tested.pass();
+    tested.link(first, peer("replaced"));
+    assert_eq!(tested.error(id), (ErrorKind::Disconnected, Ran::Maybe));
+}
+
+#[test]
+fn a_call_with_a_key_that_never_ran_goes_anywhere() {
+    let (mut tested, links) = Tested::linked(2);
+    let id = tested.submit(keyed());
+    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
+    tested.fail(links[first], id, ErrorKind::Overloaded, Ran::No);
+    tested.pass();
+    assert_eq!(tested.take(links[1 - first]).len(), 1);
+}
+
+#[test]
+fn a_plain_peer_remembers_nothing() {
+    let mut tested = Tested::new(1);
+    let link = tested.link(0, Peer { extended: false, max_message_size: 1_000, instance: None });
+    let id = tested.submit(keyed());
+    tested.take(link);
+    tested.lose(link);
+    assert_eq!(tested.error(id), (ErrorKind::Disconnected, Ran::Maybe));
+}
+
+#[test]
+fn a_server_that_leaves_answers_what_it_has_and_gets_nothing_new() {
+    let (mut tested, links) = Tested::linked(2);
+    let ids: Vec<_> = (0..2).map(|_| tested.submit(plain())).collect();
+    let old: Vec<_> = tested.take(links[0]);
+    assert_eq!(old.len(), 1);
+    tested.calls.leave(links[0], tested.now);
+    tested.submit(plain());
+    assert!(tested.take(links[0]).is_empty());
+    assert_eq!(tested.take(links[1]).len(), 2);
+    let answered = ids.into_iter().find(|id| tested.calls.complete(links[0], *id, Bytes::new()).is_some());
+    assert!(tested.outcome(answered.unwrap()).unwrap().is_ok());
+}
+
+#[test]
+fn who_finds_no_room_waits_in_order() {
+    let mut tested = Tested::with_room(1, Room::new(2, 10_000, WhenFull::Wait));
+    let link = tested.link(0, peer("one"));
+    let ids: Vec<_> = (0..4).map(|_| tested.submit(plain())).collect();
+    assert_eq!(tested.take(link).len(), 2);
+    tested.calls.complete(link, ids[0], Bytes::new());
+    tested.calls.admit(tested.now);
+    assert!(tested.take(link).is_empty(), "the outcome was not taken yet");
+    assert!(tested.outcome(ids[0]).is_some());
+    tested.calls.admit(tested.now);
+    let bodies = tested.take(link);
+    let Ok(message::Message::Request(request)) = message::parse(&bodies[0]) else { panic!("{bodies:?}") };
+    assert_eq!((bodies.len(), request.id), (1, ids[2]));
+    // The last one's time runs out while it waits.
+    tested.pass();
+    assert_eq!(tested.error(ids[3]), (ErrorKind::DeadlineExceeded, Ran::No));
+    assert_eq!(tested.error(ids[2]), (ErrorKind::DeadlineExceeded, Ran::Maybe));
+}
+
+#[test]
+fn who_finds_no_room_is_refused_if_that_was_said() {
+    let mut tested = Tested::with_room(1, Room::new(2, 10_000, WhenFull::Fail));
+    let first = tested.submit(plain());
+    tested.submit(plain());
+    let error = tested.submit_args(plain(), &()).unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
+    tested.cancel(first);
+    tested.submit_args(plain(), &()).unwrap();
+}
+
+#[test]
+fn bytes_are_bounded_and_replies_count_until_they_are_taken() {
+    let mut tested = Tested::with_room(1, Room::new(10, 200, WhenFull::Fail));
+    let link = tested.link(0, peer("one"));
+    let text = "x".repeat(150);
+    let id = tested.submit_args(plain(), &(&text,)).unwrap();
+    tested.submit_args(plain(), &(&text,)).unwrap_err();
+    tested.take(link);
+    tested.calls.complete(link, id, Bytes::from(vec![0; 190]));
+    tested.submit_args(plain(), &(&text,)).unwrap_err();
+    tested.outcome(id).unwrap().unwrap();
+    tested.submit_args(plain(), &(&text,)).unwrap();
+}
+
+#[test]
+fn a_cancelled_call_is_never_sent_or_its_server_is_told() {
+    let (mut tested, links) = Tested::linked(1);
+    let queued = tested.submit(plain());
+    tested.cancel(queued);
+    assert!(tested.take(links[0]).is_empty());
+    let sent = tested.submit(plain());
+    tested.take(links[0]);
+    tested.cancel(sent);
+    let bodies = tested.take(links[0]);
+    let Ok(message::Message::Notification(cancel)) = message::parse(&bodies[0]) else { panic!("{bodies:?}") };
+    assert_eq!(cancel.method, "rpc.cancel");
+    assert!(tested.calls.complete(links[0], sent, Bytes::new()).is_none());
+    let rests = tested.submit(idempotent());
+    tested.take(links[0]);
+    tested.fail(links[0], rests, ErrorKind::Overloaded, Ran::No);
+    tested.cancel(rests);
+    tested.pass();
+    assert!(tested.take(links[0]).is_empty());
+}
+
+#[test]
+fn cancelling_without_a_link_leaves_nothing_behind() {
+    let mut tested = Tested::with_room(1, Room::new(1, 10_000, WhenFull::Wait));
+    let first = tested.submit(plain());
+    for _ in 0..10_000 {
+        let id = tested.submit(plain());
+        tested.cancel(id);
+    }
+    assert!(tested.calls.waiting.len() <= 67, "{}", tested.calls.waiting.len());
+    tested.cancel(first);
+    for _ in 0..10_000 {
+        let id = tested.submit(plain());
+        tested.cancel(id);
+    }
+    assert!(tested.calls.linkless.len() <= 67, "{}", tested.calls.linkless.len());
+    assert_eq!(tested.calls.room.calls, 0);
+}
+
+#[test]
+fn time_runs_out_with_the_truth_about_having_run() {
+    let (mut tested, links) = Tested::linked(1);
+    let sent = tested.submit(plain());
+    tested.take(links[0]);
+    let queued = tested.submit(plain());
+    tested.now += 10 * SECOND;
+    assert!(tested.take(links[0]).is_empty(), "its time is up");
+    tested.calls.tick(tested.now);
+    assert_eq!(tested.error(sent), (ErrorKind::DeadlineExceeded, Ran::Maybe));
+    assert_eq!(tested.error(queued), (ErrorKind::DeadlineExceeded, Ran::No));
+    assert_eq!(tested.take(links[0]).len(), 1, "the server's clock may have started later");
+    assert_eq!(tested.calls.next_tick(), None);
+}
+
+#[test]
+fn a_request_that_is_too_large_for_the_server_is_not_sent() {
+    let (mut tested, links) = Tested::linked(1);
+    let id = tested.submit_args(plain(), &("x".repeat(1_000),)).unwrap();
+    assert!(tested.take(links[0]).is_empty());
+    let error = tested.outcome(id).unwrap().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TooLarge { size: 1_000.., limit: 1_000 }), "{error}");
+    assert_eq!(error.ran(), Ran::No);
+}
+
+#[test]
+fn the_end_of_the_client_ends_every_call() {
+    let (mut tested, links) = Tested::linked(1);
+    let sent = tested.submit(idempotent());
+    tested.take(links[0]);
+    let queued = tested.submit(idempotent());
+    tested.calls.fail_all("closed");
+    assert_eq!(tested.error(sent), (ErrorKind::Disconnected, Ran::Maybe));
+    assert_eq!(tested.error(queued), (ErrorKind::Disconnected, Ran::No));
+}

@@ -1,0 +1,266 @@
+//! For the fuzz target and the tests of hostile input: one function that drives everything which decodes what a peer
+//! sent, and asserts what must hold of it. It does no I/O and runs no user code. Not public API.
+
+#![allow(clippy::missing_panics_doc)] // To panic is its purpose.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt::Debug};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+
+use crate::{
+    codec::{self, DecodeError, Reader, Writer},
+    discover::ServiceDescription,
+    error::{Code, Ran, WireError},
+    function::Param,
+    message::{self, Head, Incoming, Malformed, Message, MsgId, Request},
+    params::Params,
+    server::builtin,
+    value::{DecodeBySerde, EncodeBySerde, Value},
+};
+
+/// The longest answer to a request that cannot be served, in bytes: what a stranger sent is quoted in part only.
+const LONGEST_REFUSAL: usize = 2_048;
+
+/// Decodes `bytes` in every way that a peer can make either side decode them.
+///
+/// # Panics
+/// If something holds not that must, whatever the bytes are.
+pub fn decode(bytes: &[u8]) {
+    let body = Bytes::copy_from_slice(bytes);
+    as_a_server(&body);
+    as_a_client(&body);
+    value(&body);
+    all_params(&body, 0);
+}
+
+fn as_a_server(body: &Bytes) {
+    match message::parse(body) {
+        Ok(Message::Request(request)) => {
+            assert!(message::is_params_marker(body[request.params_at]));
+            written_again(&request, &body[request.params_at..]);
+            all_params(body, request.params_at);
+            if let Some(count) = message::count_params(&body[request.params_at..]) {
+                assert!(count <= body.len(), "each takes a byte at least");
+            }
+        }
+        Ok(Message::Notification(notification)) => {
+            let params = &body[notification.params_at..];
+            assert!(message::is_params_marker(params[0]));
+            if let Some(id) = builtin::cancelled_id(params) {
+                assert_eq!(codec::from_slice::<(u32,)>(params).map(|(id,)| id).ok(), Some(id.0));
+            }
+            let again = message_of(notification.method, Head::Notification, params);
+            let Ok(Message::Notification(read)) = message::parse(&again) else { panic!("{body:?}") };
+            assert_eq!(read.method, notification.method);
+            assert_eq!(&again[read.params_at..], params);
+            all_params(body, notification.params_at);
+        }
+        Err(Malformed::Request(id, reason)) => {
+            let refusal = WireError::new(Code::BadRequest, Ran::No, reason);
+            let refusal = message::error_response(id, &refusal);
+            assert!(refusal.len() < LONGEST_REFUSAL);
+            // Without an id it is no response that a client could match.
+            let expected = id.map_or(Incoming::Other, |id| Incoming::Response { id, failed: true });
+            assert_eq!(message::classify(&refusal), expected);
+        }
+        Err(Malformed::Notification(_)) => {}
+    }
+}
+
+/// What was understood is understood in the same way when it is written again.
+fn written_again(request: &Request<'_>, params: &[u8]) {
+    let timeout_ms = request.timeout.map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
+    // A key is written beside a timeout only.
+    let key = request.key.filter(|_| timeout_ms.is_some());
+    let again = message_of(request.method, Head::Request { id: request.id, timeout_ms, key }, params);
+    let Ok(Message::Request(read)) = message::parse(&again) else { panic!("{request:?}") };
+    assert_eq!((read.id, read.method, read.key), (request.id, request.method, key));
+    assert_eq!(read.timeout.is_some(), request.timeout.is_some());
+    assert_eq!(&again[read.params_at..], params);
+}
+
+fn message_of(method: &str, head: Head<'_>, params: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; message::head_len(method, head)];
+    message::write_head(&mut message, method, head);
+    message.extend_from_slice(params);
+    message
+}
+
+fn as_a_client(body: &Bytes) {
+    let (id, failed) = match message::classify(body) {
+        Incoming::Response { id, failed } => (id, failed),
+        Incoming::Goodbye | Incoming::Other => return,
+    };
+    let response = message::parse_response(body);
+    assert!(response.as_ref().is_none_or(|response| response.is_err() == failed));
+    match response {
+        Some(Ok(range)) => {
+            assert!(range.start <= range.end && range.end <= body.len());
+            let result = &body[range.clone()];
+            let mut reader = Reader::new(body, result);
+            if let Ok(bytes) = reader.shared_bytes() {
+                assert!(bytes.len() < result.len());
+            }
+            // What our client makes of an answer to its own questions.
+            let _ = codec::from_slice::<ServiceDescription>(result);
+            if codec::from_slice::<IgnoredAny>(result).is_ok() {
+                let head = message::response_head(id);
+                let again = message::response(id, result);
+                assert_eq!(
+                    message::parse_response(&again).map(Result::ok),
+                    Some(Some(head.len()..again.len()))
+                );
+            }
+        }
+        Some(Err(error)) => {
+            assert!(!error.to_string().is_empty());
+            // The function's own error, of whatever type.
+            let _ = error.data::<String>();
+            let _ = error.data::<Point>();
+        }
+        None => {}
+    }
+}
+
+/// One value of any kind, and nothing behind it.
+fn value(body: &Bytes) {
+    let mut rest: &[u8] = body;
+    let skipped = message::skip_value(&mut rest);
+    assert!(rest.len() <= body.len());
+    if codec::from_slice::<IgnoredAny>(body).is_ok() {
+        assert_eq!(skipped, Some(()), "what can be decoded can be skipped");
+        assert!(rest.is_empty(), "and both see its end in the same place");
+    }
+    if let Some(count) = message::count_params(body) {
+        assert_eq!(skipped, Some(()));
+        assert!(count <= body.len());
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Point {
+    x: i32,
+    y: Option<i64>,
+    label: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Shape {
+    Nothing,
+    Circle(u32),
+    Line(Point, Point),
+    Polygon { points: Vec<Point>, closed: bool },
+}
+
+/// Nests as deep as it likes.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Tree {
+    leaves: Vec<u8>,
+    branches: Vec<Tree>,
+}
+
+static NONE: [Param; 0] = [];
+static PLAIN: [Param; 3] = [Param::new("a", "i64"), Param::new("b", "String"), Param::new("c", "Option<u8>")];
+static BYTES: [Param; 5] = [
+    Param::new("data", "Bytes"),
+    Param::new("more", "Option<Bytes>"),
+    Param::new("text", "&str"),
+    Param::new("owned", "Vec<u8>"),
+    Param::new("borrowed", "&[u8]"),
+];
+static NESTED: [Param; 4] = [
+    Param::new("shape", "Shape"),
+    Param::new("map", "BTreeMap<String, Vec<Point>>"),
+    Param::new("tree", "Option<Tree>"),
+    Param::new("rest", "(u8, char, bool)"),
+];
+
+/// The params of functions of several shapes, as the macro's handlers read them.
+fn all_params(body: &Bytes, at: usize) {
+    if !body.get(at).copied().is_some_and(message::is_params_marker) {
+        return;
+    }
+    check(Params::new(body, at, &NONE).and_then(Params::finish));
+    check(plain(body, at));
+    check(bytes(body, at));
+    check(nested(body, at));
+}
+
+fn check<T>(read: Result<T, WireError>) {
+    let Err(error) = read else { return };
+    assert!(matches!(error.code, Code::BadArguments | Code::BadRequest), "{error:?}");
+    assert_eq!(error.ran, Ran::No);
+    let refusal = message::error_response(Some(MsgId(7)), &error);
+    assert!(refusal.len() < LONGEST_REFUSAL, "{error:?}");
+    assert_eq!(message::classify(&refusal), Incoming::Response { id: MsgId(7), failed: true });
+    let Some(Err(read)) = message::parse_response(&refusal) else { panic!("{error:?}") };
+    assert_eq!((read.ran(), read.message()), (Ran::No, error.message.as_str()));
+}
+
+fn plain(body: &Bytes, at: usize) -> Result<(), WireError> {
+    let mut params = Params::new(body, at, &PLAIN)?;
+    let a = params.next(|reader| Value::<i64>::NEW.decode(reader))?;
+    let b = params.next(|reader| Value::<String>::NEW.decode(reader))?;
+    let c = params.next(|reader| Value::<Option<u8>>::NEW.decode(reader))?;
+    params.finish()?;
+    same(&a);
+    same(&b);
+    same(&c);
+    Ok(())
+}
+
+fn bytes(body: &Bytes, at: usize) -> Result<(), WireError> {
+    let mut params = Params::new(body, at, &BYTES)?;
+    let data = params.next(|reader| Value::<Bytes>::NEW.decode(reader))?;
+    let more = params.next(|reader| Value::<Option<Bytes>>::NEW.decode(reader))?;
+    let text = params.next(|reader| Value::<&str>::NEW.decode(reader))?;
+    let owned = params.next(|reader| Value::<Vec<u8>>::NEW.decode(reader))?;
+    let borrowed = params.next(|reader| Value::<[u8]>::NEW.decode_slice(reader))?;
+    params.finish()?;
+    let lengths = [data.len(), more.as_ref().map_or(0, Bytes::len), text.len(), borrowed.len()];
+    assert!(lengths.iter().sum::<usize>() <= body.len(), "they are parts of the body");
+
+    let mut writer = Writer::default();
+    Value::<Bytes>::NEW.encode(&data, &mut writer).expect("it was decoded");
+    Value::<Option<Bytes>>::NEW.encode(&more, &mut writer).expect("it was decoded");
+    Value::<str>::NEW.encode(text, &mut writer).expect("it was decoded");
+    Value::<Vec<u8>>::NEW.encode(&owned, &mut writer).expect("it was decoded");
+    let again = Bytes::from(writer.into_buffer());
+    let mut reader = Reader::new(&again, &again);
+    assert_eq!(reader.shared_bytes().ok().as_ref(), Some(&data));
+    assert_eq!(reader.shared_bytes_option().ok(), Some(more));
+    assert_eq!(reader.value::<Cow<'_, str>>().ok().as_deref(), Some(text));
+    assert_eq!(Value::<Vec<u8>>::NEW.decode(&mut reader).ok(), Some(owned));
+    assert!(reader.is_at_end());
+    Ok(())
+}
+
+fn nested(body: &Bytes, at: usize) -> Result<(), WireError> {
+    let mut params = Params::new(body, at, &NESTED)?;
+    let shape = params.next(|reader| Value::<Shape>::NEW.decode(reader))?;
+    let map = params.next(|reader| Value::<BTreeMap<String, Vec<Point>>>::NEW.decode(reader))?;
+    let tree = params.next(|reader| Value::<Option<Tree>>::NEW.decode(reader))?;
+    let rest = params.next(|reader| Value::<(u8, char, bool)>::NEW.decode(reader))?;
+    params.finish()?;
+    same(&shape);
+    same(&map);
+    same(&rest);
+    // Not the tree: as maps its structs can be nested deeper than as the arrays in which they may have come.
+    drop(tree);
+    Ok(())
+}
+
+/// A value that was decoded can be encoded, and is the same when it is decoded again.
+fn same<T: Serialize + for<'de> Deserialize<'de> + PartialEq + Debug>(value: &T) {
+    let bytes = codec::to_vec(value).expect("it was decoded");
+    let again: Result<T, DecodeError> = codec::from_slice(&bytes);
+    assert_eq!(again.as_ref().ok(), Some(value), "{again:?}");
+    let mut rest: &[u8] = &bytes;
+    assert_eq!(message::skip_value(&mut rest), Some(()));
+    assert!(rest.is_empty());
+}
+
+#[cfg(test)]
+#[path = "fuzz/tests.rs"]
+mod tests;

@@ -1,0 +1,159 @@
+//! Properties of the protocol, for random messages and random bytes.
+
+use std::time::Duration;
+
+use proptest::{collection::vec, option, prelude::*};
+use serde::Serializer;
+
+use super::*;
+use crate::{args::EncodedArgs, error::ErrorKind};
+
+/// Any value that MessagePack has, extensions apart.
+#[derive(Debug, Clone)]
+enum Any {
+    Nil,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Short(f32),
+    Text(String),
+    Bytes(Vec<u8>),
+    Array(Vec<Any>),
+    Map(Vec<(Any, Any)>),
+}
+
+impl Serialize for Any {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Nil => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Unsigned(value) => serializer.serialize_u64(*value),
+            Self::Signed(value) => serializer.serialize_i64(*value),
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::Short(value) => serializer.serialize_f32(*value),
+            Self::Text(value) => serializer.serialize_str(value),
+            Self::Bytes(value) => serializer.serialize_bytes(value),
+            Self::Array(values) => serializer.collect_seq(values),
+            Self::Map(entries) => serializer.collect_map(entries.iter().map(|(key, value)| (key, value))),
+        }
+    }
+}
+
+fn any_value() -> impl Strategy<Value = Any> {
+    let leaf = prop_oneof![
+        Just(Any::Nil),
+        any::<bool>().prop_map(Any::Bool),
+        any::<u64>().prop_map(Any::Unsigned),
+        any::<i64>().prop_map(Any::Signed),
+        any::<f64>().prop_map(Any::Float),
+        any::<f32>().prop_map(Any::Short),
+        ".{0,40}".prop_map(Any::Text),
+        vec(any::<u8>(), 0..300).prop_map(Any::Bytes),
+    ];
+    leaf.prop_recursive(6, 64, 20, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..20).prop_map(Any::Array),
+            vec((inner.clone(), inner), 0..10).prop_map(Any::Map),
+        ]
+    })
+}
+
+fn any_head() -> impl Strategy<Value = Head<'static>> {
+    const KEYS: [&[u8]; 2] = [b"k", &[0xff; 64]];
+    prop_oneof![
+        Just(Head::Notification),
+        any::<u32>().prop_map(|id| Head::Request { id: MsgId(id), timeout_ms: None, key: None }),
+        (any::<u32>(), any::<u32>(), option::of(0..KEYS.len())).prop_map(|(id, timeout_ms, key)| {
+            Head::Request { id: MsgId(id), timeout_ms: Some(timeout_ms), key: key.map(|key| KEYS[key]) }
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(method in ".{0,300}", head in any_head(), params in vec(any_value(), 0..6)) {
+        let body = EncodedArgs::dynamic(method.clone(), &params).into_message(head);
+        let params = codec::to_vec(&params).unwrap();
+        let params_at = match (message::parse(&body).unwrap(), head) {
+            (Message::Request(request), Head::Request { id, timeout_ms, key }) => {
+                let timeout = timeout_ms.map(|timeout| Duration::from_millis(timeout.into()));
+                prop_assert_eq!((request.id, request.method, request.timeout), (id, &*method, timeout));
+                prop_assert_eq!(request.key, key);
+                request.params_at
+            }
+            (Message::Notification(notification), Head::Notification) => {
+                prop_assert_eq!(notification.method, &method);
+                notification.params_at
+            }
+            (read, _) => panic!("{read:?}"),
+        };
+        prop_assert_eq!(&body[params_at..], params);
+        decode(&body);
+    }
+
+    #[test]
+    fn a_value_is_skipped_to_its_end_and_no_cut_of_it_is(value in any_value(), behind in vec(any::<u8>(), 0..4)) {
+        let mut bytes = codec::to_vec(&value).unwrap();
+        let len = bytes.len();
+        for cut in (0..len).rev().take(64) {
+            prop_assert_eq!(message::skip_value(&mut &bytes[..cut]), None);
+        }
+        bytes.extend(&behind);
+        let mut rest = &bytes[..];
+        prop_assert_eq!(message::skip_value(&mut rest), Some(()));
+        prop_assert_eq!(rest, behind);
+        decode(&bytes);
+    }
+
+    #[test]
+    fn an_error_arrives_as_it_was_meant(message in ".{0,200}", data in option::of(".{0,40}"), id in any::<u32>()) {
+        let mut error = WireError::new(Code::Failed, Ran::Yes, message.clone());
+        error.data = data.as_ref().map(|data| codec::to_vec(data).unwrap());
+        let body = message::error_response(Some(MsgId(id)), &error);
+        prop_assert_eq!(message::classify(&body), Incoming::Response { id: MsgId(id), failed: true });
+        let Some(Err(read)) = message::parse_response(&body) else { panic!("{body:?}") };
+        prop_assert_eq!((read.kind(), read.ran()), (ErrorKind::Failed, Ran::Yes));
+        if !message.is_empty() {
+            prop_assert_eq!(read.message(), message);
+        }
+        prop_assert_eq!(read.data::<String>(), data);
+        decode(&body);
+    }
+
+    #[test]
+    fn by_position_and_by_name_are_the_same(a in any::<i64>(), b in ".{0,40}", c in option::of(any::<u8>())) {
+        let read = |body: Vec<u8>| {
+            let body = Bytes::from(body);
+            let mut params = Params::new(&body, 0, &PLAIN).unwrap();
+            let read: (i64, String, Option<u8>) =
+                (params.next(Reader::value).unwrap(), params.next(Reader::value).unwrap(), params.next(Reader::value).unwrap());
+            params.finish().unwrap();
+            read
+        };
+        let named = BTreeMap::from([
+            ("c", c.map_or(Any::Nil, |c| Any::Unsigned(c.into()))),
+            ("b", Any::Text(b.clone())),
+            ("a", Any::Signed(a)),
+        ]);
+        prop_assert_eq!(read(codec::to_vec(&named).unwrap()), (a, b.clone(), c));
+        prop_assert_eq!(read(codec::to_vec(&(a, &b, c)).unwrap()), (a, b, c));
+    }
+
+    #[test]
+    fn noise_breaks_nothing(noise in vec(any::<u8>(), 0..400)) {
+        decode(&noise);
+    }
+
+    #[test]
+    fn noise_behind_a_good_beginning_breaks_nothing(
+        head in any_head(),
+        noise in vec(any::<u8>(), 0..200),
+    ) {
+        let mut body = message_of("add", head, &[]);
+        body.extend(&noise);
+        decode(&body);
+        decode(&[&message::response_head(MsgId(1))[..], &noise].concat());
+        decode(&[&message::response_head(MsgId(1))[..7], &noise].concat());
+    }
+}

@@ -1,0 +1,338 @@
+//! tcp and ipc on the `omq-tokio` crate: the only file that names it.
+//!
+//! The engine bounds what strangers can do: sizes, handshakes and queues have limits, which are set here. It
+//! never makes a connection again: what was sent on a lost one may have been sent elsewhere since.
+//!
+//! What the engine leaves to us: it tells of lost peers through its monitor only, and does not say why a host
+//! cannot be reached.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use omq_tokio::{
+    DisconnectReason, Endpoint as Address, Error, IpcPath, KeepAlive, Message, MonitorEvent,
+    MonitorRecvError, MonitorStream, Options, PeerInfo, ReconnectPolicy, Socket, SocketType, TrySendError,
+    message::generated_identity,
+};
+use tokio::{sync::mpsc, time};
+
+use crate::{
+    endpoint::Endpoint,
+    io_thread::LINGER,
+    message::DEFAULT_MAX_MESSAGE_SIZE,
+    transport::{
+        Envelope, Event, TransportError, explain, open,
+        socket_file::{self, SocketFile},
+    },
+};
+
+/// How long a peer may take to shake hands: a few round trips on the slowest network.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How many accepted peers may be shaking hands at once; the engine gives each host an eighth of it, and the
+/// machine's own peers all. One more is closed, and comes again. It bounds what strangers can hold, and is more
+/// than a fleet of clients that a restarted server sees at the same moment.
+const MAX_HANDSHAKES: usize = 1_024;
+/// How often a silent peer is asked whether it is there. Only peers that speak ZMTP 3.1 are asked.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long after being asked it may be silent. It is looked at with every beat, so that a peer that vanished is
+/// noticed within 25 s: before the default timeout of a call.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How the system asks peers, also those that do not speak ZMTP 3.1. With [`UNREAD`], which Linux applies to its
+/// questions as well, it notices in a little more than a minute that one has vanished.
+const KEEPALIVE: KeepAlive =
+    KeepAlive::Enabled { idle: Duration::from_secs(15), intvl: Duration::from_secs(5), cnt: 3 };
+/// How long a peer may take nothing of what was sent. Until then it may be slow; heartbeats cannot tell,
+/// because they wait behind what it does not take.
+const UNREAD: Duration = Duration::from_secs(60);
+/// How many messages may wait in each of the engine's queues. It keeps the memory, 64 bytes a message, for every
+/// connection.
+const MESSAGES: u32 = 1_024;
+/// How many more replies may wait for a peer that does not read as fast as it asks. A client of ours has no more
+/// calls in flight, unless it is told to, and so finds them all.
+const REPLIES: usize = 65_536;
+/// Events wait for the server's loop, which takes them before anything else. Each peer that comes and goes
+/// makes three.
+const EVENTS: usize = 4_096;
+/// What a message may be longer than its body: identities of proxies, and what the engine counts for each frame.
+const ENVELOPE: usize = 64 * 1024;
+/// The engine only says that a connection could not be made if it is to try again. So it is to, but not before
+/// the socket has long gone.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// What servers and clients have in common.
+fn options(max_message_size: usize) -> Options {
+    // Messages a little over a small limit are answered `too_large`, which is better than to lose the
+    // connection and whatever else is on it.
+    let longest = max_message_size.max(DEFAULT_MAX_MESSAGE_SIZE).saturating_add(ENVELOPE);
+    Options::new()
+        .max_message_size(longest)
+        .handshake_timeout(HANDSHAKE)
+        .max_pending_handshakes(MAX_HANDSHAKES)
+        .heartbeat_interval(HEARTBEAT)
+        .heartbeat_timeout(HEARTBEAT_TIMEOUT)
+        .tcp_keepalive(KEEPALIVE)
+        .tcp_user_timeout(UNREAD)
+        .send_hwm(MESSAGES)
+        .recv_hwm(MESSAGES)
+        .monitor_capacity(EVENTS)
+        .linger(LINGER)
+}
+
+/// Lives on the runtime that this is called in.
+fn socket(kind: SocketType, options: Options) -> Socket {
+    Socket::try_new(kind, options).expect("the options are within the engine's limits")
+}
+
+fn address(endpoint: &Endpoint) -> Result<Address, TransportError> {
+    match endpoint {
+        // As text, a path that begins with `@` would not be a file.
+        Endpoint::Ipc(path) => Ok(Address::Ipc(IpcPath::Filesystem(path.clone()))),
+        other => other.to_string().parse().map_err(cause),
+    }
+}
+
+/// The engine wraps what the system says in words of its own.
+fn cause(error: Error) -> TransportError {
+    match error {
+        Error::Io(cause) => cause.into(),
+        other => other.into(),
+    }
+}
+
+/// A ROUTER socket that is being bound.
+pub(super) struct Binding(Listener);
+
+impl Binding {
+    pub(super) fn new(max_message_size: usize) -> Self {
+        // With `router_mandatory` it says so when a peer has gone or its queue is full.
+        let options = options(max_message_size).router_mandatory(true);
+        let socket = socket(SocketType::Router, options);
+        let monitor = socket.monitor();
+        let (files, bound) = (Vec::new(), Vec::new());
+        Self(Listener { files, bound, socket, monitor, slow: HashMap::new(), deaf: false })
+    }
+
+    /// Listens on one more endpoint, and tells where.
+    pub(super) async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
+        let Self(listener) = self;
+        let Endpoint::Ipc(path) = endpoint else {
+            let bound = listener.socket.bind(address(endpoint)?).await.map_err(cause)?;
+            listener.bound.push(bound.clone());
+            return Ok(match (endpoint, bound) {
+                // The name that was asked for, and not the address that it has at the moment.
+                (Endpoint::Tcp { host, .. }, Address::Tcp { port, .. }) => {
+                    Endpoint::Tcp { host: host.clone(), port }.to_string()
+                }
+                (_, bound) => bound.to_string(),
+            });
+        };
+        let name = socket_file::unused_name(path);
+        let own = Address::Ipc(IpcPath::Filesystem(name.clone()));
+        listener.bound.push(listener.socket.bind(own).await.map_err(cause)?);
+        listener.files.push(socket_file::publish(name, path).await?);
+        Ok(endpoint.to_string())
+    }
+
+    pub(super) fn listen(self) -> Listener {
+        self.0
+    }
+}
+
+/// A ROUTER socket.
+pub(crate) struct Listener {
+    /// These go before the socket does, see [`SocketFile`].
+    files: Vec<SocketFile>,
+    /// Where it accepts peers.
+    bound: Vec<Address>,
+    socket: Socket,
+    monitor: MonitorStream,
+    /// Peers whose queue in the engine was full once, each with a task that waits for room in it. A task ends
+    /// with its peer; or with this, once everything has been handed on.
+    slow: HashMap<Identity, mpsc::Sender<Message>>,
+    /// It has been said that the socket has closed itself.
+    deaf: bool,
+}
+
+/// Names a peer, as ROUTER does.
+type Identity = Bytes;
+
+impl Listener {
+    pub(super) async fn recv(&mut self) -> Event {
+        loop {
+            tokio::select! {
+                // The news of lost peers come first: there is room for some, and receiving makes more.
+                biased;
+                event = self.monitor.recv() => match event {
+                    Ok(event) => {
+                        if let Some(peer) = gone(event) {
+                            self.slow.remove(&peer);
+                            return Event::PeerGone(peer);
+                        }
+                    }
+                    // Whoever went meanwhile is not known. Their requests run to their end.
+                    Err(MonitorRecvError::Lagged(events)) => {
+                        tracing::warn!(events, "peers came and went faster than they were looked at");
+                        self.slow.clear();
+                    }
+                    Err(MonitorRecvError::Closed) => return self.closed().await,
+                    Err(_) => {}
+                },
+                message = self.socket.recv() => match message {
+                    Ok(message) => {
+                        if let Some(event) = open(message.iter().collect()) {
+                            return event;
+                        }
+                    }
+                    Err(_) => return self.closed().await,
+                }
+            }
+        }
+    }
+
+    /// The socket has closed itself, which it does only if something in the engine has failed: nothing more comes.
+    async fn closed(&mut self) -> Event {
+        if !std::mem::replace(&mut self.deaf, true) {
+            tracing::error!(
+                "the ZeroMQ engine has closed the server's socket: nothing more will be received"
+            );
+        }
+        future::pending().await
+    }
+
+    pub(super) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
+        let peer = envelope.peer().clone();
+        let message = Message::multipart(envelope.with(body));
+        if let Some(queue) = self.slow.get(&peer) {
+            return queue.try_send(message).is_ok();
+        }
+        match self.socket.try_send(message) {
+            Ok(()) => true,
+            Err(TrySendError::Full(message)) => {
+                let (queue, waiting) = mpsc::channel(REPLIES);
+                tokio::spawn(hand_on(waiting, self.socket.clone()));
+                let queued = queue.try_send(message).is_ok();
+                self.slow.insert(peer, queue);
+                queued
+            }
+            Err(_) => false,
+        }
+    }
+
+    pub(super) fn stop_accepting(&mut self) {
+        self.files.clear();
+        let (socket, bound) = (self.socket.clone(), std::mem::take(&mut self.bound));
+        // It ends by itself: the engine answers, or its own task has ended.
+        tokio::spawn(async move {
+            for address in bound {
+                // An error means that it is not bound any more.
+                let _ = socket.unbind(address).await;
+            }
+        });
+    }
+}
+
+/// Hands replies to the engine as it has room for them, until there are no more to come, or their peer has gone.
+async fn hand_on(mut waiting: mpsc::Receiver<Message>, socket: Socket) {
+    while let Some(message) = waiting.recv().await {
+        if socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Who has gone, if that is what happened.
+fn gone(event: MonitorEvent) -> Option<Identity> {
+    match event {
+        // Somebody else has its name now, and answers to it may still be sent there.
+        MonitorEvent::Disconnected { reason: DisconnectReason::Handover, .. } => None,
+        MonitorEvent::Disconnected { peer: PeerInfo { peer_identity, connection_id, .. }, .. } => {
+            // A peer without a name is called by its number.
+            Some(peer_identity.unwrap_or_else(|| generated_identity(connection_id)))
+        }
+        _ => None,
+    }
+}
+
+/// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another client's place.
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    max_message_size: usize,
+    by: Instant,
+) -> Result<(LinkSender, LinkReceiver), TransportError> {
+    let (timeout, look) = explain::split(by.saturating_duration_since(Instant::now()));
+    let options =
+        options(max_message_size).handshake_timeout(timeout).reconnect(ReconnectPolicy::Fixed(NEVER));
+    let socket = socket(SocketType::Dealer, options);
+    let mut monitor = socket.monitor();
+    socket.connect(address(endpoint)?).await.map_err(cause)?;
+    let mut reached = false;
+    // The engine keeps the time of the handshake, this one that of looking up a name.
+    let Ok(up) = time::timeout(timeout + look / 2, is_up(&mut monitor, &mut reached)).await else {
+        return Err("the host's name was not found in time".into());
+    };
+    match up {
+        Ok(()) => Ok((LinkSender(socket.clone()), LinkReceiver { socket, monitor })),
+        Err(reason) if reached => {
+            Err(format!("something listens there, but it does not speak ZeroMQ (ZMTP 3): {reason}").into())
+        }
+        Err(reason) => Err(explain::unreachable(endpoint, look).await.unwrap_or_else(|| reason.into())),
+    }
+}
+
+/// Waits until the handshake is done, or tells why it was not. `reached` is set if there is anybody.
+async fn is_up(monitor: &mut MonitorStream, reached: &mut bool) -> Result<(), String> {
+    loop {
+        match monitor.recv().await {
+            Ok(MonitorEvent::Connected { .. }) => *reached = true,
+            Ok(MonitorEvent::HandshakeSucceeded { .. }) => return Ok(()),
+            Ok(MonitorEvent::HandshakeFailed { reason, .. }) => return Err(reason),
+            Ok(MonitorEvent::ConnectDelayed { .. }) => return Err("it closed the connection".to_owned()),
+            // There are not that many.
+            Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
+            Err(closed) => return Err(closed.to_string()),
+        }
+    }
+}
+
+pub(crate) struct LinkSender(Socket);
+
+impl LinkSender {
+    pub(super) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
+        self.0.send(Message::multipart([Bytes::new(), body])).await.map_err(cause)
+    }
+}
+
+pub(crate) struct LinkReceiver {
+    socket: Socket,
+    monitor: MonitorStream,
+}
+
+impl LinkReceiver {
+    pub(super) async fn recv(&mut self) -> Result<Bytes, TransportError> {
+        loop {
+            tokio::select! {
+                biased;
+                message = self.socket.recv() => {
+                    // Whatever stands in front of the body is the envelope of our own making.
+                    let frames: VecDeque<_> = message.map_err(cause)?.iter().collect();
+                    if let Some(body) = frames.into_iter().next_back() {
+                        return Ok(body);
+                    }
+                }
+                event = self.monitor.recv() => match event {
+                    Ok(MonitorEvent::Disconnected { reason: DisconnectReason::Error(reason), .. }) => {
+                        return Err(reason.into());
+                    }
+                    Ok(MonitorEvent::Disconnected { .. }) => return Err("the server closed it".into()),
+                    // There are not that many.
+                    Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
+                    Err(closed) => return Err(closed.into()),
+                }
+            }
+        }
+    }
+}

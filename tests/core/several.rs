@@ -1,0 +1,272 @@
+//! One client and several servers: where calls go, and where they go when a server fails.
+
+use std::{sync::Arc, time::Duration};
+
+use rpc_core::{Client, ErrorKind, Ran, ServerHandle, remote};
+use tests::{
+    Gate, ipc,
+    relay::{Cut, Mode, Relay},
+    soon, unique,
+};
+
+use crate::functions::{Which, add, builder, hold_async, note};
+
+#[remote(inline, idempotent)]
+fn which(#[state] which: &Which) -> usize {
+    which.0
+}
+
+/// Where a call waits that may be made twice.
+#[remote(idempotent)]
+async fn hold_idempotent(#[state] gate: Arc<Gate>, #[state] which: &Which) -> usize {
+    let _inside = gate.enter();
+    gate.pass_async().await;
+    which.0
+}
+
+async fn server(endpoint: &str, number: usize, gate: &Arc<Gate>) -> ServerHandle {
+    builder(gate).state(Which(number)).bind(endpoint).await.unwrap().spawn().unwrap()
+}
+
+/// Binds again where a server has just ended.
+async fn server_again(endpoint: &str, number: usize, gate: &Arc<Gate>) -> ServerHandle {
+    let again = async {
+        loop {
+            match builder(gate).state(Which(number)).bind(endpoint).await {
+                Ok(server) => return server.spawn().unwrap(),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    soon("binding again", again).await
+}
+
+async fn relay_to(server: &ServerHandle) -> Relay {
+    Relay::start(server.endpoint().trim_start_matches("tcp://").parse().unwrap()).await
+}
+
+/// Calls until every server in `numbers`, and no other, has answered.
+async fn all_answer(client: &Client, numbers: &[usize]) {
+    let all = async {
+        let mut missing = numbers.to_vec();
+        while !missing.is_empty() {
+            let number = which::call(client).await.unwrap();
+            assert!(numbers.contains(&number), "{number}");
+            missing.retain(|other| *other != number);
+        }
+    };
+    soon("every server gets calls", all).await;
+}
+
+#[tokio::test]
+async fn calls_are_spread_over_all_servers() {
+    let gate: Arc<Gate> = Arc::default();
+    let endpoints = ["tcp://127.0.0.1:0".to_owned(), ipc(), format!("inproc://{}", unique())];
+    let mut servers = Vec::new();
+    for (number, endpoint) in endpoints.iter().enumerate() {
+        servers.push(server(endpoint, number, &gate).await);
+    }
+    let endpoints: Vec<_> = servers.iter().map(|server| server.endpoint().to_owned()).collect();
+    let client = tests::client().connect(&endpoints).await.unwrap();
+    assert_eq!(client.endpoints(), endpoints);
+    all_answer(&client, &[0, 1, 2]).await;
+    client.close().await;
+    for server in servers {
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn one_endpoint_that_answers_is_enough() {
+    let gate: Arc<Gate> = Arc::default();
+    let there = server(&format!("inproc://{}", unique()), 0, &gate).await;
+    let nobody = [ipc(), format!("inproc://{}", unique())];
+    let endpoints = [&nobody[0], there.endpoint(), &nobody[1]];
+    let client = soon("connecting", tests::client().connect(endpoints)).await.unwrap();
+    for _ in 0..100 {
+        assert_eq!(which::call(&client).await.unwrap(), 0);
+    }
+    // And the others are connected when they come.
+    let later = server(&nobody[0], 1, &gate).await;
+    all_answer(&client, &[0, 1]).await;
+    there.shutdown().await;
+    later.shutdown().await;
+}
+
+#[tokio::test]
+async fn if_no_endpoint_answers_connecting_says_why_of_each() {
+    let nobody = [ipc(), format!("inproc://{}", unique())];
+    let connect = tests::client().connect_timeout(Duration::from_millis(300)).connect(&nobody);
+    let error = soon("connecting to nobody", connect).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
+    assert_eq!(error.endpoint(), nobody.join(", "));
+    let text = format!("{error:#}");
+    assert!(nobody.iter().all(|endpoint| text.contains(&format!("{endpoint}: "))), "{text}");
+    assert!(text.contains("No such file") && text.contains("nothing listens there"), "{text}");
+    assert_eq!(Client::connect([""; 0]).await.unwrap_err().kind(), ErrorKind::InvalidEndpoint);
+}
+
+#[tokio::test]
+async fn a_lost_idempotent_call_is_made_again_elsewhere_and_any_other_says_maybe() {
+    let gate: Arc<Gate> = Arc::default();
+    let first = server("tcp://127.0.0.1:0", 0, &gate).await;
+    let relay = relay_to(&first).await;
+    let client = tests::client().connect([relay.endpoint(), ipc()]).await.unwrap();
+    let idempotent = tokio::spawn(hold_idempotent::call(&client));
+    let other = tokio::spawn(hold_async::call(&client));
+    gate.entered(2).await;
+    let second = server(client.endpoints()[1], 1, &gate).await;
+    relay.set_both(Mode::BlackHole);
+    relay.cut(Cut::Reset);
+    let error = soon("the call that may have run ends", other).await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::Maybe));
+    assert_eq!(error.endpoint(), relay.endpoint());
+    gate.entered(1).await;
+    gate.open();
+    assert_eq!(soon("the call is made again", idempotent).await.unwrap().unwrap(), 1);
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_answers_what_it_has_while_new_calls_go_elsewhere() {
+    let gate: Arc<Gate> = Arc::default();
+    let old = server("tcp://127.0.0.1:0", 0, &gate).await;
+    let new = server("tcp://127.0.0.1:0", 1, &gate).await;
+    let client = tests::client().connect([old.endpoint(), new.endpoint()]).await.unwrap();
+    all_answer(&client, &[0, 1]).await;
+    let calls: Vec<_> = (0..20).map(|_| tokio::spawn(hold_idempotent::call(&client))).collect();
+    gate.entered(20).await;
+    let leaving = tokio::spawn(old.shutdown());
+    let gone = async { while which::call(&client).await.unwrap() != 1 {} };
+    soon("calls go elsewhere", gone).await;
+    for _ in 0..100 {
+        assert_eq!(which::call(&client).await.unwrap(), 1);
+    }
+    gate.open();
+    let mut answered = [0, 0];
+    for call in calls {
+        answered[call.await.unwrap().unwrap()] += 1;
+    }
+    assert_eq!(answered[0] + answered[1], 20);
+    assert!(answered[0] > 0 && answered[1] > 0, "both had some: {answered:?}");
+    assert_eq!(gate.unseen(), 0, "none was made twice");
+    soon("the old server ends", leaving).await.unwrap();
+    new.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_is_replaced_at_its_endpoint_while_it_still_answers() {
+    let gate: Arc<Gate> = Arc::default();
+    let endpoint = format!("inproc://{}", unique());
+    let old = server(&endpoint, 0, &gate).await;
+    let client = tests::client().connect(&endpoint).await.unwrap();
+    let waiting = tokio::spawn(hold_idempotent::call(&client));
+    gate.entered(1).await;
+    let leaving = tokio::spawn(old.shutdown());
+    let new = server_again(&endpoint, 1, &gate).await;
+    // The old one still has a call; this one does not wait for it.
+    assert_eq!(soon("a new call", which::call(&client)).await.unwrap(), 1);
+    gate.open();
+    assert_eq!(waiting.await.unwrap().unwrap(), 0);
+    soon("the old server ends", leaving).await.unwrap();
+    new.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_for_too_long_is_lost() {
+    // Frozen, cut without a word, half open: the client sees the same.
+    for mode in [Mode::Freeze, Mode::BlackHole] {
+        let gate: Arc<Gate> = Arc::default();
+        let first = server("tcp://127.0.0.1:0", 0, &gate).await;
+        let second = server("tcp://127.0.0.1:0", 1, &gate).await;
+        let relay = relay_to(&first).await;
+        let client = tests::client().max_silence(Duration::from_millis(200));
+        let client = client.connect([relay.endpoint(), second.endpoint().to_owned()]).await.unwrap();
+        all_answer(&client, &[0, 1]).await;
+        relay.set_both(mode);
+        let calls: Vec<_> = (0..20).map(|_| tokio::spawn(which::call(&client))).collect();
+        for call in calls {
+            assert_eq!(soon("an idempotent call goes elsewhere", call).await.unwrap().unwrap(), 1);
+        }
+        relay.set_both(Mode::Pass);
+        relay.cut(Cut::Reset);
+        all_answer(&client, &[0, 1]).await;
+        first.shutdown().await;
+        second.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_a_call_that_may_have_run_with_the_truth() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = server("tcp://127.0.0.1:0", 0, &gate).await;
+    let relay = relay_to(&server).await;
+    let client = tests::client().max_silence(Duration::from_millis(100));
+    let client = client.connect(relay.endpoint()).await.unwrap();
+    let call = tokio::spawn(hold_async::call(&client));
+    gate.entered(1).await;
+    relay.set_both(Mode::BlackHole);
+    let error = soon("the silence is noticed", call).await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::Maybe));
+    assert!(format!("{error:#}").contains("has been silent for 100ms"), "{error:#}");
+    gate.open();
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_merely_busy_is_not_given_up() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = server("tcp://127.0.0.1:0", 0, &gate).await;
+    // Long enough for a machine under load, short enough for many rounds of pings.
+    let silence = Duration::from_secs(2);
+    let client = tests::client().max_silence(silence).connect(server.endpoint()).await.unwrap();
+    let call = tokio::spawn(hold_async::call(&client));
+    gate.entered(1).await;
+    tokio::time::sleep(2 * silence).await;
+    assert!(!call.is_finished());
+    gate.open();
+    assert!(call.await.unwrap().unwrap());
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_call_that_fails_fast_does_not_wait_for_a_connection() {
+    let gate: Arc<Gate> = Arc::default();
+    let endpoint = ipc();
+    let patient = tests::client().connect_lazy(&endpoint).unwrap();
+    let hasty = tests::client().fail_fast().connect_lazy(&endpoint).unwrap();
+    let errors = [
+        soon("the call", add::call(&patient, 1, 2).fail_fast()).await.unwrap_err(),
+        soon("the call", add::call(&hasty, 1, 2)).await.unwrap_err(),
+        soon("the notification", note::notify(&hasty, String::new())).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
+        assert!(format!("{error:#}").contains("there is no connection: No such file"), "{error:#}");
+    }
+    let waiting = tokio::spawn(add::call(&patient, 1, 2));
+    let server = server(&endpoint, 0, &gate).await;
+    assert_eq!(soon("the patient call", waiting).await.unwrap().unwrap(), 3);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_overloaded_server_is_tried_again_until_it_has_room() {
+    let gate: Arc<Gate> = Arc::default();
+    let small = builder(&gate).max_in_flight(1).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = small.spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    let first = tokio::spawn(hold_async::call(&client));
+    gate.entered(1).await;
+    let error = hold_async::call(&client).retries(2).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
+    let second = tokio::spawn(hold_async::call(&client));
+    let error = hold_async::call(&client).timeout(Duration::from_millis(300)).await.unwrap_err();
+    let never_ran = [ErrorKind::Overloaded, ErrorKind::DeadlineExceeded];
+    assert!(never_ran.contains(&error.kind()) && error.ran() == Ran::No, "{error:?}");
+    gate.open();
+    assert!(first.await.unwrap().unwrap());
+    assert!(soon("the second is tried again", second).await.unwrap().unwrap());
+    server.shutdown().await;
+}

@@ -1,0 +1,90 @@
+//! Tests and servers in processes of their own: for what would end this one, or need more file descriptors.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::Arc,
+};
+
+use rpc_core::Engine;
+use tests::{Gate, soon};
+use tokio::task::spawn_blocking;
+
+use crate::functions::builder;
+
+const ENGINE: &str = "RPC_TEST_CHILD";
+const LISTENING: &str = "listening on ";
+
+/// A test of this program, in a process that may have as many files as the system allows.
+pub(crate) fn test(name: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn \"$(ulimit -Hn)\"; exec \"$0\" \"$@\""]);
+    command.arg(env::current_exe().expect("this is a program"));
+    command.args(["--exact", name, "--ignored", "--nocapture"]);
+    command
+}
+
+/// A server in a process of its own, which ends with this.
+pub(crate) struct Server {
+    child: Child,
+    /// Nobody reads what it says in the end, but it may say it.
+    _output: BufReader<ChildStdout>,
+    pub(crate) endpoint: String,
+}
+
+impl Server {
+    pub(crate) async fn start(engine: Engine) -> Self {
+        let mut command = test("child::a_server");
+        command.env(ENGINE, format!("{engine:?}")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let start = move || {
+            let mut child = command.spawn().expect("there is `sh`");
+            let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+            let mut lines = output.by_ref().lines().map(|line| line.expect("it is text"));
+            let endpoint = lines.find_map(|line| line.strip_prefix(LISTENING).map(str::to_owned));
+            Self { child, _output: output, endpoint: endpoint.expect("the server says where it listens") }
+        };
+        soon("the child starts", spawn_blocking(start)).await.expect("it does not panic")
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        let wait = move || {
+            // Dropping its input would tell it to end.
+            let input = self.child.stdin.take();
+            let status = self.child.wait().expect("it was started");
+            drop(input);
+            status
+        };
+        soon("the child ends", spawn_blocking(wait)).await.expect("it does not panic")
+    }
+
+    /// Tells it to end, and waits for that.
+    pub(crate) async fn told_to_end(mut self) -> ExitStatus {
+        drop(self.child.stdin.take());
+        self.ended().await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+#[ignore = "other tests run it, in a process of its own"]
+async fn a_server() {
+    let engine = match env::var(ENGINE).as_deref() {
+        Ok("Omq") => Engine::Omq,
+        _ => Engine::Zeromq,
+    };
+    let gate: Arc<Gate> = Arc::default();
+    let server = builder(&gate).engine(engine).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    // The test's name stands at the beginning of the line.
+    println!("\n{LISTENING}{}", server.endpoint());
+    spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await.unwrap().unwrap();
+    server.shutdown().await;
+}

@@ -1,0 +1,37 @@
+//! Peers that give themselves a name, as `ZMQ_IDENTITY` does. It is no proof of anything.
+
+use rpc_core::Engine;
+
+use crate::{
+    Pair,
+    zmtp::{MORE, Stranger, frame, ready_as, request},
+};
+
+const HOLD: &[u8] = b"\x94\x00\x07\xaahold_async\x90";
+
+#[tokio::test]
+async fn the_calls_of_a_peer_with_a_name_end_with_it() {
+    for engine in [Engine::Omq, Engine::Zeromq] {
+        let pair = Pair::on(engine).await;
+        let mut peer = Stranger::known_as(&ready_as("Ada"), pair.server.endpoint()).await;
+        peer.say(&request(HOLD)).await.unwrap();
+        pair.gate.entered(1).await;
+        drop(peer);
+        pair.gate.left(1).await;
+        pair.end().await;
+    }
+}
+
+#[tokio::test]
+async fn on_omq_a_peer_that_takes_a_name_over_gets_its_answers() {
+    let pair = Pair::on(Engine::Omq).await;
+    let mut first = Stranger::known_as(&ready_as("Ada"), pair.server.endpoint()).await;
+    first.say(&request(HOLD)).await.unwrap();
+    pair.gate.entered(1).await;
+    let mut second = Stranger::known_as(&ready_as("Ada"), pair.server.endpoint()).await;
+    first.is_sent_away().await;
+    pair.gate.open();
+    assert_eq!(second.hear().await, frame(MORE, b""));
+    assert_eq!(second.hear().await, frame(0, b"\x94\x01\xce\0\0\0\x07\xc0\xc3"));
+    pair.end().await;
+}

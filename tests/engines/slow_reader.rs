@@ -1,0 +1,48 @@
+//! A peer that asks and does not read: what waits for it is bounded, and nobody else notices.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use rpc_core::{Engine, remote};
+use tests::{RawClient, soon};
+
+use crate::Pair;
+
+/// More replies than may wait, of a length that the buffers between the server and a peer hold few of.
+const REQUESTS: u64 = 80_000;
+const LENGTH: usize = 1_024;
+
+static ANSWERED: AtomicU64 = AtomicU64::new(0);
+
+#[remote(inline)]
+fn kibibyte() -> Bytes {
+    ANSWERED.fetch_add(1, Ordering::Relaxed);
+    Bytes::from_static(&[0; LENGTH])
+}
+
+#[tokio::test]
+async fn omq_drops_the_replies_that_a_peer_does_not_read() {
+    let pair = Pair::on(Engine::Omq).await;
+    let mut peer = RawClient::connect(pair.server.endpoint()).await;
+    for _ in 0..REQUESTS {
+        peer.send(&[b"", b"\x94\x00\x07\xa8kibibyte\x90"]).await;
+    }
+    let answered = async {
+        while ANSWERED.load(Ordering::Relaxed) < REQUESTS {
+            pair.works().await;
+        }
+    };
+    soon("all requests are answered", answered).await;
+    // Now it reads. The first replies are there, in order; then there is room for new ones.
+    let mut read = 0;
+    while read < 1_000 {
+        assert!(peer.recv().await[1].len() > LENGTH);
+        read += 1;
+    }
+    peer.send(&[b"", b"\x94\x00\x08\xa8rpc.ping\x90"]).await;
+    while peer.recv().await[1].len() > LENGTH {
+        read += 1;
+    }
+    assert!(read < REQUESTS, "everything was kept");
+    pair.end().await;
+}

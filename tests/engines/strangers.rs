@@ -1,0 +1,142 @@
+//! Connections that do not shake hands as they should. On `omq` they end, soon, and nobody else notices.
+
+use std::time::Duration;
+
+use rpc_core::Engine;
+use tests::RawClient;
+use tokio::time;
+
+use crate::{
+    Pair, child,
+    zmtp::{COMMAND, MORE, Stranger, frame, greeting, header, huge, ready},
+};
+
+#[tokio::test]
+async fn omq_ends_a_connection_that_announces_a_huge_frame() {
+    let pair = Pair::on(Engine::Omq).await;
+    let before_the_handshake = [0, COMMAND].map(|flags| [greeting(1), huge(flags)].concat());
+    for said in before_the_handshake {
+        let mut stranger = Stranger::at(pair.server.endpoint()).await;
+        stranger.say(&said).await.unwrap();
+        stranger.is_sent_away().await;
+    }
+    for flags in [0, COMMAND] {
+        let mut stranger = Stranger::known_at(pair.server.endpoint()).await;
+        stranger.say(&huge(flags)).await.unwrap();
+        stranger.is_sent_away().await;
+        pair.works().await;
+    }
+    pair.end().await;
+}
+
+#[tokio::test]
+async fn omq_answers_a_message_that_is_a_little_too_long_and_ends_the_connection_for_a_longer_one() {
+    let pair = Pair::on(Engine::Omq).await;
+    let mut peer = RawClient::connect(pair.server.endpoint()).await;
+    let request = [b"\x94\x00\x07\xa4echo\x91\xc6\x01\x00\x00\x00".as_slice(), &vec![0; 16 << 20]].concat();
+    let reply = peer.ask(&request).await;
+    assert!(reply.windows(9).any(|part| part == b"too_large"), "{reply:?}");
+    let mut peer = Stranger::known_at(pair.server.endpoint()).await;
+    peer.say(&[frame(MORE, b""), header(0, 17 << 20)].concat()).await.unwrap();
+    peer.is_sent_away().await;
+    pair.end().await;
+}
+
+/// If this fails, the `zeromq` crate has learnt it: change the documentation of `Engine` and the table, and be
+/// glad.
+#[tokio::test]
+async fn zeromq_is_ended_by_a_huge_frame() {
+    let server = child::Server::start(Engine::Zeromq).await;
+    let mut stranger = Stranger::at(&server.endpoint).await;
+    stranger.say(&[greeting(0), huge(0)].concat()).await.unwrap();
+    assert!(!server.ended().await.success());
+
+    let server = child::Server::start(Engine::Omq).await;
+    let mut stranger = Stranger::at(&server.endpoint).await;
+    stranger.say(&[greeting(0), huge(0)].concat()).await.unwrap();
+    stranger.is_sent_away().await;
+    assert!(server.told_to_end().await.success());
+}
+
+#[tokio::test]
+async fn omq_ends_handshakes_that_take_too_long_and_zeromq_does_not() {
+    let (omq, zeromq) = (Pair::on(Engine::Omq).await, Pair::on(Engine::Zeromq).await);
+    let whole = [greeting(1), ready()].concat();
+    // Nothing, half a greeting, a greeting without more, half a command.
+    let lengths = [0, 10, 64, whole.len() - 1];
+    let strangers = |endpoint: String| {
+        let whole = whole.clone();
+        async move {
+            let mut strangers = Vec::new();
+            for length in lengths {
+                let mut stranger = Stranger::at(&endpoint).await;
+                stranger.say(&whole[..length]).await.unwrap();
+                strangers.push(stranger);
+            }
+            strangers
+        }
+    };
+    let tolerated = strangers(zeromq.server.endpoint().to_owned()).await;
+    let mut slow = Stranger::at(omq.server.endpoint()).await;
+    let slowly = async {
+        // That it goes on talking does not give it more time.
+        for byte in &whole {
+            time::sleep(Duration::from_millis(200)).await;
+            if slow.say(&[*byte]).await.is_err() {
+                break;
+            }
+        }
+        slow.is_sent_away().await;
+    };
+    let mut sent_away = strangers(omq.server.endpoint().to_owned()).await;
+    let silent = async {
+        for stranger in &mut sent_away {
+            stranger.is_sent_away().await;
+        }
+    };
+    let (busy, mut done) = (omq.works(), std::pin::pin!(async { tokio::join!(slowly, silent) }));
+    busy.await;
+    done.as_mut().await;
+    assert!(tolerated.iter().all(Stranger::is_tolerated), "the table in ARCHITECTURE.md says otherwise");
+    omq.end().await;
+    zeromq.end().await;
+}
+
+#[tokio::test]
+async fn omq_survives_random_bytes() {
+    let pair = Pair::on(Engine::Omq).await;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut strangers = Vec::new();
+    for round in 0..200 {
+        let said: Vec<u8> = (0..random() % 2_000).map(|_| random().to_le_bytes()[0]).collect();
+        // From the first byte, after the greeting, as a command, and after the handshake.
+        let (mut stranger, said) = match round % 4 {
+            0 => (Stranger::at(pair.server.endpoint()).await, said),
+            1 => (Stranger::at(pair.server.endpoint()).await, [greeting(1), said].concat()),
+            2 => {
+                let command = frame(COMMAND, &said[..said.len().min(200)]);
+                (Stranger::at(pair.server.endpoint()).await, [greeting(1), command].concat())
+            }
+            _ => (Stranger::known_at(pair.server.endpoint()).await, said),
+        };
+        // It may be sent away before it has said everything.
+        let _ = stranger.say(&said).await;
+        strangers.push((round, stranger));
+        if round % 20 == 0 {
+            pair.works().await;
+        }
+    }
+    for (round, stranger) in &mut strangers {
+        // After the handshake, what it says may have been messages.
+        if *round % 4 != 3 {
+            stranger.is_sent_away().await;
+        }
+    }
+    pair.end().await;
+}

@@ -1,0 +1,110 @@
+//! A peer that is nothing but a TCP connection, and the bytes of ZMTP 3 (<https://rfc.zeromq.org/spec/23/>).
+
+use std::io;
+
+use tests::soon;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Frames that have this bit carry a command.
+pub(crate) const COMMAND: u8 = 4;
+/// More frames of the message follow.
+pub(crate) const MORE: u8 = 1;
+/// The length has eight bytes.
+pub(crate) const LONG: u8 = 2;
+
+/// A greeting without security, of ZMTP 3.`minor`.
+pub(crate) fn greeting(minor: u8) -> Vec<u8> {
+    let mut greeting = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, minor];
+    greeting.extend(b"NULL");
+    greeting.resize(64, 0);
+    greeting
+}
+
+/// What a DEALER says when it is ready.
+pub(crate) fn ready() -> Vec<u8> {
+    frame(COMMAND, b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER")
+}
+
+/// As [`ready`], with an identity.
+pub(crate) fn ready_as(name: &str) -> Vec<u8> {
+    let length = u32::try_from(name.len()).expect("it is a short name").to_be_bytes();
+    let ready = &ready()[2..];
+    frame(COMMAND, &[ready, b"\x08Identity", &length, name.as_bytes()].concat())
+}
+
+pub(crate) fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(body.len()).expect("it is a short frame");
+    [&[flags, length], body].concat()
+}
+
+/// A request in the envelope of a DEALER.
+pub(crate) fn request(body: &[u8]) -> Vec<u8> {
+    [frame(MORE, b""), frame(0, body)].concat()
+}
+
+/// The header of a frame of `length` bytes.
+pub(crate) fn header(flags: u8, length: u64) -> Vec<u8> {
+    [&[flags | LONG][..], &length.to_be_bytes()].concat()
+}
+
+/// The header of a frame of 10¹⁴ bytes.
+pub(crate) fn huge(flags: u8) -> Vec<u8> {
+    header(flags, 100_000_000_000_000)
+}
+
+pub(crate) struct Stranger(TcpStream);
+
+impl Stranger {
+    pub(crate) async fn at(endpoint: &str) -> Self {
+        let address = endpoint.strip_prefix("tcp://").expect("it is a tcp endpoint");
+        Self(soon("connecting", TcpStream::connect(address)).await.expect("a server listens"))
+    }
+
+    /// As [`at`](Self::at), and shakes hands.
+    pub(crate) async fn known_at(endpoint: &str) -> Self {
+        Self::known_as(&ready(), endpoint).await
+    }
+
+    pub(crate) async fn known_as(ready: &[u8], endpoint: &str) -> Self {
+        let mut stranger = Self::at(endpoint).await;
+        stranger.say(&[&greeting(1), ready].concat()).await.expect("it is read");
+        soon("the greeting", stranger.0.read_exact(&mut [0; 64])).await.expect("it comes");
+        assert_eq!(stranger.hear().await[2..8], *b"\x05READY");
+        stranger
+    }
+
+    pub(crate) async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes).await
+    }
+
+    /// The next frame, its flags in front of its body's length, as commands and short messages have it.
+    pub(crate) async fn hear(&mut self) -> Vec<u8> {
+        let mut frame = vec![0; 2];
+        soon("a frame", self.0.read_exact(&mut frame)).await.expect("the connection lasts");
+        assert_eq!(frame[0] & LONG, 0, "it is a short frame");
+        frame.resize(2 + usize::from(frame[1]), 0);
+        soon("a frame", self.0.read_exact(&mut frame[2..])).await.expect("the connection lasts");
+        frame
+    }
+
+    /// Waits until the server ends the connection. What it says before does not matter.
+    pub(crate) async fn is_sent_away(&mut self) {
+        let ended = async { while self.0.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {} };
+        soon("the server ends the connection", ended).await;
+    }
+
+    /// Whether the server still has the connection, as far as has been heard.
+    pub(crate) fn is_tolerated(&self) -> bool {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.0.try_read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Servers that are killed, stopped, restarted and cut off while calls are under way. Whatever happens, a call says the
+//! truth about what it did.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    time::{Duration, Instant},
+};
+
+use rpc_core::{CallError, ErrorKind, Ran};
+use tests::{
+    served::{REFUSED, count, double_later},
+    soon,
+};
+
+use crate::{
+    ALONE,
+    fleet::{Fault, Fleet},
+    load::{self, Numbers},
+    number,
+};
+
+/// How many calls are in flight.
+pub(crate) const AT_A_TIME: usize = 64;
+
+/// How long the call with this number takes, in milliseconds: so long that many are under way when something breaks.
+pub(crate) fn duration(id: u64) -> u64 {
+    id % 9
+}
+
+/// What a call of [`count()`] said that it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    Ok,
+    /// The function returned its error.
+    Failed,
+    Error(Ran, ErrorKind),
+}
+
+impl Said {
+    pub(crate) fn of(id: u64, outcome: Result<u64, CallError<String>>) -> (u64, Self) {
+        let said = match outcome {
+            Ok(answer) => {
+                assert_eq!(answer, id);
+                Self::Ok
+            }
+            Err(CallError::Failed(error)) => {
+                assert_eq!(error, format!("{id} is refused"));
+                Self::Failed
+            }
+            Err(CallError::Rpc(error)) => Self::Error(error.ran(), error.kind()),
+        };
+        assert!(said != Self::Ok || !id.is_multiple_of(REFUSED));
+        (id, said)
+    }
+
+    /// Whether a call of which this was said may have been executed so often.
+    fn allows(self, executions: u32) -> bool {
+        match self {
+            Self::Ok | Self::Failed | Self::Error(Ran::Yes, _) => executions == 1,
+            Self::Error(Ran::No, _) => executions == 0,
+            Self::Error(Ran::Maybe, _) => executions <= 1,
+        }
+    }
+}
+
+/// Compares what was said with what was executed, and prints how often each was said.
+pub(crate) fn compare(what: &str, said: &[(u64, Said)], executions: &HashMap<u64, u32>) {
+    let mut tally = BTreeMap::<_, (u32, u32)>::new();
+    for (id, said) in said {
+        let times = executions.get(id).copied().unwrap_or_default();
+        assert!(said.allows(times), "call {id} said {said:?}, and was executed {times} times");
+        let (calls, executed) = tally.entry(format!("{said:?}")).or_default();
+        *calls += 1;
+        *executed += times;
+    }
+    let mut text = String::new();
+    for (said, (calls, executed)) in tally {
+        write!(text, "\n    {said}: {calls}, of which {executed} were executed")
+            .expect("a String takes any text");
+    }
+    println!("{what}: what {} calls said is true:{text}", said.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_one_server_tell_the_truth_whatever_befalls_it() {
+    let _alone = ALONE.lock().await;
+    let mut fleet = Fleet::start(1).await;
+    let builder = tests::client().connect_timeout(Duration::from_secs(60)).timeout(Duration::from_secs(2));
+    let client = builder.connect(&fleet.endpoints()[0]).await.unwrap();
+    let (begin, numbers) = (Instant::now(), Numbers::below(number("RPC_CALLS", 30_000)));
+    let calling = client.clone();
+    let work = load::calls(&numbers, AT_A_TIME, move |id| {
+        let client = calling.clone();
+        async move { Said::of(id, count::call(&client, id, duration(id)).await) }
+    });
+    let (said, faults) = fleet.suffer(&Fault::TOLD, work).await;
+    println!("one server, {:.1?}, {faults}", begin.elapsed());
+    // It is well again, and so is the client.
+    soon("the client connects again", async {
+        while double_later::call(&client, 21, 0).await.ok() != Some(42) {}
+    })
+    .await;
+    let ledger = fleet.end().await;
+    compare("one server", &said, &ledger.executions());
+    assert!(said.iter().any(|(_, said)| *said == Said::Ok) && faults.count() > 0);
+}

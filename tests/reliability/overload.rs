@@ -1,0 +1,142 @@
+//! Five times as much work as a server can do: it goes on doing what it can, at the pace that its limits imply, and
+//! refuses the rest at once.
+
+use std::time::{Duration, Instant};
+
+use rpc_core::{Call, Client, ErrorKind, Ran, RemoteFn, RpcError};
+use tests::{
+    resources::mib,
+    served::{block_ms, sleep_ms},
+    soon,
+};
+use tokio::{task::JoinSet, time};
+
+use crate::{ALONE, server};
+
+/// How much more is offered than can be done.
+const FACTOR: u32 = 5;
+const DURATION: Duration = Duration::from_secs(10);
+/// What a busy machine may add to the time of a call.
+const NOISE: Duration = Duration::from_millis(50);
+
+/// A server, and what follows from its limits.
+struct Capacity {
+    arguments: &'static [&'static str],
+    /// How many calls run at once, how many more it takes, and how long each takes.
+    running: u32,
+    waiting: u32,
+    each: Duration,
+}
+
+impl Capacity {
+    /// Calls a second.
+    fn rate(&self) -> u32 {
+        self.running * 1_000 / u32::try_from(self.each.as_millis()).expect("it is short")
+    }
+
+    /// How long a call takes that was the last one to be admitted.
+    fn longest(&self) -> Duration {
+        self.each * (self.running + self.waiting) / self.running
+    }
+}
+
+/// What came of the calls.
+#[derive(Default)]
+struct Outcomes {
+    answered: Vec<Duration>,
+    refused: Vec<Duration>,
+}
+
+impl Outcomes {
+    fn add(&mut self, (outcome, took): (Result<(), RpcError>, Duration)) {
+        let Err(error) = outcome else { return self.answered.push(took) };
+        assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No), "{error}");
+        self.refused.push(took);
+    }
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default()
+}
+
+/// Makes `rate` calls a second, whatever becomes of them, and waits for all.
+async fn offer<F>(rate: u32, duration: Duration, call: impl Fn() -> Call<F>) -> Outcomes
+where
+    F: RemoteFn<Output = (), Error = RpcError> + 'static,
+{
+    let (mut calls, mut outcomes) = (JoinSet::new(), Outcomes::default());
+    let mut tick = time::interval(Duration::from_millis(1));
+    let (begin, mut made) = (Instant::now(), 0);
+    while begin.elapsed() < duration {
+        tick.tick().await;
+        let due = (begin.elapsed().as_secs_f64() * f64::from(rate)).floor();
+        while f64::from(made) < due {
+            made += 1;
+            let call = call();
+            calls.spawn(async move {
+                let begin = Instant::now();
+                (call.await, begin.elapsed())
+            });
+        }
+        while let Some(ended) = calls.try_join_next() {
+            outcomes.add(ended.expect("a call does not panic"));
+        }
+    }
+    while let Some(ended) = soon("calls end", calls.join_next()).await {
+        outcomes.add(ended.expect("a call does not panic"));
+    }
+    outcomes
+}
+
+async fn overload<F>(what: &str, capacity: &Capacity, call: impl Fn(&Client) -> Call<F>)
+where
+    F: RemoteFn<Output = (), Error = RpcError> + 'static,
+{
+    let server = server(capacity.arguments);
+    // What is refused stays refused, so that it is seen.
+    let client = tests::client().retries(0).connect(server.endpoint()).await.unwrap();
+    let offered = capacity.rate() * FACTOR;
+    offer(offered, Duration::from_secs(1), || call(&client)).await;
+
+    let before = server.memory();
+    let mut outcomes = offer(offered, DURATION, || call(&client)).await;
+    let after = server.memory();
+    outcomes.answered.sort_unstable();
+    outcomes.refused.sort_unstable();
+    let possible = f64::from(capacity.rate()) * DURATION.as_secs_f64();
+    #[allow(clippy::cast_precision_loss)] // There are some ten thousand.
+    let part = outcomes.answered.len() as f64 / possible;
+    let (answered, refused) = (percentile(&outcomes.answered, 99), percentile(&outcomes.refused, 99));
+    println!(
+        "{what}: {offered} calls/s offered for {DURATION:?} where {} are possible: {} answered ({:.0} % of what is \
+         possible) in {answered:.1?} (p99; the limits imply {:.1?}), {} refused in {refused:.1?} (p99); the server's \
+         memory went from {} to {}",
+        capacity.rate(),
+        outcomes.answered.len(),
+        100.0 * part,
+        capacity.longest(),
+        outcomes.refused.len(),
+        mib(before),
+        mib(after),
+    );
+    assert!(part >= 0.9, "{part}");
+    assert!(answered < capacity.longest() + NOISE, "{answered:?}");
+    assert!(!outcomes.refused.is_empty());
+    assert!(after < before + (8 << 20), "{}", mib(after));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn async_functions_go_on_at_full_capacity() {
+    let _alone = ALONE.lock().await;
+    let each = Duration::from_millis(100);
+    let capacity = Capacity { arguments: &["--max-in-flight", "200"], running: 200, waiting: 0, each };
+    overload("async functions", &capacity, |client| sleep_ms::call(client, 100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_go_on_at_full_capacity() {
+    let _alone = ALONE.lock().await;
+    let arguments = &["--workers", "16", "--max-waiting", "64"];
+    let capacity = Capacity { arguments, running: 16, waiting: 64, each: Duration::from_millis(20) };
+    overload("workers", &capacity, |client| block_ms::call(client, 20)).await;
+}

@@ -1,0 +1,167 @@
+//! Each way to fail, as both ends of a connection see it.
+
+use std::{io::ErrorKind, time::Instant};
+
+use super::*;
+use crate::soon;
+
+/// A client that is connected through a relay, and the server's end of the connection.
+async fn connected() -> (Relay, TcpListener, TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay = Relay::start(listener.local_addr().unwrap()).await;
+    let (client, server) = pair(&relay, &listener).await;
+    (relay, listener, client, server)
+}
+
+async fn pair(relay: &Relay, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let client = TcpStream::connect(relay.address).await.unwrap();
+    let (server, _) = soon("the relay connects", listener.accept()).await.unwrap();
+    (client, server)
+}
+
+async fn passes(from: &mut TcpStream, to: &mut TcpStream) {
+    let mut received = [0; 4];
+    from.write_all(b"ping").await.unwrap();
+    soon("the bytes arrive", to.read_exact(&mut received)).await.unwrap();
+    assert_eq!(&received, b"ping");
+}
+
+/// Whether nothing arrives for a while. It can only err on the side of `true`.
+async fn silent(stream: &mut TcpStream) -> bool {
+    time::timeout(Duration::from_millis(50), stream.read(&mut [0])).await.is_err()
+}
+
+async fn until_there_are(connections: usize, relay: &Relay) {
+    soon("connections come and go", async {
+        while relay.connections() != connections {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_passes_both_ways_and_passes_on_an_end() {
+    let (relay, _listener, mut client, mut server) = connected().await;
+    passes(&mut client, &mut server).await;
+    passes(&mut server, &mut client).await;
+    assert_eq!(relay.connections(), 1);
+    client.shutdown().await.unwrap();
+    assert_eq!(soon("the end arrives", server.read(&mut [0])).await.unwrap(), 0);
+    // The other direction goes on.
+    passes(&mut server, &mut client).await;
+    drop(server);
+    assert_eq!(soon("the end arrives", client.read(&mut [0])).await.unwrap(), 0);
+    until_there_are(0, &relay).await;
+}
+
+#[tokio::test]
+async fn much_passes_unchanged() {
+    let (_relay, _listener, client, mut server) = connected().await;
+    let sent: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let (mut read, mut write) = client.into_split();
+    let echo = tokio::spawn(async move {
+        let (mut read, mut write) = server.split();
+        tokio::io::copy(&mut read, &mut write).await.unwrap();
+    });
+    let copy = sent.clone();
+    let sending = tokio::spawn(async move { write.write_all(&copy).await.unwrap() });
+    let mut received = vec![0; sent.len()];
+    soon("all of it comes back", read.read_exact(&mut received)).await.unwrap();
+    assert!(received == sent);
+    sending.await.unwrap();
+    drop(read);
+    soon("the echo ends", echo).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cut_ends_both_sides_and_new_connections_pass() {
+    for (cut, seen) in [(Cut::Close, None), (Cut::Reset, Some(ErrorKind::ConnectionReset))] {
+        let (relay, listener, mut client, mut server) = connected().await;
+        passes(&mut client, &mut server).await;
+        relay.cut(cut);
+        for stream in [&mut client, &mut server] {
+            let end = soon("the end arrives", stream.read(&mut [0])).await;
+            assert_eq!(end.map_err(|error| error.kind()).err(), seen, "{cut:?}");
+        }
+        until_there_are(0, &relay).await;
+        let (mut client, mut server) = pair(&relay, &listener).await;
+        passes(&mut client, &mut server).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_frozen_arrives_later() {
+    let (relay, _listener, mut client, mut server) = connected().await;
+    relay.set(From::Client, Mode::Freeze);
+    client.write_all(b"later").await.unwrap();
+    assert!(silent(&mut server).await);
+    // The other direction is not frozen.
+    passes(&mut server, &mut client).await;
+    // Nobody reads: the buffers fill up.
+    let full = soon("the buffers fill up", async {
+        let data = vec![0; 1 << 20];
+        loop {
+            if time::timeout(Duration::from_millis(100), client.write(&data)).await.is_err() {
+                break true;
+            }
+        }
+    });
+    assert!(full.await);
+    relay.set(From::Client, Mode::Pass);
+    let mut received = [0; 5];
+    soon("it arrives", server.read_exact(&mut received)).await.unwrap();
+    assert_eq!(&received, b"later");
+}
+
+#[tokio::test]
+async fn a_black_hole_takes_everything_and_never_resumes_in_the_middle() {
+    let (relay, listener, mut client, mut server) = connected().await;
+    relay.set_both(Mode::BlackHole);
+    client.write_all(&vec![0; 10 << 20]).await.unwrap();
+    server.write_all(b"nobody").await.unwrap();
+    assert!(silent(&mut server).await);
+    // New connections are accepted, and as silent.
+    let (mut second, mut second_server) = pair(&relay, &listener).await;
+    second.write_all(b"hello").await.unwrap();
+    assert!(silent(&mut second_server).await);
+
+    relay.set_both(Mode::Pass);
+    client.write_all(b"more").await.unwrap();
+    assert!(silent(&mut server).await, "bytes are missing in front of these");
+    let (mut third, mut third_server) = pair(&relay, &listener).await;
+    passes(&mut third, &mut third_server).await;
+    relay.cut(Cut::Close);
+    assert_eq!(soon("the end arrives", client.read(&mut [0])).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_is_delayed_arrives_that_much_later() {
+    let (relay, _listener, mut client, mut server) = connected().await;
+    let delay = Duration::from_millis(30);
+    relay.set(From::Client, Mode::Delay(delay));
+    let begin = Instant::now();
+    passes(&mut client, &mut server).await;
+    assert!(begin.elapsed() >= delay);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_a_closed_connection() {
+    let (relay, listener, _client, _server) = connected().await;
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    relay.retarget(other.local_addr().unwrap());
+    let (mut client, mut server) = pair(&relay, &other).await;
+    passes(&mut client, &mut server).await;
+    drop(other);
+    let mut refused = TcpStream::connect(relay.address).await.unwrap();
+    let end = soon("the end arrives", refused.read(&mut [0])).await;
+    assert!(matches!(end, Ok(0) | Err(_)));
+    drop(listener);
+}
+
+#[tokio::test]
+async fn dropping_it_ends_its_connections() {
+    let (relay, _listener, mut client, _server) = connected().await;
+    drop(relay);
+    assert!(matches!(soon("the end arrives", client.read(&mut [0])).await, Ok(0) | Err(_)));
+}
