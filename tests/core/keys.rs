@@ -95,3 +95,53 @@ async fn a_key_that_is_none_and_one_of_another_call_are_refused() {
     assert_eq!(peer.ask(&add(b"\xa1y", b"\x92\x01\x02")).await, response(7, 3));
     server.shutdown().await;
 }
+
+#[tokio::test]
+async fn an_async_function_outlives_a_lost_connection_and_ends_with_the_last_cancel() {
+    const HOLD: &[u8] = b"\x95\x00\x07\xaahold_async\x81\xa3key\xa1k\x90";
+    const CANCEL: &[u8] = b"\x93\x02\xaarpc.cancel\x91\x07";
+    let gate: Arc<Gate> = Arc::default();
+    let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let mut lost = RawClient::connect(server.endpoint()).await;
+    lost.send(&[b"", HOLD]).await;
+    gate.entered(1).await;
+    drop(lost);
+    let mut first = RawClient::connect(server.endpoint()).await;
+    let mut second = RawClient::connect(server.endpoint()).await;
+    for peer in [&mut first, &mut second] {
+        peer.send(&[b"", HOLD]).await;
+        peer.ask(b"\x94\x00\x08\xa8rpc.ping\x90").await;
+    }
+    assert!(contains(&first.ask(CANCEL).await, "cancelled"));
+    assert_eq!(gate.unseen(), 0, "one run");
+    assert!(contains(&second.ask(CANCEL).await, "cancelled"));
+    // The server may learn of the lost connection only now, and so long somebody still waits.
+    let again = async {
+        loop {
+            first.send(&[b"", HOLD]).await;
+            first.ask(CANCEL).await;
+        }
+    };
+    tokio::select! {
+        () = gate.left(1) => {}
+        () = again => {}
+    }
+    // It had started, so that is its outcome: nothing runs again.
+    assert!(contains(&second.ask(HOLD).await, "cancelled"));
+    assert_eq!(gate.unseen(), 0);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_keyed_call_that_was_given_up_is_answered() {
+    const HOLD: &[u8] = b"\x95\x00\x07\xaahold_async\x81\xa3key\xa1k\x90";
+    let gate: Arc<Gate> = Arc::default();
+    let hasty = builder(&gate).drain_timeout(std::time::Duration::from_millis(50));
+    let server = hasty.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let mut peer = RawClient::connect(server.endpoint()).await;
+    peer.send(&[b"", HOLD]).await;
+    gate.entered(1).await;
+    soon("the server ends", server.shutdown()).await;
+    assert!(contains(&peer.recv().await[1], "the server has shut down"));
+    gate.left(1).await;
+}
