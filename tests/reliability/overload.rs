@@ -16,8 +16,6 @@ use crate::{ALONE, server};
 /// How much more is offered than can be done.
 const FACTOR: u32 = 5;
 const DURATION: Duration = Duration::from_secs(10);
-/// What a busy machine may add to the time of a call.
-const NOISE: Duration = Duration::from_millis(50);
 
 /// A server, and what follows from its limits.
 struct Capacity {
@@ -120,7 +118,8 @@ where
         mib(after),
     );
     assert!(part >= 0.9, "{part}");
-    assert!(answered < capacity.longest() + NOISE, "{answered:?}");
+    // Twice as long, because this machine may have other work. Without limits it would be half a minute.
+    assert!(answered < 2 * capacity.longest(), "{answered:?}");
     assert!(!outcomes.refused.is_empty());
     assert!(after < before + (8 << 20), "{}", mib(after));
 }
