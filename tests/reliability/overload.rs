@@ -13,11 +13,12 @@ use tokio::{task::JoinSet, time};
 
 use crate::{ALONE, server};
 
+/// Who offers it. A client is refused what would leave less free than it has: with four of them, all but a fifth of a
+/// limit is used.
+const CLIENTS: usize = 4;
 /// How much more is offered than can be done.
 const FACTOR: u32 = 5;
 const DURATION: Duration = Duration::from_secs(10);
-/// What a busy machine may add to the time of a call.
-const NOISE: Duration = Duration::from_millis(50);
 
 /// A server, and what follows from its limits.
 struct Capacity {
@@ -60,19 +61,19 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 }
 
 /// Makes `rate` calls a second, whatever becomes of them, and waits for all.
-async fn offer<F>(rate: u32, duration: Duration, call: impl Fn() -> Call<F>) -> Outcomes
+async fn offer<F>(rate: u32, duration: Duration, call: impl Fn(usize) -> Call<F>) -> Outcomes
 where
     F: RemoteFn<Output = (), Error = RpcError> + 'static,
 {
     let (mut calls, mut outcomes) = (JoinSet::new(), Outcomes::default());
     let mut tick = time::interval(Duration::from_millis(1));
-    let (begin, mut made) = (Instant::now(), 0);
+    let (begin, mut made) = (Instant::now(), 0_usize);
     while begin.elapsed() < duration {
         tick.tick().await;
-        let due = (begin.elapsed().as_secs_f64() * f64::from(rate)).floor();
-        while f64::from(made) < due {
+        let due = begin.elapsed().as_micros() * u128::from(rate) / 1_000_000;
+        while (made as u128) < due {
+            let call = call(made);
             made += 1;
-            let call = call();
             calls.spawn(async move {
                 let begin = Instant::now();
                 (call.await, begin.elapsed())
@@ -93,13 +94,17 @@ where
     F: RemoteFn<Output = (), Error = RpcError> + 'static,
 {
     let server = server(capacity.arguments);
-    // What is refused stays refused, so that it is seen.
-    let client = tests::client().retries(0).connect(server.endpoint()).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        // What is refused stays refused, so that it is seen.
+        clients.push(tests::client().retries(0).connect(server.endpoint()).await.unwrap());
+    }
+    let call = |number: usize| call(&clients[number % CLIENTS]);
     let offered = capacity.rate() * FACTOR;
-    offer(offered, Duration::from_secs(1), || call(&client)).await;
+    offer(offered, Duration::from_secs(1), &call).await;
 
     let before = server.memory();
-    let mut outcomes = offer(offered, DURATION, || call(&client)).await;
+    let mut outcomes = offer(offered, DURATION, &call).await;
     let after = server.memory();
     outcomes.answered.sort_unstable();
     outcomes.refused.sort_unstable();
@@ -120,7 +125,8 @@ where
         mib(after),
     );
     assert!(part >= 0.9, "{part}");
-    assert!(answered < capacity.longest() + NOISE, "{answered:?}");
+    // Twice as long, because this machine may have other work. Without limits it would be half a minute.
+    assert!(answered < 2 * capacity.longest(), "{answered:?}");
     assert!(!outcomes.refused.is_empty());
     assert!(after < before + (8 << 20), "{}", mib(after));
 }
@@ -129,7 +135,7 @@ where
 async fn async_functions_go_on_at_full_capacity() {
     let _alone = ALONE.lock().await;
     let each = Duration::from_millis(100);
-    let capacity = Capacity { arguments: &["--max-in-flight", "200"], running: 200, waiting: 0, each };
+    let capacity = Capacity { arguments: &["--max-in-flight", "250"], running: 200, waiting: 0, each };
     overload("async functions", &capacity, |client| sleep_ms::call(client, 100)).await;
 }
 
