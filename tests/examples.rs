@@ -59,8 +59,12 @@ struct ServerProcess {
 
 impl ServerProcess {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_at("tcp://127.0.0.1:0", arguments)
+    }
+
+    fn start_at(endpoint: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(built().join("server"));
-        command.args(["--bind", "tcp://127.0.0.1:0"]).args(arguments);
+        command.args(["--bind", endpoint]).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it was built");
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -70,8 +74,20 @@ impl ServerProcess {
     }
 
     fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("there is `kill`").success());
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("there is `kill`").success());
+    }
+
+    /// Kills it, and starts another where it was.
+    fn replace(&mut self, arguments: &[&str]) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was killed");
+        let endpoint = self.endpoint.clone();
+        *self = Self::start_at(&endpoint, arguments);
     }
 }
 
@@ -159,6 +175,64 @@ fn count_words_uses_servers_that_run_elsewhere() {
     let servers = ["--server", &one.endpoint, "--server", &two.endpoint];
     let output = example("count_words", &[&servers[..], &["--json", "--chunk", "100", &file]].concat());
     assert_eq!(counts(&output), HashMap::from([("x".to_owned(), 10_000), ("y".to_owned(), 10_000)]));
+}
+
+#[test]
+fn count_words_is_right_though_servers_die_and_freeze() {
+    /// So long is the server frozen: far longer than the client waits for a word of it.
+    const FROZEN: Duration = Duration::from_secs(5);
+    let words = ["to", "be", "or", "not", "that", "is", "the", "question"];
+    let line = words.join(" ") + "\n";
+    let lines = 50_000_000 / line.len() as u64;
+    let folder = Folder::new();
+    let file = folder.file("large.txt", line.repeat(usize::try_from(lines).unwrap()).as_bytes());
+    let arguments = ["--workers", "1"];
+    let mut servers = [(); 3].map(|()| ServerProcess::start(&arguments));
+    let with_servers: String =
+        servers.iter().map(|server| format!(" --server {}", server.endpoint)).collect();
+    let program = built().join("count_words");
+    // In small pieces, so that the job outlasts what befalls the servers also where it is fast; and on a terminal, so
+    // that there is a progress bar.
+    let command = format!("{} --chunk 1024 --top 9{with_servers} {file}", program.display());
+    let job = Command::new("script").args(["-qec", &command, "/dev/null"]).stdout(Stdio::piped()).spawn();
+    let mut job = job.expect("there is `script`");
+
+    // Under way as soon as a server is busy: it has used more processor time than starting takes.
+    let busy = |server: &ServerProcess| {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", server.child.id())).expect("it runs");
+        let ticks = |field: &str| field.parse::<u64>().expect("it is a number");
+        let fields: Vec<_> = stat.rsplit(')').next().expect("a name is in it").split_whitespace().collect();
+        ticks(fields[11]) + ticks(fields[12]) > 20
+    };
+    while !servers.iter().all(busy) {
+        std::thread::yield_now();
+        assert!(job.try_wait().unwrap().is_none(), "it ended before anything befell the servers");
+    }
+    servers[1].signal("-STOP");
+    let frozen_at = std::time::Instant::now();
+    servers[0].replace(&arguments);
+    assert!(job.try_wait().unwrap().is_none(), "it ended before anything befell the servers");
+    let mut output = job.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        output.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
+    });
+    // Time passes for the frozen server, whatever the job does meanwhile.
+    std::thread::sleep(FROZEN.saturating_sub(frozen_at.elapsed()));
+    servers[1].signal("-CONT");
+    servers[1].replace(&arguments);
+    assert!(job.wait().unwrap().success());
+    let shown = reader.join().unwrap().unwrap();
+    for word in words {
+        let counted = shown.lines().any(|line| {
+            let mut columns = line.split_whitespace();
+            columns.any(|column| column == word) && line.contains(&lines.to_string())
+        });
+        assert!(counted, "{word}: {lines} times\n{}", &shown[shown.len().saturating_sub(2_000)..]);
+    }
+    for happens in ["silent for 1s", "calls were made again"] {
+        assert!(shown.contains(happens), "the progress bar says: {happens}");
+    }
 }
 
 #[test]
