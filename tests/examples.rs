@@ -188,12 +188,11 @@ fn count_words_is_right_though_servers_die_and_freeze() {
     let file = folder.file("large.txt", line.repeat(usize::try_from(lines).unwrap()).as_bytes());
     let arguments = ["--workers", "1"];
     let mut servers = [(); 3].map(|()| ServerProcess::start(&arguments));
-    let with_servers: String =
-        servers.iter().map(|server| format!(" --server {}", server.endpoint)).collect();
+    let endpoints = servers.each_ref().map(|server| format!("--server {}", server.endpoint)).join(" ");
     let program = built().join("count_words");
     // In small pieces, so that the job outlasts what befalls the servers also where it is fast; and on a terminal, so
     // that there is a progress bar.
-    let command = format!("{} --chunk 1024 --top 9{with_servers} {file}", program.display());
+    let command = format!("{} --chunk 1024 --top 9 {endpoints} {file}", program.display());
     let job = Command::new("script").args(["-qec", &command, "/dev/null"]).stdout(Stdio::piped()).spawn();
     let mut job = job.expect("there is `script`");
 
