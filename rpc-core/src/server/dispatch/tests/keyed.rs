@@ -32,7 +32,9 @@ fn news(tested: &mut Tested, now: Instant) -> Vec<Reply> {
 /// Whom a reply answers, with which msgid.
 fn answered(replies: &[Reply]) -> Vec<(String, u32)> {
     let read = |reply: &Reply| {
-        let message::Incoming::Response { id, .. } = message::classify(&reply.body) else { panic!("{reply:?}") };
+        let message::Incoming::Response { id, .. } = message::classify(&reply.body) else {
+            panic!("{reply:?}")
+        };
         (String::from_utf8(reply.envelope.peer().to_vec()).unwrap(), id.0)
     };
     let mut all: Vec<_> = replies.iter().map(read).collect();
