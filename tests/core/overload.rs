@@ -109,17 +109,22 @@ async fn who_sends_much_waits_for_itself_and_not_others_for_it() {
     let modest = tests::client().connect(server.endpoint()).await.unwrap();
     let running = tokio::spawn(hold::call(&greedy));
     gate.entered(1).await;
-    let call = |client: &Client, name: &str| tokio::spawn(note::call(client, name.to_owned()));
-    let mut calls: Vec<_> = (0..1_000).map(|_| call(&greedy, "greedy")).collect();
+    // One task, which puts all of them on their way when it is first polled.
+    let calls = (0..1_000).map(|_| note::call(&greedy, "greedy".to_owned()));
+    let many = tokio::spawn(futures_util::future::join_all(calls.collect::<Vec<_>>()));
     tokio::task::yield_now().await;
     greedy.ping().await.unwrap();
-    calls.push(call(&modest, "modest"));
-    tokio::task::yield_now().await;
-    modest.ping().await.unwrap();
-    gate.open();
+    let one = note::call(&modest, "modest".to_owned());
+    let open = async {
+        // It is answered after the call before it was queued.
+        modest.ping().await.unwrap();
+        gate.open();
+    };
+    let (one, ()) = soon("the call", async { tokio::join!(biased; one, open) }).await;
+    one.unwrap();
     assert!(running.await.unwrap().unwrap());
-    for call in calls {
-        soon("the call", call).await.unwrap().unwrap();
+    for call in soon("the other's calls", many).await.unwrap() {
+        call.unwrap();
     }
     // In the order in which the only worker ran them.
     let order = noted::call(&modest).await.unwrap();
