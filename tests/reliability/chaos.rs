@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_core::{CallError, ErrorKind, Ran};
+use rpc_core::{Call, CallError, Client, ErrorKind, Ran, RemoteFn};
 use tests::{
-    served::{REFUSED, count, double_later},
+    served::{REFUSED, count, count_on_worker, double_later},
     soon,
 };
 
@@ -104,4 +104,39 @@ async fn calls_of_one_server_tell_the_truth_whatever_befalls_it() {
     let ledger = fleet.end().await;
     compare("one server", &said, &ledger.executions());
     assert!(said.iter().any(|(_, said)| *said == Said::Ok) && faults.count() > 0);
+}
+
+/// Makes calls of which many have no time to end, some none to begin, while nothing else goes wrong.
+async fn tight<F>(what: &str, calls: u64, call: impl Fn(&Client, u64) -> Call<F> + Clone + Send + 'static)
+where
+    F: RemoteFn<Output = u64, Error = CallError<String>>,
+{
+    let fleet = Fleet::start(1).await;
+    let client = tests::client().connect(fleet.endpoints()).await.unwrap();
+    let begin = Instant::now();
+    let said = load::calls(&Numbers::below(calls), AT_A_TIME, move |id| {
+        let call = call(&client, id);
+        async move { Said::of(id, call.await) }
+    })
+    .await;
+    println!("{what} with tight deadlines, {:.1?}", begin.elapsed());
+    let ledger = fleet.end().await;
+    compare(what, &said, &ledger.executions());
+    let expired = |ran| move |(_, said): &(u64, Said)| *said == Said::Error(ran, ErrorKind::DeadlineExceeded);
+    assert!(said.iter().any(|(_, said)| *said == Said::Ok));
+    assert!(said.iter().any(expired(Ran::Yes)) || said.iter().any(expired(Ran::Maybe)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_with_tight_deadlines_tell_the_truth() {
+    let _alone = ALONE.lock().await;
+    tight("async functions", 30_000, |client, id| {
+        count::call(client, id, duration(id)).timeout(Duration::from_millis(1 + id % 13))
+    })
+    .await;
+    // They wait for two workers, about as long as their deadlines allow.
+    tight("workers", 4_000, |client, id| {
+        count_on_worker::call(client, id, duration(id)).timeout(Duration::from_millis(1 + id % 199))
+    })
+    .await;
 }

@@ -11,7 +11,7 @@ use tests::{
     PATIENCE,
     process::ServerProcess,
     resources::{mib, open_files, own_memory},
-    served::{double, sleep_ms, sum},
+    served::{REFUSED, count, double, sleep_ms, sum},
     soon,
 };
 
@@ -134,6 +134,28 @@ async fn a_hundred_thousand_calls_that_time_out_leave_nothing_behind() {
     timed_out(&client, 100_000).await;
     before.check(&server, "100,000 calls that timed out", begin);
     answered(&client, 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_thousand_idempotency_keys_leave_no_more_than_the_server_remembers() {
+    async fn with_a_key(client: &Client, round: u64, calls_made: u64) {
+        let client = client.clone();
+        calls(calls_made, move |number| {
+            // None is refused, see `REFUSED`.
+            let id = number * REFUSED + 1;
+            let call = count::call(&client, id, 0).idempotency_key(format!("{round}-{number}"));
+            async move { assert_eq!(call.await.expect("it is answered"), id) }
+        })
+        .await;
+    }
+    let _alone = ALONE.lock().await;
+    let server = server(&[]);
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    // As many as are remembered at once, and some more.
+    with_a_key(&client, 0, 30_000).await;
+    let (before, begin) = (Memory::now(&server), Instant::now());
+    with_a_key(&client, 1, 200_000).await;
+    before.check(&server, "200,000 calls with an idempotency key", begin);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,6 +51,17 @@ async fn double_later(n: u64, ms: u64) -> u64 {
 async fn count(#[state] pen: &Pen, id: u64, ms: u64) -> Result<u64, String> {
     pen.note(id).map_err(|error| error.to_string())?;
     tokio::time::sleep(Duration::from_millis(ms)).await;
+    unless_refused(id)
+}
+
+#[remote]
+fn count_on_worker(#[state] pen: &Pen, id: u64, ms: u64) -> Result<u64, String> {
+    pen.note(id).map_err(|error| error.to_string())?;
+    thread::sleep(Duration::from_millis(ms));
+    unless_refused(id)
+}
+
+fn unless_refused(id: u64) -> Result<u64, String> {
     if id.is_multiple_of(REFUSED) { Err(format!("{id} is refused")) } else { Ok(id) }
 }
 

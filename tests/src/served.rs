@@ -33,5 +33,9 @@ pub async fn double_later(n: u64, ms: u64) -> u64;
 #[remote]
 pub async fn count(id: u64, ms: u64) -> Result<u64, String>;
 
+/// As [`count()`], on a worker.
+#[remote]
+pub fn count_on_worker(id: u64, ms: u64) -> Result<u64, String>;
+
 /// See [`count()`].
 pub const REFUSED: u64 = 97;
