@@ -333,9 +333,9 @@ impl ServerBuilder {
     }
 
     /// How many requests may be under way at once, waiting or running, over all endpoints; one more is
-    /// answered `overloaded`. Inline functions do not count. A peer (a client, or the proxy before several) gets no
-    /// more once it has as many as are still free: a greedy one ends with half of them, three with a quarter each,
-    /// and there is room for who comes next. 16,384 unless set: a request holds its message and little else.
+    /// answered `overloaded`. Inline functions do not count. A sixteenth is kept back: of it, a peer (a client, or
+    /// the proxy before several) gets no more once it has as many as are still free, so that however greedy others
+    /// are, there is room for who has few. 16,384 unless set: a request holds its message and little else.
     #[must_use]
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
@@ -352,7 +352,7 @@ impl ServerBuilder {
     }
 
     /// How many requests may wait for a worker; one more is answered `overloaded`. They wait in a line for each peer,
-    /// and the workers take from each line in turn; a line gets no longer than what is still free. 8,192 unless set: at
+    /// and the workers take from each line in turn; a sixteenth is kept back for those whose lines are short. 8,192 unless set: at
     /// ten thousand calls a second, less than a second's work. With very few, a request can be refused because a worker
     /// that has just answered is not back yet.
     #[must_use]

@@ -7,17 +7,25 @@ use std::sync::{
 
 /// So much there is, of requests or of bytes, and so much of it is taken.
 ///
-/// A peer gets more as long as it holds no more than what is free (the dynamic thresholds of Choudhury and Hahne):
-/// one that is greedy gets half, n of them 1/(n + 1) each, and who comes next always finds as much as they have.
+/// A part of it is kept back: of that, a peer gets more only as long as it holds no more than what is free (the
+/// dynamic thresholds of Choudhury and Hahne). So one that is greedy gets all but that part, and half of that part is
+/// there for whoever comes next, who then holds back the others until it has as much as is free.
 #[derive(Debug)]
 pub(crate) struct Total {
     limit: usize,
+    kept: usize,
     taken: AtomicUsize,
 }
 
+/// How much of `limit` is kept back from those who have much, where what is taken comes back by itself: so little
+/// that one peer alone has nearly all, so much that a newcomer has enough to begin with.
+pub(crate) fn kept_of(limit: usize) -> usize {
+    limit.div_ceil(16)
+}
+
 impl Total {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, taken: AtomicUsize::new(0) }
+    pub(crate) fn new(limit: usize, kept: usize) -> Self {
+        Self { limit, kept, taken: AtomicUsize::new(0) }
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -32,7 +40,7 @@ impl Total {
     pub(crate) fn take(&self, held: usize, amount: usize) -> bool {
         let more = |taken| {
             let free = self.limit - taken;
-            may_have(held, amount, free).then_some(taken + amount)
+            may_have(held, amount, free, self.kept).then_some(taken + amount)
         };
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
     }
@@ -43,9 +51,9 @@ impl Total {
     }
 }
 
-/// Whether a peer that holds `held` may have `amount` of what is `free`.
-pub(crate) fn may_have(held: usize, amount: usize, free: usize) -> bool {
-    amount <= free && held <= free
+/// Whether a peer that holds `held` may have `amount` of what is `free`, if so much is kept back.
+pub(crate) fn may_have(held: usize, amount: usize, free: usize, kept: usize) -> bool {
+    amount <= free && (free - amount >= kept || held <= free)
 }
 
 /// What one peer holds of a total, for things that end on other threads.
@@ -109,7 +117,7 @@ mod tests {
     #[test]
     fn who_is_greedy_gets_a_fair_part_and_a_newcomer_finds_room() {
         for (peers, part) in [(1, 600), (2, 400), (3, 300), (11, 100)] {
-            let total = Total::new(1_200);
+            let total = Total::new(1_200, 1_200);
             for held in greedy(&total, peers) {
                 assert!(held.abs_diff(part) <= 1, "{held} of {part}");
             }
@@ -119,8 +127,21 @@ mod tests {
     }
 
     #[test]
+    fn one_alone_has_nearly_all_and_yields_to_who_comes_next() {
+        let total = Total::new(1_600, kept_of(1_600));
+        let first = greedy(&total, 1)[0];
+        assert_eq!(first, 1_500);
+        let second = greedy(&total, 1)[0];
+        assert_eq!(second, 51, "half of what was kept, and one");
+        // What the first gives back goes to the second, and not to the first again.
+        total.give_back(40);
+        assert!(!total.take(first - 40, 1));
+        assert!(total.take(second, 1));
+    }
+
+    #[test]
     fn who_holds_nothing_gets_whatever_is_free_and_nobody_more() {
-        let total = Total::new(100);
+        let total = Total::new(100, 100);
         assert!(total.take(0, 100), "the largest possible one");
         assert!(!total.take(0, 1));
         total.give_back(100);
@@ -133,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_part_that_is_dropped_is_free_again() {
-        let total = Arc::new(Total::new(10));
+        let total = Arc::new(Total::new(10, 10));
         let share = Share::new(&total);
         let first = share.take(5);
         let second = share.take(5);

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{error::WireError, shares::Total};
+use crate::{
+    error::WireError,
+    shares::{Total, kept_of},
+};
 
 /// Counts what is admitted.
 #[derive(Debug, Clone)]
@@ -42,9 +45,10 @@ pub(crate) struct Permit {
 impl Admission {
     /// The largest message always fits into an idle server.
     pub(crate) fn new(max_requests: usize, max_bytes: usize, max_message_size: usize) -> Self {
+        let max_bytes = max_bytes.max(max_message_size);
         Self(Arc::new(Inner {
-            requests: Total::new(max_requests),
-            bytes: Total::new(max_bytes.max(max_message_size)),
+            requests: Total::new(max_requests, kept_of(max_requests)),
+            bytes: Total::new(max_bytes, kept_of(max_bytes)),
             ended: AtomicUsize::new(0),
             pace: Mutex::default(),
         }))

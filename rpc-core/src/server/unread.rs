@@ -19,7 +19,9 @@ const FIRST_LOOK: usize = 64;
 /// one fits with whatever it counts beside its bytes.
 pub(crate) fn total(bytes: usize, max_message_size: usize) -> Arc<Total> {
     let largest = max_message_size.saturating_mul(2).saturating_add(OVERHEAD);
-    Arc::new(Total::new(bytes.max(largest)))
+    let limit = bytes.max(largest);
+    // All of it is kept back: what is not read does not come back by itself.
+    Arc::new(Total::new(limit, limit))
 }
 
 /// The peers of one listener that may have something unread.

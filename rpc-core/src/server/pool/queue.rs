@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     server::{pool::JobId, run::Job},
-    shares::may_have,
+    shares::{kept_of, may_have},
 };
 
 /// How many places of jobs that were taken back may stay in a line, beside as many as wait in it.
@@ -60,7 +60,7 @@ impl Queue {
         let peer = job.peer();
         let held = self.lines.get(peer).map_or(0, |line| line.waiting);
         let free = (self.limit + self.idle).saturating_sub(self.waiting);
-        if !may_have(held, 1, free) {
+        if !may_have(held, 1, free, kept_of(self.limit)) {
             return Err(job);
         }
         let id = JobId { peer: peer.clone(), number: self.next };
@@ -159,7 +159,7 @@ mod tests {
     fn a_peer_that_fills_the_queue_leaves_room_for_others() {
         let (done, mut queue) = (outbox(), Queue::new(10));
         let greedy = (0..10).take_while(|ticket| queue.push(job_of("a", *ticket, &done)).is_ok()).count();
-        assert_eq!(greedy, 6, "half, and one");
+        assert_eq!(greedy, 9, "all but what is kept back");
         let ticket = 100;
         queue.push(job_of("b", ticket, &done)).unwrap();
         assert_eq!(queue.pop().unwrap().ticket().0, 0);
