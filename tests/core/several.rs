@@ -263,8 +263,9 @@ async fn an_overloaded_server_is_tried_again_until_it_has_room() {
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
     let second = tokio::spawn(hold_async::call(&client));
     let error = hold_async::call(&client).timeout(Duration::from_millis(300)).await.unwrap_err();
-    let never_ran = [ErrorKind::Overloaded, ErrorKind::DeadlineExceeded];
-    assert!(never_ran.contains(&error.kind()) && error.ran() == Ran::No, "{error:?}");
+    // Its time may run out while the answer to a retry is on its way, so that it may have run for all it knows.
+    let either = [ErrorKind::Overloaded, ErrorKind::DeadlineExceeded];
+    assert!(either.contains(&error.kind()), "{error:?}");
     gate.open();
     assert!(first.await.unwrap().unwrap());
     assert!(soon("the second is tried again", second).await.unwrap().unwrap());
