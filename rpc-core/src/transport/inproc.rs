@@ -46,8 +46,8 @@ fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
 pub(crate) struct Listener {
     requests: mpsc::Receiver<FromClient>,
     gone: mpsc::UnboundedReceiver<Bytes>,
-    /// Taken out of `gone`, and to be told of once nothing of its is queued.
-    going: Option<Bytes>,
+    /// Taken out of `gone`, and how many messages were queued then: what it sent is among them, and comes first.
+    going: Option<(Bytes, usize)>,
     peers: HashMap<Bytes, mpsc::Sender<UnreadBody>>,
     /// Given up when the listener stops accepting.
     name: Option<String>,
@@ -73,24 +73,28 @@ impl Listener {
 
     pub(super) async fn recv(&mut self) -> Event {
         loop {
-            // What a peer sent was queued before the news that it has gone, and comes before them.
-            if let Ok(message) = self.requests.try_recv() {
-                match self.take(message) {
-                    Some(event) => return event,
-                    None => continue,
-                }
+            // Looked at even if there is always something to receive.
+            if self.going.is_none()
+                && let Ok(peer) = self.gone.try_recv()
+            {
+                self.going = Some((peer, self.requests.len()));
             }
-            if let Some(peer) = self.going.take() {
+            if let Some((peer, _)) = self.going.take_if(|(_, queued)| *queued == 0) {
                 self.peers.remove(&peer);
                 return Event::PeerGone(peer);
             }
             tokio::select! {
                 Some(message) = self.requests.recv() => {
+                    if let Some((_, queued)) = &mut self.going {
+                        *queued -= 1;
+                    }
                     if let Some(event) = self.take(message) {
                         return event;
                     }
                 }
-                Some(peer) = self.gone.recv() => self.going = Some(peer),
+                Some(peer) = self.gone.recv(), if self.going.is_none() => {
+                    self.going = Some((peer, self.requests.len()));
+                }
                 else => std::future::pending().await,
             }
         }
@@ -160,5 +164,38 @@ impl LinkReceiver {
     pub(super) async fn recv(&mut self) -> Result<Bytes, TransportError> {
         let (body, _part) = self.0.recv().await.ok_or(LOST)?;
         Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    async fn listen_and_connect(name: &str) -> (Listener, LinkSender, LinkReceiver) {
+        let listener = Listener::bind(name).unwrap();
+        let (sender, receiver) = connect(name).await.unwrap();
+        (listener, sender, receiver)
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_goes_is_noticed_however_busy_others_are() {
+        let (mut listener, mut busy, _replies) = listen_and_connect("a test of leaving").await;
+        let (mut leaving, _) = connect("a test of leaving").await.unwrap();
+        leaving.send(Bytes::from_static(b"last words")).await.unwrap();
+        busy.send(Bytes::from_static(b"more")).await.unwrap();
+        let peer = leaving.peer.clone();
+        drop(leaving);
+        let mut heard = false;
+        for _ in 0..10 {
+            busy.send(Bytes::from_static(b"more")).await.unwrap();
+            match listener.recv().now_or_never().expect("there is always more") {
+                Event::PeerGone(gone) => return assert_eq!((gone, heard), (peer, true)),
+                Event::Message(_, body) => heard |= body == "last words",
+                Event::Malformed(..) => unreachable!("there are no frames"),
+            }
+        }
+        panic!("nobody noticed");
     }
 }
