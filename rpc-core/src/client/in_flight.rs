@@ -433,6 +433,7 @@ impl InFlight {
             };
             wakers.extend(self.end(id, error));
         }
+        self.prune();
     }
 
     /// Ends every call: the client is closed.

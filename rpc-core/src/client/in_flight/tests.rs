@@ -395,6 +395,20 @@ fn cancelling_without_a_link_leaves_nothing_behind() {
 }
 
 #[test]
+fn calls_whose_time_runs_out_without_a_link_leave_nothing_behind() {
+    let mut tested = Tested::with_room(1, Room::new(1, 10_000, WhenFull::Wait));
+    for _ in 0..1_000 {
+        let ids = [tested.submit(plain()), tested.submit(plain())];
+        tested.pass();
+        for id in ids {
+            assert_eq!(tested.error(id), (ErrorKind::DeadlineExceeded, Ran::No));
+        }
+    }
+    assert!(tested.calls.linkless.len() <= 70, "{}", tested.calls.linkless.len());
+    assert!(tested.calls.waiting.len() <= 70, "{}", tested.calls.waiting.len());
+}
+
+#[test]
 fn time_runs_out_with_the_truth_about_having_run() {
     let (mut tested, links) = Tested::linked(1);
     let sent = tested.submit(plain());
