@@ -78,7 +78,7 @@ impl InFlight {
         let (rules, history) = (&slot.call.rules, slot.history.as_deref());
         let retries = history.map_or(0, |history| history.retries);
         let pause = retry::pause(retries, error.retry_after(), &mut self.random);
-        let may_ran = error.ran() == Ran::Maybe;
+        let may_ran = error.ran() != Ran::No;
         let remembered_by = match history {
             Some(History { remembered_by: Some(instance), .. }) => Some(Arc::clone(instance)),
             _ => instance.filter(|_| may_ran && rules.key.is_some()).cloned(),

@@ -228,6 +228,19 @@ fn the_truth_is_that_of_all_tries() {
 }
 
 #[test]
+fn a_try_that_has_run_is_not_forgotten() {
+    // No server of ours says so, but another may.
+    let (mut tested, links) = Tested::linked(1);
+    let id = tested.submit(Rules { retries: 1, ..idempotent() });
+    tested.take(links[0]);
+    tested.fail(links[0], id, ErrorKind::Overloaded, Ran::Yes);
+    tested.pass();
+    tested.take(links[0]);
+    tested.fail(links[0], id, ErrorKind::Overloaded, Ran::No);
+    assert_eq!(tested.error(id), (ErrorKind::Overloaded, Ran::Maybe));
+}
+
+#[test]
 fn a_retry_that_would_come_too_late_is_not_waited_for() {
     let (mut tested, links) = Tested::linked(1);
     let id = tested.submit(plain());
