@@ -81,7 +81,7 @@ impl InFlight {
         let may_ran = error.ran() != Ran::No;
         let remembered_by = match history {
             Some(History { remembered_by: Some(instance), .. }) => Some(Arc::clone(instance)),
-            _ => instance.filter(|_| may_ran && rules.key.is_some()).cloned(),
+            _ => instance.filter(|_| may_ran && !rules.idempotent && rules.key.is_some()).cloned(),
         };
         let error = error.at(&self.places[endpoint].name);
         if !rules.allow(&error, retries, remembered_by.is_some()) || now + pause >= slot.call.deadline {

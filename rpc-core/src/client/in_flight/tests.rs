@@ -300,6 +300,17 @@ fn a_call_with_a_key_that_never_ran_goes_anywhere() {
 }
 
 #[test]
+fn an_idempotent_call_with_a_key_goes_anywhere() {
+    let (mut tested, links) = Tested::linked(2);
+    let id = tested.submit(Rules { idempotent: true, ..keyed() });
+    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
+    tested.lose(links[first]);
+    tested.pass();
+    assert_eq!(tested.take(links[1 - first]).len(), 1);
+    assert!(tested.outcome(id).is_none());
+}
+
+#[test]
 fn a_plain_peer_remembers_nothing() {
     let mut tested = Tested::new(1);
     let link = tested.link(0, Peer { extended: false, max_message_size: 1_000, instance: None });
