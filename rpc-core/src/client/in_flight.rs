@@ -340,7 +340,8 @@ impl InFlight {
         let most = self.room.max_calls;
         let Some(link) = self.links.find(link) else { return };
         link.sent -= 1;
-        if want == Want::Reply && link.cancels.len() < most {
+        // A plain peer knows no cancel.
+        if want == Want::Reply && link.peer.extended && link.cancels.len() < most {
             link.cancels.push_back(id);
         }
         link.wake.notify_one();

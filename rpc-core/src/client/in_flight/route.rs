@@ -113,9 +113,7 @@ impl InFlight {
             out.push(Outgoing::Control(ping_message(MsgId(self.slots.skip_id()))));
         }
         let cancels = link.cancels.len().min(max);
-        // A plain peer knows no cancel.
-        let cancels = link.cancels.drain(..cancels).filter(|_| extended);
-        out.extend(cancels.map(|id| Outgoing::Control(cancel_message(id))));
+        out.extend(link.cancels.drain(..cancels).map(|id| Outgoing::Control(cancel_message(id))));
         while out.len() < max {
             let Some(id) = link.queue.pop_front() else { break };
             // A call whose time is up is left to `tick`, and a cancelled one has gone.

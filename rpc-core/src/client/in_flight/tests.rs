@@ -311,6 +311,18 @@ fn an_idempotent_call_with_a_key_goes_anywhere() {
 }
 
 #[test]
+fn a_plain_peer_is_told_of_no_cancel() {
+    let mut tested = Tested::with_room(1, Room::new(1_000, 1_000_000, WhenFull::Wait));
+    let link = tested.link(0, Peer { extended: false, max_message_size: 1_000, instance: None });
+    let ids: Vec<_> = (0..256).map(|_| tested.submit(plain())).collect();
+    assert_eq!(tested.take(link).len(), 256);
+    for id in ids {
+        tested.cancel(id);
+    }
+    assert!(!tested.calls.links.find(link).unwrap().has_outgoing());
+}
+
+#[test]
 fn a_plain_peer_remembers_nothing() {
     let mut tested = Tested::new(1);
     let link = tested.link(0, Peer { extended: false, max_message_size: 1_000, instance: None });
