@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -42,8 +42,6 @@ struct Link {
     wake: Arc<Notify>,
     /// How many messages have come.
     received: AtomicU64,
-    /// It was found silent, and nothing has come since.
-    silent: AtomicBool,
 }
 
 /// Serves a link until it ends. `leaves` is used, or dropped, when it takes no more calls.
@@ -58,8 +56,7 @@ pub(super) async fn serve(
     let wake = Arc::default();
     let extended = peer.extended;
     let id = channel.link_up(endpoint, peer, &wake);
-    let (count, silent) = (AtomicU64::new(0), AtomicBool::new(false));
-    let link = Arc::new(Link { channel, id, extended, wake, received: count, silent });
+    let link = Arc::new(Link { channel, id, extended, wake, received: AtomicU64::new(0) });
     // A task of its own, because a link is read even while its sender waits for room.
     let mut reader = JoinSet::new();
     reader.spawn(receive(Arc::clone(&link), receiver));
@@ -123,10 +120,6 @@ async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError 
         };
         // Whatever it is, somebody is there.
         link.received.fetch_add(1, Ordering::Relaxed);
-        if link.silent.load(Ordering::Relaxed) {
-            link.silent.store(false, Ordering::Relaxed);
-            link.channel.readmit(link.id);
-        }
         match message::classify(&body) {
             Incoming::Response { id, failed } => answer(&link, id, failed, body),
             Incoming::Goodbye => link.channel.leave(link.id),
@@ -180,7 +173,6 @@ async fn watch(link: &Link) -> TransportError {
             return format!("the server has been silent for {max_silence:?}").into();
         }
         unanswered += 1;
-        link.silent.store(true, Ordering::Relaxed);
         link.channel.ping(link.id);
     }
 }

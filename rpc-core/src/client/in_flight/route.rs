@@ -145,9 +145,10 @@ impl InFlight {
 
     /// Ends a call that was sent on `link`. `None` if it is not known, as after a cancel, or has ended already.
     pub(crate) fn complete(&mut self, link: LinkId, id: MsgId, body: Bytes) -> Option<Waker> {
-        let slot =
-            self.slots.get_mut(id.0).filter(|slot| matches!(slot.state, State::Sent(on) if on == link))?;
         let link = self.links.find(link)?;
+        link.silent = false;
+        let on_link = |slot: &&mut Slot| matches!(slot.state, State::Sent(on) if on == link.id);
+        let slot = self.slots.get_mut(id.0).filter(on_link)?;
         link.sent -= 1;
         // A link that leaves ends with its last reply.
         if link.leaving && link.sent == 0 {
@@ -173,6 +174,7 @@ impl InFlight {
             wakers = self.leave(link, now);
         }
         let Some(link) = self.links.find(link) else { return wakers };
+        link.silent = false;
         link.sent -= 1;
         if link.leaving && link.sent == 0 {
             link.wake.notify_one();

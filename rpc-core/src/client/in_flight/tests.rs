@@ -241,6 +241,16 @@ fn a_try_that_has_run_is_not_forgotten() {
 }
 
 #[test]
+fn whatever_a_silent_link_answers_it_is_silent_no_more() {
+    let (mut tested, links) = Tested::linked(1);
+    tested.calls.links.ping(links[0]);
+    assert!(tested.calls.links.find(links[0]).unwrap().silent);
+    // The answer to the ping, which is no call's.
+    tested.calls.complete(links[0], MsgId(1_000), Bytes::new());
+    assert!(!tested.calls.links.find(links[0]).unwrap().silent);
+}
+
+#[test]
 fn a_retry_that_would_come_too_late_is_not_waited_for() {
     let (mut tested, links) = Tested::linked(1);
     let id = tested.submit(plain());
