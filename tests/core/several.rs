@@ -215,6 +215,25 @@ async fn silence_ends_a_call_that_may_have_run_with_the_truth() {
 }
 
 #[tokio::test]
+async fn silence_is_noticed_although_every_call_gives_up_sooner() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = server("tcp://127.0.0.1:0", 0, &gate).await;
+    let relay = relay_to(&server).await;
+    let client = tests::client().max_silence(Duration::from_secs(1)).connect(relay.endpoint()).await.unwrap();
+    relay.set_both(Mode::BlackHole);
+    // It is looked at while this call waits, and then nothing waits any more.
+    let error = which::call(&client).timeout(Duration::from_millis(400)).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::Maybe));
+    let lost = async {
+        while !format!("{:?}", client.status()).contains("has been silent for 1s") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), lost).await.expect("the connection is lost");
+    server.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_merely_busy_is_not_given_up() {
     let gate: Arc<Gate> = Arc::default();
     let server = server("tcp://127.0.0.1:0", 0, &gate).await;

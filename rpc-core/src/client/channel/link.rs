@@ -161,7 +161,8 @@ async fn watch(link: &Link) -> TransportError {
         let due = Instant::now() + tick;
         time::sleep_until(due.into()).await;
         let received = link.received.load(Ordering::Relaxed);
-        if received != seen || !link.channel.awaits(link.id) {
+        // Once it was asked it owes an answer, even if every call has ended meanwhile.
+        if received != seen || (unanswered == 0 && !link.channel.awaits(link.id)) {
             (seen, unanswered) = (received, 0);
             continue;
         }
