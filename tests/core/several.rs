@@ -174,6 +174,35 @@ async fn a_server_that_leaves_is_replaced_at_its_endpoint_while_it_still_answers
 }
 
 #[tokio::test]
+async fn few_servers_at_a_time_are_left_at_one_endpoint() {
+    const FEW: usize = 4;
+    let gate: Arc<Gate> = Arc::default();
+    let endpoint = format!("inproc://{}", unique());
+    let mut newest = server(&endpoint, 0, &gate).await;
+    let client = tests::client().connect(&endpoint).await.unwrap();
+    let (mut calls, mut leaving) = (Vec::new(), Vec::new());
+    for number in 1..=FEW {
+        assert_eq!(soon("a call of the newest", which::call(&client)).await.unwrap(), number - 1);
+        calls.push(tokio::spawn(hold_async::call(&client)));
+        gate.entered(1).await;
+        leaving.push(tokio::spawn(newest.shutdown()));
+        newest = server_again(&endpoint, number, &gate).await;
+    }
+    let waiting = which::call(&client).timeout(Duration::from_millis(500));
+    let error = waiting.await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
+    gate.open();
+    for call in calls {
+        assert!(call.await.unwrap().unwrap());
+    }
+    assert_eq!(soon("a call when one has ended", which::call(&client)).await.unwrap(), FEW);
+    for server in leaving {
+        soon("an old server ends", server).await.unwrap();
+    }
+    newest.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_connection_that_is_silent_for_too_long_is_lost() {
     // Frozen, cut without a word, half open: the client sees the same.
     for mode in [Mode::Freeze, Mode::BlackHole] {
