@@ -36,7 +36,7 @@ struct Entrance {
     gone: mpsc::UnboundedSender<Bytes>,
 }
 
-/// Every name that is listened on in this process.
+/// Every name that is listened on in this process: as many as listeners.
 static ENTRANCES: LazyLock<Mutex<HashMap<String, Entrance>>> = LazyLock::new(Mutex::default);
 
 fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
@@ -48,6 +48,7 @@ pub(crate) struct Listener {
     gone: mpsc::UnboundedReceiver<Bytes>,
     /// Taken out of `gone`, and how many messages were queued then: what it sent is among them, and comes first.
     going: Option<(Bytes, usize)>,
+    /// One for each client that is connected.
     peers: HashMap<Bytes, mpsc::Sender<UnreadBody>>,
     /// Given up when the listener stops accepting.
     name: Option<String>,
@@ -169,28 +170,76 @@ impl LinkReceiver {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::shares::{Share, Total};
 
-    async fn listen_and_connect(name: &str) -> (Listener, LinkSender, LinkReceiver) {
+    /// What is ready at once, outside a runtime, which would make who sends much wait for others.
+    fn ready<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().expect("there is nothing to wait for")
+    }
+
+    fn listen_and_connect(name: &str) -> (Listener, LinkSender, LinkReceiver) {
         let listener = Listener::bind(name).unwrap();
-        let (sender, receiver) = connect(name).await.unwrap();
+        let (sender, receiver) = ready(connect(name)).unwrap();
         (listener, sender, receiver)
     }
 
-    #[tokio::test]
-    async fn a_peer_that_goes_is_noticed_however_busy_others_are() {
-        let (mut listener, mut busy, _replies) = listen_and_connect("a test of leaving").await;
-        let (mut leaving, _) = connect("a test of leaving").await.unwrap();
-        leaving.send(Bytes::from_static(b"last words")).await.unwrap();
-        busy.send(Bytes::from_static(b"more")).await.unwrap();
+    #[test]
+    fn a_sender_waits_while_the_queue_of_requests_is_full() {
+        let (mut listener, mut sender, _replies) = listen_and_connect("a test of requests");
+        // It has connected, which is the first of them.
+        for _ in 1..REQUEST_QUEUE {
+            ready(sender.send(Bytes::new())).unwrap();
+        }
+        assert!(sender.send(Bytes::new()).now_or_never().is_none());
+        assert!(matches!(ready(listener.recv()), Event::Message(..)));
+        ready(sender.send(Bytes::new())).unwrap();
+    }
+
+    #[test]
+    fn replies_are_dropped_while_their_queue_is_full() {
+        let (mut listener, mut sender, mut replies) = listen_and_connect("a test of replies");
+        ready(sender.send(Bytes::new())).unwrap();
+        let Event::Message(envelope, _) = ready(listener.recv()) else { panic!("it has sent a message") };
+        let share = Share::new(&Arc::new(Total::new(0)));
+        let mut reply = || listener.send(&envelope, Bytes::new(), share.take(0).expect("it counts nothing"));
+        assert!((0..REPLY_QUEUE).all(|_| reply()));
+        assert!(!reply());
+        ready(replies.recv()).unwrap();
+        assert!(reply());
+    }
+
+    #[test]
+    fn clients_that_go_all_at_once_are_all_noticed_and_forgotten() {
+        const CLIENTS: usize = 1_000;
+        let name = "a test of many";
+        let mut listener = Listener::bind(name).unwrap();
+        for _ in 0..CLIENTS {
+            drop(ready(connect(name)).unwrap());
+        }
+        for _ in 0..CLIENTS {
+            assert!(matches!(ready(listener.recv()), Event::PeerGone(_)));
+        }
+        assert!(listener.peers.is_empty());
+        assert!(listener.recv().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_goes_is_noticed_however_busy_others_are() {
+        let (mut listener, mut busy, _replies) = listen_and_connect("a test of leaving");
+        let (mut leaving, _) = ready(connect("a test of leaving")).unwrap();
+        ready(leaving.send(Bytes::from_static(b"last words"))).unwrap();
+        ready(busy.send(Bytes::from_static(b"more"))).unwrap();
         let peer = leaving.peer.clone();
         drop(leaving);
         let mut heard = false;
         for _ in 0..10 {
-            busy.send(Bytes::from_static(b"more")).await.unwrap();
-            match listener.recv().now_or_never().expect("there is always more") {
+            ready(busy.send(Bytes::from_static(b"more"))).unwrap();
+            match ready(listener.recv()) {
                 Event::PeerGone(gone) => return assert_eq!((gone, heard), (peer, true)),
                 Event::Message(_, body) => heard |= body == "last words",
                 Event::Malformed(..) => unreachable!("there are no frames"),
