@@ -68,9 +68,14 @@ impl<T> IdTable<T> {
 
     /// The id that comes next, for a message that never enters the table.
     pub(crate) fn skip_id(&mut self) -> u32 {
-        let id = self.next;
-        self.next = self.next.wrapping_add(1);
-        id
+        loop {
+            let id = self.next;
+            self.next = self.next.wrapping_add(1);
+            // One that has stayed for a whole round would get the other's answer.
+            if self.get_mut(id).is_none() {
+                return id;
+            }
+        }
     }
 
     fn index(&self, id: u32) -> usize {
@@ -143,5 +148,13 @@ mod tests {
         assert_eq!(table.insert(1), u32::MAX);
         assert_eq!(table.insert(2), 0);
         assert_eq!(table.get_mut(u32::MAX), Some(&mut 1));
+    }
+
+    #[test]
+    fn an_id_that_is_in_use_is_skipped() {
+        let mut table = IdTable::new();
+        assert_eq!(table.insert("stays"), 0);
+        table.next = 0;
+        assert_eq!(table.skip_id(), 1);
     }
 }

@@ -299,7 +299,7 @@ fn size_behind(marker: Marker, rest: &mut &[u8]) -> Option<(usize, u64)> {
         Marker::Str32 | Marker::Bin32 => length(4)?,
         Marker::Ext8 => length(1)? + 1,
         Marker::Ext16 => length(2)? + 1,
-        Marker::Ext32 => length(4)? + 1,
+        Marker::Ext32 => length(4)?.saturating_add(1),
         Marker::FixArray(len) => return Some((0, len.into())),
         Marker::Array16 => return Some((0, length(2)? as u64)),
         Marker::Array32 => return Some((0, length(4)? as u64)),

@@ -174,6 +174,35 @@ async fn a_server_that_leaves_is_replaced_at_its_endpoint_while_it_still_answers
 }
 
 #[tokio::test]
+async fn few_servers_at_a_time_are_left_at_one_endpoint() {
+    const FEW: usize = 4;
+    let gate: Arc<Gate> = Arc::default();
+    let endpoint = format!("inproc://{}", unique());
+    let mut newest = server(&endpoint, 0, &gate).await;
+    let client = tests::client().connect(&endpoint).await.unwrap();
+    let (mut calls, mut leaving) = (Vec::new(), Vec::new());
+    for number in 1..=FEW {
+        assert_eq!(soon("a call of the newest", which::call(&client)).await.unwrap(), number - 1);
+        calls.push(tokio::spawn(hold_async::call(&client)));
+        gate.entered(1).await;
+        leaving.push(tokio::spawn(newest.shutdown()));
+        newest = server_again(&endpoint, number, &gate).await;
+    }
+    let waiting = which::call(&client).timeout(Duration::from_millis(500));
+    let error = waiting.await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
+    gate.open();
+    for call in calls {
+        assert!(call.await.unwrap().unwrap());
+    }
+    assert_eq!(soon("a call when one has ended", which::call(&client)).await.unwrap(), FEW);
+    for server in leaving {
+        soon("an old server ends", server).await.unwrap();
+    }
+    newest.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_connection_that_is_silent_for_too_long_is_lost() {
     // Frozen, cut without a word, half open: the client sees the same.
     for mode in [Mode::Freeze, Mode::BlackHole] {
@@ -211,6 +240,25 @@ async fn silence_ends_a_call_that_may_have_run_with_the_truth() {
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::Maybe));
     assert!(format!("{error:#}").contains("has been silent for 100ms"), "{error:#}");
     gate.open();
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn silence_is_noticed_although_every_call_gives_up_sooner() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = server("tcp://127.0.0.1:0", 0, &gate).await;
+    let relay = relay_to(&server).await;
+    let client = tests::client().max_silence(Duration::from_secs(1)).connect(relay.endpoint()).await.unwrap();
+    relay.set_both(Mode::BlackHole);
+    // It is looked at while this call waits, and then nothing waits any more.
+    let error = which::call(&client).timeout(Duration::from_millis(400)).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::Maybe));
+    let lost = async {
+        while !format!("{:?}", client.status()).contains("has been silent for 1s") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), lost).await.expect("the connection is lost");
     server.shutdown().await;
 }
 

@@ -105,7 +105,8 @@ impl ClientBuilder {
     /// How long a server that owes replies may be silent before its connection counts as lost. It is pinged in
     /// the meantime, and answers that from its I/O thread however busy it is, so what is found out is that it is
     /// frozen, dead or cut off. It is noticed up to a quarter later. 5 s unless set: far longer than any pause of
-    /// a healthy process or network, far shorter than the default timeout of a call. At least 20 ms.
+    /// a healthy process or network, far shorter than the default timeout of a call. At least 20 ms. A message
+    /// is a sign of life when all of it has come: where one takes longer over the network, set it longer.
     #[must_use]
     pub fn max_silence(mut self, silence: Duration) -> Self {
         self.max_silence = silence.max(SHORTEST_SILENCE);

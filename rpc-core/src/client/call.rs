@@ -118,7 +118,8 @@ impl<F: RemoteFn> Call<F> {
     ///
     /// Replies are remembered by one server process, for a bounded time and in bounded number (see
     /// `ServerBuilder`). So a call that may have run is made again on the same process only; if that has gone, or
-    /// was replaced, the call ends as [`Disconnected`](ErrorKind::Disconnected), and it may have run.
+    /// was replaced, the call ends as [`Disconnected`](ErrorKind::Disconnected), and it may have run. If the function
+    /// is idempotent besides, any server will do.
     pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.raw.options.key = Some(Bytes::copy_from_slice(key.as_ref()));
         self

@@ -272,13 +272,6 @@ impl Channel {
         self.lock().in_flight.links.ping(link);
     }
 
-    /// Something came on a link that was silent.
-    fn readmit(&self, link: LinkId) {
-        if let Some(link) = self.lock().in_flight.links.find(link) {
-            link.silent = false;
-        }
-    }
-
     /// Waits until the server has read everything that was sent on a link, or [`LINGER`] has passed.
     async fn flush(&self, link: LinkId) {
         let deadline = Instant::now() + LINGER;

@@ -117,12 +117,13 @@ pub(crate) struct InFlight {
     /// All endpoints, for errors that are about none of them.
     everywhere: Arc<str>,
     room: Room,
-    /// Calls that wait for room. Bounded by the callers, each of which holds its own arguments anyway.
+    /// Calls that wait for room. Bounded by the callers, each of which holds its own arguments anyway: it is never
+    /// full.
     waiting: VecDeque<MsgId>,
-    /// Calls that wait for a link. Like every queue here it holds calls that have room, and some that have
-    /// ended meanwhile.
+    /// Calls that wait for a link. Like every queue here it holds calls that have room, so that it is never full, and
+    /// no more that have ended than [`prune`](Self::prune) leaves.
     linkless: VecDeque<MsgId>,
-    /// Calls that rest, and until when.
+    /// Calls that rest, and until when. Bounded as the others.
     resting: BinaryHeap<Reverse<(Instant, MsgId)>>,
     budget: Budget,
     /// How many retries were made.
@@ -337,10 +338,10 @@ impl InFlight {
 
     /// Nobody waits any more for a call that was sent.
     fn abandon(&mut self, link: LinkId, id: MsgId, want: Want) {
-        let most = self.room.max_calls;
         let Some(link) = self.links.find(link) else { return };
         link.sent -= 1;
-        if want == Want::Reply && link.cancels.len() < most {
+        // A plain peer knows no cancel.
+        if want == Want::Reply && link.peer.extended {
             link.cancels.push_back(id);
         }
         link.wake.notify_one();
@@ -433,6 +434,7 @@ impl InFlight {
             };
             wakers.extend(self.end(id, error));
         }
+        self.prune();
     }
 
     /// Ends every call: the client is closed.

@@ -28,9 +28,10 @@ pub(crate) struct Link {
     /// The index of the endpoint it leads to.
     pub(crate) endpoint: usize,
     pub(crate) peer: Peer,
-    /// Calls that are to be sent, in order; some may have ended meanwhile. Bounded with the client's calls.
+    /// Calls that are to be sent, in order; some may have ended meanwhile. No more than calls in flight, so it is
+    /// never full.
     pub(crate) queue: VecDeque<MsgId>,
-    /// As many as calls in flight at most; beyond that a server learns from the deadline.
+    /// No more than calls in flight: they are taken before any more calls are sent, and each was one that was.
     pub(crate) cancels: VecDeque<MsgId>,
     /// A ping is to be sent.
     pub(crate) ping: bool,

@@ -71,9 +71,11 @@ impl Budget {
 
     /// Takes a token for a retry; or tells when there will be one.
     pub(crate) fn withdraw(&mut self, now: Instant) -> Result<(), Instant> {
-        let since =
-            self.filled_at.replace(now).map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+        let filled_at = self.filled_at.unwrap_or(now);
+        let since = now.saturating_duration_since(filled_at);
         self.tokens = (self.tokens + since.as_secs_f64() * Self::PER_SECOND).min(Self::MOST);
+        // Threads that block look with an older clock, and must not make the same time count twice.
+        self.filled_at = Some(now.max(filled_at));
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
@@ -141,6 +143,14 @@ mod tests {
         budget.withdraw(now).unwrap_err();
         (0..5).for_each(|_| budget.deposit());
         budget.withdraw(now).unwrap();
+        // Who looks with an older clock does not bring the same time twice.
+        let older = now + Duration::from_millis(1);
+        let now = older + Duration::from_millis(100);
+        while budget.withdraw(now).is_ok() {}
+        for _ in 0..10 {
+            budget.withdraw(older).unwrap_err();
+            budget.withdraw(now).unwrap_err();
+        }
         // However long nothing happens, there is a most.
         let later = now + Duration::from_secs(86_400);
         assert_eq!((0..2_000).filter(|_| budget.withdraw(later).is_ok()).count(), 1_000);

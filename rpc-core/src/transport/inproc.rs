@@ -36,7 +36,7 @@ struct Entrance {
     gone: mpsc::UnboundedSender<Bytes>,
 }
 
-/// Every name that is listened on in this process.
+/// Every name that is listened on in this process: as many as listeners.
 static ENTRANCES: LazyLock<Mutex<HashMap<String, Entrance>>> = LazyLock::new(Mutex::default);
 
 fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
@@ -46,8 +46,9 @@ fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
 pub(crate) struct Listener {
     requests: mpsc::Receiver<FromClient>,
     gone: mpsc::UnboundedReceiver<Bytes>,
-    /// Taken out of `gone`, and to be told of once nothing of its is queued.
-    going: Option<Bytes>,
+    /// Taken out of `gone`, and how many messages were queued then: what it sent is among them, and comes first.
+    going: Option<(Bytes, usize)>,
+    /// One for each client that is connected.
     peers: HashMap<Bytes, mpsc::Sender<UnreadBody>>,
     /// Given up when the listener stops accepting.
     name: Option<String>,
@@ -73,24 +74,28 @@ impl Listener {
 
     pub(super) async fn recv(&mut self) -> Event {
         loop {
-            // What a peer sent was queued before the news that it has gone, and comes before them.
-            if let Ok(message) = self.requests.try_recv() {
-                match self.take(message) {
-                    Some(event) => return event,
-                    None => continue,
-                }
+            // Looked at even if there is always something to receive.
+            if self.going.is_none()
+                && let Ok(peer) = self.gone.try_recv()
+            {
+                self.going = Some((peer, self.requests.len()));
             }
-            if let Some(peer) = self.going.take() {
+            if let Some((peer, _)) = self.going.take_if(|(_, queued)| *queued == 0) {
                 self.peers.remove(&peer);
                 return Event::PeerGone(peer);
             }
             tokio::select! {
                 Some(message) = self.requests.recv() => {
+                    if let Some((_, queued)) = &mut self.going {
+                        *queued -= 1;
+                    }
                     if let Some(event) = self.take(message) {
                         return event;
                     }
                 }
-                Some(peer) = self.gone.recv() => self.going = Some(peer),
+                Some(peer) = self.gone.recv(), if self.going.is_none() => {
+                    self.going = Some((peer, self.requests.len()));
+                }
                 else => std::future::pending().await,
             }
         }
@@ -160,5 +165,86 @@ impl LinkReceiver {
     pub(super) async fn recv(&mut self) -> Result<Bytes, TransportError> {
         let (body, _part) = self.0.recv().await.ok_or(LOST)?;
         Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::shares::{Share, Total};
+
+    /// What is ready at once, outside a runtime, which would make who sends much wait for others.
+    fn ready<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().expect("there is nothing to wait for")
+    }
+
+    fn listen_and_connect(name: &str) -> (Listener, LinkSender, LinkReceiver) {
+        let listener = Listener::bind(name).unwrap();
+        let (sender, receiver) = ready(connect(name)).unwrap();
+        (listener, sender, receiver)
+    }
+
+    #[test]
+    fn a_sender_waits_while_the_queue_of_requests_is_full() {
+        let (mut listener, mut sender, _replies) = listen_and_connect("a test of requests");
+        // It has connected, which is the first of them.
+        for _ in 1..REQUEST_QUEUE {
+            ready(sender.send(Bytes::new())).unwrap();
+        }
+        assert!(sender.send(Bytes::new()).now_or_never().is_none());
+        assert!(matches!(ready(listener.recv()), Event::Message(..)));
+        ready(sender.send(Bytes::new())).unwrap();
+    }
+
+    #[test]
+    fn replies_are_dropped_while_their_queue_is_full() {
+        let (mut listener, mut sender, mut replies) = listen_and_connect("a test of replies");
+        ready(sender.send(Bytes::new())).unwrap();
+        let Event::Message(envelope, _) = ready(listener.recv()) else { panic!("it has sent a message") };
+        let share = Share::new(&Arc::new(Total::new(0)));
+        let mut reply = || listener.send(&envelope, Bytes::new(), share.take(0).expect("it counts nothing"));
+        assert!((0..REPLY_QUEUE).all(|_| reply()));
+        assert!(!reply());
+        ready(replies.recv()).unwrap();
+        assert!(reply());
+    }
+
+    #[test]
+    fn clients_that_go_all_at_once_are_all_noticed_and_forgotten() {
+        const CLIENTS: usize = 1_000;
+        let name = "a test of many";
+        let mut listener = Listener::bind(name).unwrap();
+        for _ in 0..CLIENTS {
+            drop(ready(connect(name)).unwrap());
+        }
+        for _ in 0..CLIENTS {
+            assert!(matches!(ready(listener.recv()), Event::PeerGone(_)));
+        }
+        assert!(listener.peers.is_empty());
+        assert!(listener.recv().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_goes_is_noticed_however_busy_others_are() {
+        let (mut listener, mut busy, _replies) = listen_and_connect("a test of leaving");
+        let (mut leaving, _) = ready(connect("a test of leaving")).unwrap();
+        ready(leaving.send(Bytes::from_static(b"last words"))).unwrap();
+        ready(busy.send(Bytes::from_static(b"more"))).unwrap();
+        let peer = leaving.peer.clone();
+        drop(leaving);
+        let mut heard = false;
+        for _ in 0..10 {
+            ready(busy.send(Bytes::from_static(b"more"))).unwrap();
+            match ready(listener.recv()) {
+                Event::PeerGone(gone) => return assert_eq!((gone, heard), (peer, true)),
+                Event::Message(_, body) => heard |= body == "last words",
+                Event::Malformed(..) => unreachable!("there are no frames"),
+            }
+        }
+        panic!("nobody noticed");
     }
 }

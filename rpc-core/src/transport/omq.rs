@@ -49,10 +49,11 @@ const KEEPALIVE: KeepAlive =
 /// because they wait behind what it does not take.
 const UNREAD: Duration = Duration::from_secs(60);
 /// How many messages may wait in each of the engine's queues. It keeps the memory, 64 bytes a message, for every
-/// connection.
+/// connection. When one is full a client's sending task waits, a server's replies wait elsewhere (see [`REPLIES`]),
+/// and nothing more is received.
 const MESSAGES: u32 = 1_024;
-/// How many more replies may wait for a peer that does not read as fast as it asks. A client of ours has no more
-/// calls in flight, unless it is told to, and so finds them all.
+/// How many more replies may wait for a peer that does not read as fast as it asks; beyond it they are dropped. A
+/// client of ours has no more calls in flight, unless it is told to, and so finds them all.
 const REPLIES: usize = 65_536;
 /// Events wait for the server's loop, which takes them before anything else. Each peer that comes and goes
 /// makes three.

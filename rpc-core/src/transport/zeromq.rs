@@ -140,6 +140,7 @@ pub(super) async fn connect(
     Ok((LinkSender(sender), LinkReceiver { receiver, monitor }))
 }
 
+/// When the engine's queue (100,000 messages) is full the sending task waits; calls then wait in the client's table.
 pub(crate) struct LinkSender(DealerSendHalf);
 
 impl LinkSender {

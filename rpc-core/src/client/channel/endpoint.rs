@@ -27,8 +27,8 @@ const STABLE: Duration = Duration::from_secs(1);
 /// How long the first attempt to connect may take; it doubles up to the longest.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
-/// How many links to servers that are leaving may stay open for the replies they owe. With more than these, the
-/// next connection waits.
+/// How many links to servers that are leaving may stay open for the replies they owe. With so many, the next
+/// connection waits until one has ended.
 const MAX_LEAVING: usize = 4;
 
 /// What the client says in `rpc.hello`.
@@ -59,7 +59,7 @@ pub(super) async fn keep_connected(
     let mut pause = Duration::ZERO;
     loop {
         let connecting = async {
-            while links.len() > MAX_LEAVING {
+            while links.len() >= MAX_LEAVING {
                 links.join_next().await;
             }
             time::sleep(jittered(pause)).await;

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -42,8 +42,21 @@ struct Link {
     wake: Arc<Notify>,
     /// How many messages have come.
     received: AtomicU64,
-    /// It was found silent, and nothing has come since.
-    silent: AtomicBool,
+}
+
+/// A link that is in the table. Dropped with its task, also if that panics or its runtime ends: calls would go on
+/// being given to it.
+struct Up {
+    link: Arc<Link>,
+    /// Why it ended.
+    cause: TransportError,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let Self { link, cause } = self;
+        link.channel.link_down(link.id, &cause.to_string());
+    }
 }
 
 /// Serves a link until it ends. `leaves` is used, or dropped, when it takes no more calls.
@@ -58,12 +71,12 @@ pub(super) async fn serve(
     let wake = Arc::default();
     let extended = peer.extended;
     let id = channel.link_up(endpoint, peer, &wake);
-    let (count, silent) = (AtomicU64::new(0), AtomicBool::new(false));
-    let link = Arc::new(Link { channel, id, extended, wake, received: count, silent });
+    let link = Arc::new(Link { channel, id, extended, wake, received: AtomicU64::new(0) });
+    let mut up = Up { link: Arc::clone(&link), cause: "its task ended".into() };
     // A task of its own, because a link is read even while its sender waits for room.
     let mut reader = JoinSet::new();
     reader.spawn(receive(Arc::clone(&link), receiver));
-    let cause = tokio::select! {
+    up.cause = tokio::select! {
         ended = reader.join_next() => match ended {
             Some(Ok(cause)) => cause,
             _ => "its reading task ended".into(),
@@ -72,8 +85,7 @@ pub(super) async fn serve(
         cause = watch(&link) => cause,
         () = flushed(&link) => "the client was closed".into(),
     };
-    tracing::debug!(endpoint = &*link.channel.endpoints[endpoint], %cause, "a link ended");
-    link.channel.link_down(id, &cause.to_string());
+    tracing::debug!(endpoint = &*link.channel.endpoints[endpoint], cause = %up.cause, "a link ended");
 }
 
 /// Sends what is queued, until the link is lost or its server has answered everything and leaves.
@@ -123,10 +135,6 @@ async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError 
         };
         // Whatever it is, somebody is there.
         link.received.fetch_add(1, Ordering::Relaxed);
-        if link.silent.load(Ordering::Relaxed) {
-            link.silent.store(false, Ordering::Relaxed);
-            link.channel.readmit(link.id);
-        }
         match message::classify(&body) {
             Incoming::Response { id, failed } => answer(&link, id, failed, body),
             Incoming::Goodbye => link.channel.leave(link.id),
@@ -168,7 +176,8 @@ async fn watch(link: &Link) -> TransportError {
         let due = Instant::now() + tick;
         time::sleep_until(due.into()).await;
         let received = link.received.load(Ordering::Relaxed);
-        if received != seen || !link.channel.awaits(link.id) {
+        // Once it was asked it owes an answer, even if every call has ended meanwhile.
+        if received != seen || (unanswered == 0 && !link.channel.awaits(link.id)) {
             (seen, unanswered) = (received, 0);
             continue;
         }
@@ -180,7 +189,6 @@ async fn watch(link: &Link) -> TransportError {
             return format!("the server has been silent for {max_silence:?}").into();
         }
         unanswered += 1;
-        link.silent.store(true, Ordering::Relaxed);
         link.channel.ping(link.id);
     }
 }
@@ -197,5 +205,35 @@ async fn flushed(link: &Link) {
     let give_up = Instant::now() + LINGER;
     while link.channel.has_outgoing(link.id) && Instant::now() < give_up {
         time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::room::{Room, WhenFull},
+        engine::Engine,
+        transport::{self, Carrier, Listener},
+    };
+
+    #[tokio::test]
+    async fn a_link_whose_task_ends_anyhow_is_down() {
+        let endpoint = crate::endpoint::Endpoint::Inproc("a test of links".to_owned());
+        let carrier = Carrier { engine: Engine::default(), max_message_size: 1_000 };
+        let _listeners =
+            Listener::bind(vec![endpoint.clone()], carrier).await.map_err(|(_, cause)| cause).unwrap();
+        let by = Instant::now() + Duration::from_secs(60);
+        let (sender, receiver) = transport::connect(&endpoint, carrier, by).await.unwrap();
+        let room = Room::new(1, 1_000, WhenFull::Wait);
+        let channel = Channel::new(vec!["here".into()], room, carrier, Duration::from_secs(60));
+        let peer = Peer { extended: true, max_message_size: 1_000, instance: None };
+        let (leaves, _left) = oneshot::channel();
+        let task = tokio::spawn(serve(Arc::clone(&channel), 0, peer, sender, receiver, leaves));
+        channel.first().await.unwrap();
+        assert_eq!(channel.lock().in_flight.why_no_link(), None);
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(channel.lock().in_flight.why_no_link().as_deref(), Some("its task ended"));
     }
 }

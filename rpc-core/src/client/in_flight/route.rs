@@ -78,10 +78,10 @@ impl InFlight {
         let (rules, history) = (&slot.call.rules, slot.history.as_deref());
         let retries = history.map_or(0, |history| history.retries);
         let pause = retry::pause(retries, error.retry_after(), &mut self.random);
-        let may_ran = error.ran() == Ran::Maybe;
+        let may_ran = error.ran() != Ran::No;
         let remembered_by = match history {
             Some(History { remembered_by: Some(instance), .. }) => Some(Arc::clone(instance)),
-            _ => instance.filter(|_| may_ran && rules.key.is_some()).cloned(),
+            _ => instance.filter(|_| may_ran && !rules.idempotent && rules.key.is_some()).cloned(),
         };
         let error = error.at(&self.places[endpoint].name);
         if !rules.allow(&error, retries, remembered_by.is_some()) || now + pause >= slot.call.deadline {
@@ -113,9 +113,7 @@ impl InFlight {
             out.push(Outgoing::Control(ping_message(MsgId(self.slots.skip_id()))));
         }
         let cancels = link.cancels.len().min(max);
-        // A plain peer knows no cancel.
-        let cancels = link.cancels.drain(..cancels).filter(|_| extended);
-        out.extend(cancels.map(|id| Outgoing::Control(cancel_message(id))));
+        out.extend(link.cancels.drain(..cancels).map(|id| Outgoing::Control(cancel_message(id))));
         while out.len() < max {
             let Some(id) = link.queue.pop_front() else { break };
             // A call whose time is up is left to `tick`, and a cancelled one has gone.
@@ -147,9 +145,10 @@ impl InFlight {
 
     /// Ends a call that was sent on `link`. `None` if it is not known, as after a cancel, or has ended already.
     pub(crate) fn complete(&mut self, link: LinkId, id: MsgId, body: Bytes) -> Option<Waker> {
-        let slot =
-            self.slots.get_mut(id.0).filter(|slot| matches!(slot.state, State::Sent(on) if on == link))?;
         let link = self.links.find(link)?;
+        link.silent = false;
+        let on_link = |slot: &&mut Slot| matches!(slot.state, State::Sent(on) if on == link.id);
+        let slot = self.slots.get_mut(id.0).filter(on_link)?;
         link.sent -= 1;
         // A link that leaves ends with its last reply.
         if link.leaving && link.sent == 0 {
@@ -175,6 +174,7 @@ impl InFlight {
             wakers = self.leave(link, now);
         }
         let Some(link) = self.links.find(link) else { return wakers };
+        link.silent = false;
         link.sent -= 1;
         if link.leaving && link.sent == 0 {
             link.wake.notify_one();
