@@ -1,10 +1,10 @@
 //! More than a server or a client takes at once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rpc_core::{ErrorKind, Ran, WhenFull, remote};
-use tests::{Gate, soon, unique};
+use tests::{Gate, PATIENCE, RawServer, soon, unique};
 
 use crate::functions::{add, builder, hold, hold_async, note, noted};
 
@@ -180,4 +180,29 @@ async fn a_client_that_reads_gets_every_reply_of_a_burst() {
         }
         server.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn a_client_waits_while_its_server_reads_nothing() {
+    let mut server = RawServer::bind().await;
+    let client = tests::client().connect_lazy(&server.endpoint).unwrap();
+    let [identity, _, hello] = server.recv().await;
+    server.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
+    // What the engine and the system queue is full sometime; then nothing is taken any more, and nothing lost.
+    let text = "x".repeat(1_000);
+    let mut sent = 0;
+    let error = loop {
+        match note::notify(&client, text.clone()).timeout(Duration::from_secs(1)).await {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+        assert!(sent < 500_000, "there is no bound");
+    };
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::Maybe), "after {sent}");
+    for _ in 0..sent {
+        let [_, _, body] = server.recv().await;
+        assert!(body.len() > 1_000);
+    }
+    let later = note::notify(&client, text).timeout(PATIENCE).await;
+    later.unwrap();
 }

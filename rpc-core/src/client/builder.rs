@@ -158,7 +158,8 @@ impl ClientBuilder {
     /// Runs the connections on the tokio runtime that `connect` is called in, instead of the I/O thread that
     /// the process's clients share. On a current-thread runtime this saves a hop between threads for each
     /// call and each reply. On a multi-thread runtime it is slower under load. The runtime must have its I/O
-    /// and time drivers enabled. When it ends, so does the client.
+    /// and time drivers enabled. When it ends, so does the client; while
+    /// nobody runs it, deadlines are not kept.
     #[must_use]
     pub fn use_current_runtime(mut self) -> Self {
         self.current_runtime = true;

@@ -135,6 +135,11 @@ impl Links {
         self.all.iter_mut().map(|link| &mut link.queue)
     }
 
+    /// Whether a link to another endpoint takes calls, and is well.
+    pub(crate) fn has_other(&self, endpoint: usize, now: Instant) -> bool {
+        self.all.iter().any(|link| !link.leaving && link.endpoint != endpoint && link.tier(now) == 0)
+    }
+
     /// The link for the next call: of two that are chosen at random, the one with less to do. Links that are
     /// silent or overloaded, and those to the endpoint `avoid`, are chosen only if there is no other. `None`
     /// if there is no link that takes calls.

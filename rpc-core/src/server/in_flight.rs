@@ -60,7 +60,9 @@ pub(crate) struct Caller {
 /// Everything that a listener has in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight {
+    /// What admission has let in, so it is never full.
     entries: IdTable<Entry>,
+    /// No more peers than entries: each goes with its last one.
     by_peer: HashMap<Bytes, Peer>,
     /// No entry's deadline is earlier than this.
     next_deadline: Option<Instant>,

@@ -205,7 +205,7 @@ mod tests {
         let (mut listener, mut sender, mut replies) = listen_and_connect("a test of replies");
         ready(sender.send(Bytes::new())).unwrap();
         let Event::Message(envelope, _) = ready(listener.recv()) else { panic!("it has sent a message") };
-        let share = Share::new(&Arc::new(Total::new(0)));
+        let share = Share::new(&Arc::new(Total::new(0, 0)));
         let mut reply = || listener.send(&envelope, Bytes::new(), share.take(0).expect("it counts nothing"));
         assert!((0..REPLY_QUEUE).all(|_| reply()));
         assert!(!reply());

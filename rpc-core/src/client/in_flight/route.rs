@@ -77,7 +77,9 @@ impl InFlight {
         let slot = self.slots.get_mut(id.0)?;
         let (rules, history) = (&slot.call.rules, slot.history.as_deref());
         let retries = history.map_or(0, |history| history.retries);
-        let pause = retry::pause(retries, error.retry_after(), &mut self.random);
+        // The server asked for a pause of its own: another that is well need not wait for it.
+        let asked = error.retry_after().filter(|_| !self.links.has_other(endpoint, now));
+        let pause = retry::pause(retries, asked, &mut self.random);
         let may_ran = error.ran() != Ran::No;
         let remembered_by = match history {
             Some(History { remembered_by: Some(instance), .. }) => Some(Arc::clone(instance)),

@@ -218,6 +218,26 @@ fn a_call_that_never_ran_is_made_again_and_avoids_who_refused_it() {
 }
 
 #[test]
+fn who_asks_for_a_pause_is_left_alone_and_another_is_not() {
+    let overloaded = || {
+        let body = b"\x94\x01\x00\x83\xa4code\xaaoverloaded\xa3ran\xa2no\xaeretry_after_ms\xcd\x03\xe8\xc0";
+        message::parse_response(&Bytes::from_static(body)).unwrap().unwrap_err()
+    };
+    let (mut tested, links) = Tested::linked(2);
+    let begin = tested.now;
+    let id = tested.submit(plain());
+    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
+    tested.calls.fail(links[first], id, overloaded(), tested.now);
+    tested.pass();
+    assert!(tested.now < begin + SECOND / 10);
+    assert_eq!(tested.take(links[1 - first]).len(), 1);
+    // Now both have asked for a second.
+    tested.calls.fail(links[1 - first], id, overloaded(), tested.now);
+    tested.pass();
+    assert!(tested.now >= begin + SECOND);
+}
+
+#[test]
 fn the_truth_is_that_of_all_tries() {
     let (mut tested, links) = Tested::linked(2);
     let id = tested.submit(Rules { retries: 1, ..idempotent() });
