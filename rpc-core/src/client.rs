@@ -47,7 +47,7 @@ use crate::{
 /// [`ClientBuilder::use_current_runtime`].
 ///
 /// # When things fail
-/// - A lost connection is made again, for ever. Calls that were not sent yet go to another endpoint, or wait
+/// - A lost connection is made again, for ever, with pauses that grow to two seconds. Calls that were not sent yet go to another endpoint, or wait
 ///   within their deadline, or end at once if they [`fail_fast`](Call::fail_fast).
 /// - Of several endpoints, each call goes to the one with less to do of two that are chosen at random. One that is
 ///   overloaded, or has not answered a ping, gets calls only if there is no other, until it answers.

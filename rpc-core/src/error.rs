@@ -29,7 +29,8 @@ pub enum ErrorKind {
     Panicked,
     /// The function returned an error, and the caller's side declared none. See [`RpcError::data`].
     Failed,
-    /// The server could not read the request's frame: the two sides disagree about the protocol.
+    /// The server could not read the request's frame: the two sides disagree about the protocol. Or the idempotency
+    /// key was used for another call.
     BadRequest,
     /// The server has no function of that name. The message offers the nearest ones.
     UnknownFunction,
@@ -49,7 +50,8 @@ pub enum ErrorKind {
     Cancelled,
     /// The server, or this client, has as much under way as it accepts. Never started.
     Overloaded,
-    /// The server, or this client, is shutting down. Never started.
+    /// The server, or this client, is shutting down. Never started, unless [`RpcError::ran`] says that it did: then the
+    /// server gave it up when its time for draining had passed.
     ShuttingDown,
     /// This peer may not call this function. Never started.
     Denied,
@@ -178,16 +180,10 @@ impl fmt::Display for RpcError {
     }
 }
 
+/// Its text with its cause, and what a program would ask it: `main` shows this of an error that it returns.
 impl fmt::Debug for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcError")
-            .field("kind", &self.0.kind)
-            .field("ran", &self.0.ran)
-            .field("function", &self.0.function)
-            .field("endpoint", &self.0.endpoint)
-            .field("message", &self.0.message)
-            .field("source", &self.0.source)
-            .finish_non_exhaustive()
+        write!(f, "{self:#} ({:?}, ran: {:?})", self.0.kind, self.0.ran)
     }
 }
 

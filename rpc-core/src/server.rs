@@ -414,8 +414,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How long shutting down waits for what runs, before it is given up. 10 s unless set: less than most supervisors
-    /// wait before they kill.
+    /// How long shutting down waits for what runs, before it is given up and answered `shutting_down` (clients make
+    /// idempotent calls again elsewhere). 10 s unless set: less than most supervisors wait before they kill.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.options.drain_timeout = timeout;

@@ -230,16 +230,25 @@ pub(crate) async fn connect(
         let (sender, receiver) = time::timeout_at(by.into(), inproc::connect(name)).await??;
         return Ok((LinkSender::Inproc(sender), LinkReceiver::Inproc(receiver)));
     }
-    match carrier.engine {
-        Engine::Zeromq => {
-            let (sender, receiver) = zeromq::connect(endpoint, by).await?;
-            Ok((LinkSender::Zeromq(sender), LinkReceiver::Zeromq(receiver)))
+    let timeout = by.saturating_duration_since(Instant::now());
+    let connecting = async {
+        match carrier.engine {
+            Engine::Zeromq => {
+                let (sender, receiver) = zeromq::connect(endpoint, timeout).await?;
+                Ok((LinkSender::Zeromq(sender), LinkReceiver::Zeromq(receiver)))
+            }
+            #[cfg(feature = "omq")]
+            Engine::Omq => {
+                let (sender, receiver) = omq::connect(endpoint, carrier.max_message_size, timeout).await?;
+                Ok((LinkSender::Omq(sender), LinkReceiver::Omq(receiver)))
+            }
         }
-        #[cfg(feature = "omq")]
-        Engine::Omq => {
-            let (sender, receiver) = omq::connect(endpoint, carrier.max_message_size, by).await?;
-            Ok((LinkSender::Omq(sender), LinkReceiver::Omq(receiver)))
-        }
+    };
+    tokio::select! {
+        biased;
+        link = connecting => link,
+        // Less time than the engine has, because this says more.
+        reason = explain::unreachable(endpoint, timeout * 3 / 4) => Err(reason),
     }
 }
 

@@ -95,9 +95,9 @@ async fn what_does_not_end_in_time_is_given_up() {
     gate.entered(2).await;
     soon("the server ends", server.shutdown()).await;
     let error = soon("the sync call", sync).await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.ran()), (ErrorKind::Cancelled, Ran::Yes));
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::ShuttingDown, Ran::Yes));
     let error = soon("the async call", asynchronous).await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.ran()), (ErrorKind::Cancelled, Ran::Yes));
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::ShuttingDown, Ran::Yes));
     gate.open();
 }
 

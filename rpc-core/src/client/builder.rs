@@ -87,7 +87,7 @@ impl ClientBuilder {
 
     /// How often a call may be tried again, where neither it nor its function says. As often as its deadline
     /// allows unless set: pauses that grow to a second, and a budget for all calls of the client, keep retries
-    /// from becoming a storm. See [`Call::retries`].
+    /// from becoming a storm. See [`Call::retries`](crate::Call::retries).
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
@@ -95,7 +95,7 @@ impl ClientBuilder {
     }
 
     /// Calls end at once as [`Disconnected`](ErrorKind::Disconnected) while there is no connection, instead of
-    /// waiting for one within their deadline. See [`Call::fail_fast`].
+    /// waiting for one within their deadline. See [`Call::fail_fast`](crate::Call::fail_fast).
     #[must_use]
     pub fn fail_fast(mut self) -> Self {
         self.fail_fast = true;

@@ -97,8 +97,9 @@ impl<F: RemoteFn> Call<F> {
         self
     }
 
-    /// The call ends at once as [`Disconnected`](ErrorKind::Disconnected) (which never ran) if there is no
-    /// connection to any endpoint, instead of waiting for one within its deadline. An endpoint that is being
+    /// The call ends at once as [`Disconnected`](ErrorKind::Disconnected) if there is no connection to any endpoint
+    /// (or, for a call with a key that may have run, to the server that remembers it), instead of waiting for one
+    /// within its deadline. An endpoint that is being
     /// connected for the first time is waited for.
     pub fn fail_fast(mut self) -> Self {
         self.raw.options.fail_fast = true;
@@ -117,8 +118,15 @@ impl<F: RemoteFn> Call<F> {
     /// running the function once more. The name must be this call's own, such as a random UUID.
     ///
     /// Replies are remembered by one server process, for a bounded time and in bounded number (see
-    /// `ServerBuilder`). So a call that may have run is made again on the same process only; if that has gone, or
-    /// was replaced, the call ends as [`Disconnected`](ErrorKind::Disconnected), and it may have run. If the function
+    /// [`ServerBuilder`](crate::ServerBuilder::remember_replies_for)). So a call that may have run is made again on
+    /// the same process only: it waits within its deadline for the connection to that process (with
+    /// [`fail_fast`](Self::fail_fast) it does not), and if another process has taken the place it ends as
+    /// [`Disconnected`](ErrorKind::Disconnected). Either way it may have run. To make such a call again by hand,
+    /// with the same key, is safe only if it reaches the same process: another would run it again.
+    ///
+    /// What is remembered is what came of the first call that has started, whatever that was: also that its time ran
+    /// out, or that it panicked. To use a key for another function or other arguments is a
+    /// [`BadRequest`](ErrorKind::BadRequest). If the function
     /// is idempotent besides, any server will do.
     pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.raw.options.key = Some(Bytes::copy_from_slice(key.as_ref()));

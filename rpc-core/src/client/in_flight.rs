@@ -190,9 +190,9 @@ impl InFlight {
         let Room { calls, bytes, max_calls, max_bytes, .. } = self.room;
         let message = format!(
             "{calls} calls with {bytes} bytes are in flight on this client, whose limits are {max_calls} calls \
-             and {max_bytes} bytes"
+             (max_in_flight) and {max_bytes} bytes (max_bytes_in_flight)"
         );
-        RpcError::new(ErrorKind::Overloaded, Ran::No, message).at(&self.everywhere)
+        RpcError::new(ErrorKind::Overloaded, Ran::No, message)
     }
 
     fn enter(&mut self, id: MsgId, len: usize, now: Instant) -> Option<Waker> {
@@ -424,13 +424,11 @@ impl InFlight {
                 State::WaitsForRoom => {
                     deadline_exceeded(Ran::No, "while as many calls were in flight as this client may have")
                 }
-                _ => {
-                    let error = deadline_exceeded(Ran::No, "before the call could be sent");
-                    match &slot.history {
-                        Some(history) => error.with_source(history.error.message().to_owned()),
-                        None => self.explain(error),
-                    }
-                }
+                _ => match &slot.history {
+                    Some(history) => deadline_exceeded(Ran::No, "before the call could be made again")
+                        .with_source(history.error.message().to_owned()),
+                    None => self.explain(deadline_exceeded(Ran::No, "before the call could be sent")),
+                },
             };
             wakers.extend(self.end(id, error));
         }

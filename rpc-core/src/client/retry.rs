@@ -31,7 +31,7 @@ impl Rules {
     pub(crate) fn allow(&self, error: &RpcError, retries: u32, remembered: bool) -> bool {
         let passing =
             matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Overloaded | ErrorKind::ShuttingDown);
-        let safe = error.ran() == Ran::No || self.idempotent || remembered;
+        let safe = error.ran() == Ran::No || self.idempotent || (remembered && error.ran() == Ran::Maybe);
         passing && safe && retries < self.retries
     }
 }
@@ -112,6 +112,14 @@ mod tests {
             assert_eq!(once.allow(&error, 0, true), safely, "{kind:?} {ran:?}");
             assert!(!again.allow(&error, 3, true));
         }
+    }
+
+    #[test]
+    fn what_a_server_gave_up_is_made_again_only_if_it_is_idempotent() {
+        let error = RpcError::new(ErrorKind::ShuttingDown, Ran::Yes, "");
+        assert!(Rules { idempotent: true, ..rules() }.allow(&error, 0, false));
+        assert!(!rules().allow(&error, 0, false));
+        assert!(!rules().allow(&error, 0, true), "that is what is remembered");
     }
 
     #[test]

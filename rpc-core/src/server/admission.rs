@@ -69,10 +69,13 @@ impl Admission {
 
     fn refuse(&self, total: &Total, what: &str, held: usize, asked: usize, now: Instant) -> WireError {
         let (limit, taken) = (total.limit(), total.taken());
+        let option = if what == "requests" { "max_in_flight" } else { "max_bytes_in_flight" };
         let text = if taken.saturating_add(asked) > limit {
-            format!("{taken} {what} are under way, and the server's limit is {limit}")
+            format!("{taken} {what} are under way, and the server's limit ({option}) is {limit}")
         } else {
-            format!("{held} {what} of this peer are under way, and what is left of {limit} is for others")
+            format!(
+                "{held} {what} of this peer are under way, and what is left of {limit} ({option}) is for others"
+            )
         };
         WireError::overloaded(text, self.retry_after(now))
     }
@@ -162,7 +165,7 @@ mod tests {
         assert!(first.is_ok() && second.is_ok());
         let refused = admission.admit(NOTHING, 10, now).unwrap_err();
         assert_eq!(refused.code, Code::Overloaded);
-        assert_eq!(refused.message, "2 requests are under way, and the server's limit is 2");
+        assert_eq!(refused.message, "2 requests are under way, and the server's limit (max_in_flight) is 2");
         drop(first);
         assert!(admission.admit(NOTHING, 10, now).is_ok());
         drop(second);
@@ -174,7 +177,10 @@ mod tests {
         let (admission, now) = (Admission::new(100, 10, 50), Instant::now());
         let largest = admission.admit(NOTHING, 50, now).unwrap();
         let refused = admission.admit(NOTHING, 1, now).unwrap_err();
-        assert_eq!(refused.message, "50 bytes of requests are under way, and the server's limit is 50");
+        assert_eq!(
+            refused.message,
+            "50 bytes of requests are under way, and the server's limit (max_bytes_in_flight) is 50"
+        );
         assert_eq!(admission.0.requests.taken(), 1, "what was refused holds no place");
         drop(largest);
     }
@@ -186,7 +192,7 @@ mod tests {
         let refused = admission.admit(held(3, 0), 0, now).unwrap_err();
         assert_eq!(
             refused.message,
-            "3 requests of this peer are under way, and what is left of 4 is for others"
+            "3 requests of this peer are under way, and what is left of 4 (max_in_flight) is for others"
         );
         assert!(admission.admit(NOTHING, 0, now).is_ok());
     }

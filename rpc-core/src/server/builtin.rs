@@ -49,7 +49,7 @@ fn check_params(params: &[u8], takes: usize) -> Result<(), WireError> {
     let bad = |text: String| WireError::new(Code::BadArguments, Ran::No, text);
     match message::count_params(params) {
         Some(given) if given <= takes => Ok(()),
-        Some(given) => Err(bad(format!("{given} arguments were given, but the function takes {takes}"))),
+        Some(given) => Err(bad(format!("the function takes {takes} arguments, and {given} came"))),
         None => Err(bad("the params are malformed".to_owned())),
     }
 }

@@ -99,7 +99,7 @@ impl Why {
             Self::Cancelled => (Code::Cancelled, "the caller cancelled"),
             Self::PeerGone => (Code::Cancelled, "the caller has gone"),
             Self::TimeRanOut => (Code::DeadlineExceeded, "the time ran out"),
-            Self::Stopped => (Code::Cancelled, "the server has shut down"),
+            Self::Stopped => (Code::ShuttingDown, "the server has shut down"),
         };
         let when = if started { "while the function ran" } else { "before the function started" };
         WireError::new(code, ran, format!("{why} {when}"))
@@ -253,7 +253,7 @@ impl<R: Run> Dispatcher<R> {
         };
         let Ok(running) = running else {
             let caller = self.in_flight.remove(ticket)?.caller.or(waiter)?;
-            let text = "as many requests wait for a worker as the server lets wait";
+            let text = "as many requests wait for a worker as may wait (max_waiting)";
             let error = WireError::overloaded(text, self.service.admission.retry_after(now));
             return Some(self.answer(caller, Err(error)));
         };

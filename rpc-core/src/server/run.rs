@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -189,7 +190,17 @@ pub(crate) fn run_here(function: SyncFn, invocation: &Invocation) -> HandlerResu
         return Err(never_started());
     }
     let run = || context.scope(|| function(invocation));
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(context, &*panic)))
+    let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(context, &*panic)));
+    in_time(context, result)
+}
+
+/// What a function returns once its time is up is no result: it may have returned early because of that.
+fn in_time(context: &Context, result: HandlerResult) -> HandlerResult {
+    let panicked = matches!(&result, Err(error) if error.code == Code::Panicked);
+    if panicked || context.remaining() != Some(Duration::ZERO) {
+        return result;
+    }
+    Err(WireError::new(Code::DeadlineExceeded, Ran::Yes, "the time ran out while the function ran"))
 }
 
 /// The outcome of what was over before it began. Its caller has been answered, or is about to be.
@@ -217,6 +228,7 @@ impl Future for Guarded {
         // After a panic the future is not polled again.
         catch_unwind(AssertUnwindSafe(poll))
             .unwrap_or_else(|panic| Poll::Ready(Err(panicked(context, &*panic))))
+            .map(|result| in_time(context, result))
     }
 }
 
@@ -313,6 +325,18 @@ pub(crate) mod tests {
         let mut cx = TaskContext::from_waker(std::task::Waker::noop());
         let Poll::Ready(Err(error)) = Pin::new(&mut guarded).poll(&mut cx) else { panic!("it is over") };
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
+    }
+
+    #[test]
+    fn what_a_function_returns_after_its_time_is_no_result() {
+        fn overruns(invocation: &Invocation) -> HandlerResult {
+            while invocation.context().remaining() != Some(Duration::ZERO) {}
+            Ok(Bytes::new())
+        }
+        let deadline = Some(std::time::Instant::now() + Duration::from_millis(20));
+        let invocation = Invocation { context: Context::new(Bytes::new(), "f", deadline), ..invocation() };
+        let error = run_here(overruns, &invocation).unwrap_err();
+        assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::Yes));
     }
 
     #[test]

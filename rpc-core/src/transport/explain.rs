@@ -1,39 +1,44 @@
-//! Why a connection could not be made, for engines that do not say it.
+//! Why a connection cannot be made, for engines that try for long and do not say it.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time,
+};
 
 use crate::{
     endpoint::{Endpoint, Host},
     transport::TransportError,
 };
 
-/// How much of the time for connecting [`unreachable`] gets, at most.
-const LONGEST_LOOK: Duration = Duration::from_millis(200);
+/// What is said of somebody who takes connections and does not shake hands.
+pub(super) const NOT_ZEROMQ: &str = "something takes connections there, but does not answer as ZeroMQ (ZMTP 3): it is frozen, or something else";
 
-/// Splits the time for connecting: what the engine gets, and what is left to find out why it failed.
-pub(super) fn split(timeout: Duration) -> (Duration, Duration) {
-    let look = (timeout / 4).min(LONGEST_LOOK);
-    (timeout.saturating_sub(look), look)
+/// How long an engine is given before anybody looks: one that succeeds with a machine nearby is faster, and its server
+/// never sees a second connection.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+
+/// Tells why nobody can be reached, or that nobody could be within `timeout`. It never ends if there is somebody.
+pub(super) async fn unreachable(endpoint: &Endpoint, timeout: Duration) -> TransportError {
+    time::sleep(FIRST_LOOK).await;
+    match time::timeout(timeout.saturating_sub(FIRST_LOOK), reach(endpoint)).await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(reason)) => reason.into(),
+        Err(_) => "the host does not answer".into(),
+    }
 }
 
-/// Connects without ZeroMQ, and tells why that fails. `None` if something listens there.
-pub(super) async fn unreachable(endpoint: &Endpoint, look: Duration) -> Option<TransportError> {
-    let reached = async {
-        match endpoint {
-            Endpoint::Tcp { host: Host::Address(address), port } => {
-                TcpStream::connect((*address, *port)).await.map(drop)
-            }
-            Endpoint::Tcp { host: Host::Name(name), port } => {
-                TcpStream::connect((name.as_str(), *port)).await.map(drop)
-            }
-            Endpoint::Ipc(path) => UnixStream::connect(path).await.map(drop),
-            Endpoint::Inproc(_) => Ok(()),
+/// Connects without ZeroMQ.
+pub(super) async fn reach(endpoint: &Endpoint) -> io::Result<()> {
+    match endpoint {
+        Endpoint::Tcp { host: Host::Address(address), port } => {
+            TcpStream::connect((*address, *port)).await.map(drop)
         }
-    };
-    match tokio::time::timeout(look, reached).await {
-        Ok(reached) => reached.err().map(Into::into),
-        Err(_) => Some("the host does not answer".into()),
+        Endpoint::Tcp { host: Host::Name(name), port } => {
+            TcpStream::connect((name.as_str(), *port)).await.map(drop)
+        }
+        Endpoint::Ipc(path) => UnixStream::connect(path).await.map(drop),
+        Endpoint::Inproc(_) => Ok(()),
     }
 }

@@ -9,7 +9,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     future,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -262,25 +262,22 @@ fn gone(event: MonitorEvent) -> Option<Identity> {
 pub(super) async fn connect(
     endpoint: &Endpoint,
     max_message_size: usize,
-    by: Instant,
+    timeout: Duration,
 ) -> Result<(LinkSender, LinkReceiver), TransportError> {
-    let (timeout, look) = explain::split(by.saturating_duration_since(Instant::now()));
     let options =
-        options(max_message_size).handshake_timeout(timeout).reconnect(ReconnectPolicy::Fixed(NEVER));
+        options(max_message_size).handshake_timeout(timeout * 7 / 8).reconnect(ReconnectPolicy::Fixed(NEVER));
     let socket = socket(SocketType::Dealer, options);
     let mut monitor = socket.monitor();
     socket.connect(address(endpoint)?).await.map_err(cause)?;
     let mut reached = false;
     // The engine keeps the time of the handshake, this one that of looking up a name.
-    let Ok(up) = time::timeout(timeout + look / 2, is_up(&mut monitor, &mut reached)).await else {
+    let Ok(up) = time::timeout(timeout, is_up(&mut monitor, &mut reached)).await else {
         return Err("the host's name was not found in time".into());
     };
     match up {
         Ok(()) => Ok((LinkSender(socket.clone()), LinkReceiver { socket, monitor })),
-        Err(reason) if reached => {
-            Err(format!("something listens there, but it does not speak ZeroMQ (ZMTP 3): {reason}").into())
-        }
-        Err(reason) => Err(explain::unreachable(endpoint, look).await.unwrap_or_else(|| reason.into())),
+        Err(reason) if reached => Err(format!("{}: {reason}", explain::NOT_ZEROMQ).into()),
+        Err(reason) => Err(explain::reach(endpoint).await.err().map_or_else(|| reason.into(), Into::into)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! What the engine leaves to us: it does not reconnect, it tells of a lost peer through its monitor only, its
 //! `send` waits when a peer's queue (100,000 messages) is full. The server sees to it that this never is.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use futures_channel::mpsc;
@@ -121,9 +121,8 @@ impl Listener {
 /// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another client's place.
 pub(super) async fn connect(
     endpoint: &Endpoint,
-    by: Instant,
+    timeout: Duration,
 ) -> Result<(LinkSender, LinkReceiver), TransportError> {
-    let (timeout, look) = explain::split(by.saturating_duration_since(Instant::now()));
     let mut options = SocketOptions::default();
     options.connect_timeout(timeout);
     let mut socket = DealerSocket::with_options(options);
@@ -131,10 +130,7 @@ pub(super) async fn connect(
     if let Err(error) = socket.connect(&endpoint.to_string()).await {
         // It has tried again and again until its time was up, and does not say why it failed.
         let ZmqError::ConnectTimeout(_) = error else { return Err(cause(error)) };
-        let reason = explain::unreachable(endpoint, look).await;
-        return Err(
-            reason.unwrap_or_else(|| "something listens there, but it does not speak ZeroMQ (ZMTP 3)".into())
-        );
+        return Err(explain::NOT_ZEROMQ.into());
     }
     let (sender, receiver) = socket.split();
     Ok((LinkSender(sender), LinkReceiver { receiver, monitor }))

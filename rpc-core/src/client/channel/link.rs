@@ -30,8 +30,8 @@ use crate::{
 
 /// How many messages are sent between two looks at the queue: enough to make the lock's cost small.
 const BATCH: usize = 256;
-/// How many pings a server may leave unanswered within the longest silence.
-const PINGS: u32 = 4;
+/// How often a link is looked at within the longest silence. All but the last look that finds it silent send a ping.
+const LOOKS: u32 = 4;
 
 struct Link {
     channel: Arc<Channel>,
@@ -71,6 +71,7 @@ pub(super) async fn serve(
     let wake = Arc::default();
     let extended = peer.extended;
     let id = channel.link_up(endpoint, peer, &wake);
+    tracing::info!(endpoint = &*channel.endpoints[endpoint], "connected");
     let link = Arc::new(Link { channel, id, extended, wake, received: AtomicU64::new(0) });
     let mut up = Up { link: Arc::clone(&link), cause: "its task ended".into() };
     // A task of its own, because a link is read even while its sender waits for room.
@@ -85,7 +86,9 @@ pub(super) async fn serve(
         cause = watch(&link) => cause,
         () = flushed(&link) => "the client was closed".into(),
     };
-    tracing::debug!(endpoint = &*link.channel.endpoints[endpoint], cause = %up.cause, "a link ended");
+    if !*link.channel.closing.borrow() {
+        tracing::warn!(endpoint = &*link.channel.endpoints[endpoint], cause = %up.cause, "disconnected");
+    }
 }
 
 /// Sends what is queued, until the link is lost or its server has answered everything and leaves.
@@ -170,7 +173,7 @@ async fn watch(link: &Link) -> TransportError {
         return std::future::pending().await;
     }
     let max_silence = link.channel.max_silence;
-    let tick = max_silence / PINGS;
+    let tick = max_silence / LOOKS;
     let (mut seen, mut unanswered) = (0, 0);
     loop {
         let due = Instant::now() + tick;
@@ -185,7 +188,7 @@ async fn watch(link: &Link) -> TransportError {
         if due.elapsed() > tick {
             continue;
         }
-        if unanswered == PINGS {
+        if unanswered + 1 == LOOKS {
             return format!("the server has been silent for {max_silence:?}").into();
         }
         unanswered += 1;

@@ -53,15 +53,21 @@ impl InFlight {
             }
             None => self.links.choose(now, history.map(|history| history.endpoint)),
         };
-        match link {
-            Some(link) => link.push(id),
-            None if slot.call.rules.fail_fast && self.places.iter().all(|place| place.failure.is_some()) => {
-                let error = RpcError::new(ErrorKind::Disconnected, Ran::No, "there is no connection");
-                let error = self.explain(error);
-                return self.end(id, error);
-            }
-            None => self.linkless.push_back(id),
+        if let Some(link) = link {
+            link.push(id);
+            return None;
         }
+        let bound = history.is_some_and(|history| history.remembered_by.is_some());
+        if slot.call.rules.fail_fast && (bound || self.places.iter().all(|place| place.failure.is_some())) {
+            let message = if bound {
+                "there is no connection to the server that may have run it"
+            } else {
+                "there is no connection"
+            };
+            let error = self.explain(RpcError::new(ErrorKind::Disconnected, Ran::No, message));
+            return self.end(id, error);
+        }
+        self.linkless.push_back(id);
         None
     }
 

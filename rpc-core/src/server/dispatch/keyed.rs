@@ -80,9 +80,11 @@ impl<R: Run> Dispatcher<R> {
                     Err(error) => error,
                 }
             }
-            Known::OtherCall => {
-                WireError::new(Code::BadRequest, Ran::No, "the key was used for another call")
-            }
+            Known::OtherCall => WireError::new(
+                Code::BadRequest,
+                Ran::No,
+                "the idempotency key was used for another call: each needs one of its own",
+            ),
             Known::Full => {
                 let text = "as many calls with a key run as the server remembers";
                 WireError::overloaded(text, self.service.admission.retry_after(now))
