@@ -116,8 +116,12 @@ fn drive_named(contestant: &str, work: &str, endpoint: &str) -> Result<(), Failu
 
 fn measure(options: &Options) -> Result<(), Failure> {
     if options.list {
-        Work::all().iter().for_each(|work| println!("{}/", work.name()));
-        Contestant::all().iter().for_each(|contestant| println!("/{}", contestant.name()));
+        for work in Work::all() {
+            println!("{}/", work.name());
+        }
+        for contestant in Contestant::all() {
+            println!("/{}", contestant.name());
+        }
         println!("{}", words::NAME);
         return Ok(());
     }

@@ -3,7 +3,8 @@
 use crate::{
     contestant::{Contestant, Place, Threads},
     results::{Measured, Metric, Results, extremes, median},
-    work::{MIB, Work},
+    words::{self, WordsRound},
+    work::{MIB, Work, size_of},
 };
 
 /// What a ratio ought to be.
@@ -48,7 +49,7 @@ pub(crate) fn judge(results: &Results) -> Vec<Judged> {
     use Target::{AtLeast, AtMost};
 
     let echo = |window| Work::echo(64, window);
-    let words = Work::count_words;
+    let count = Work::count_words;
     let many = Work::MANY_CLIENTS;
     let rows = [
         (echo(64), CallsPerSecond, INLINE, TARPC, AtLeast(1.9)),
@@ -61,8 +62,8 @@ pub(crate) fn judge(results: &Results) -> Vec<Judged> {
         (echo(1024), CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
         (echo(64), CallsPerSecond, POOL, TARPC, AtLeast(1.6)),
         (echo(1024), CallsPerSecond, POOL, TARPC, AtLeast(2.0)),
-        (words(64), CallsPerSecond, POOL, TARPC, AtLeast(1.3)),
-        (words(1024), CallsPerSecond, POOL, TARPC, AtLeast(1.6)),
+        (count(64), CallsPerSecond, POOL, TARPC, AtLeast(1.3)),
+        (count(1024), CallsPerSecond, POOL, TARPC, AtLeast(1.6)),
         (echo(1), P50, INLINE_CT, FLOOR_CT, AtMost(1.0)),
         (echo(1), P50, INLINE_CT, TARPC, AtMost(1.15)),
         (echo(1), P50, INLINE, TARPC, AtMost(1.4)),
@@ -115,13 +116,20 @@ fn ratio(metric: Metric, ours: &Measured, theirs: &Measured, target: Target) -> 
     }
 }
 
-fn of_words(results: &Results, target: Target) -> Option<Judged> {
-    let of = |time: fn(&_) -> f64| results.words.iter().map(time).collect::<Vec<_>>();
-    (!results.words.is_empty()).then(|| Judged {
-        what: "count_words of 50 MB: wall, rpc-pool with two workers / a plain loop on one core".to_owned(),
-        value: median(of(|round| round.rpc)) / median(of(|round| round.plain)),
-        range: Some(extremes(of(|round| round.rpc / round.plain))),
-        unit: "",
-        target,
+fn of_words(results: &Results, target: Target) -> impl Iterator<Item = Judged> {
+    let chunks = if results.words.is_empty() { &[][..] } else { &words::CHUNKS };
+    chunks.iter().enumerate().map(move |(at, size)| {
+        let of = |time: &dyn Fn(&WordsRound) -> f64| results.words.iter().map(time).collect();
+        let plain = median(of(&|round| round.plain.wall));
+        Judged {
+            what: format!(
+                "count_words of 50 MB: wall, rpc-pool with {} a call and two workers / a plain loop on one core",
+                size_of(*size)
+            ),
+            value: median(of(&|round| round.calls[at].wall)) / plain,
+            range: Some(extremes(of(&|round| round.calls[at].wall / round.plain.wall))),
+            unit: "",
+            target,
+        }
     })
 }

@@ -6,7 +6,8 @@ use crate::{
     Extent,
     ratios::{Judged, Target, judge},
     results::{Measured, Metric, Results, float, median},
-    work::{Function, MIB, Work},
+    words::{self, Took, WordsRound},
+    work::{Function, MIB, Work, size_of},
 };
 
 pub(crate) fn report(results: &Results, extent: Extent) -> String {
@@ -17,7 +18,7 @@ pub(crate) fn report(results: &Results, extent: Extent) -> String {
         out.push_str(
             "| of the medians | | lowest and highest of a round | target | |\n|---|---|---|---|---|\n",
         );
-        judged.iter().for_each(|judged| out.push_str(&ratio(judged)));
+        out.extend(judged.iter().map(ratio));
     }
     for work in Work::all() {
         let measured: Vec<_> = results.measured.iter().filter(|measured| measured.work == work).collect();
@@ -26,13 +27,7 @@ pub(crate) fn report(results: &Results, extent: Extent) -> String {
         }
     }
     if !results.words.is_empty() {
-        let ms = |time: fn(&_) -> f64| median(results.words.iter().map(time).collect()) * 1e3;
-        let (plain, rpc) = (ms(|round| round.plain), ms(|round| round.rpc));
-        let _ = write!(
-            out,
-            "\n### count_words of 50 MB, in one process\n| | wall |\n|---|---|\n\
-             | a plain loop on one core | {plain:.0} ms |\n| rpc-pool, two workers | {rpc:.0} ms |\n"
-        );
+        out.push_str(&words_table(&results.words));
     }
     out
 }
@@ -80,6 +75,19 @@ fn table(work: Work, measured: &[&Measured]) -> String {
             let _ = write!(out, " {:.1} KiB |", measured.server_memory_per_client() / 1024.0);
         }
         out.push('\n');
+    }
+    out
+}
+
+fn words_table(rounds: &[WordsRound]) -> String {
+    let mut out = "\n### count_words of 50 MB, in one process\n| | wall | CPU |\n|---|---|---|\n".to_owned();
+    let mut row = |name: &str, of: &dyn Fn(&WordsRound) -> Took| {
+        let ms = |time: fn(&Took) -> f64| 1e3 * median(rounds.iter().map(|round| time(&of(round))).collect());
+        let _ = writeln!(out, "| {name} | {:.0} ms | {:.0} ms |", ms(|took| took.wall), ms(|took| took.cpu));
+    };
+    row("a plain loop on one core", &|round| round.plain);
+    for (at, size) in words::CHUNKS.into_iter().enumerate() {
+        row(&format!("rpc-pool, two workers, {} a call", size_of(size)), &|round| round.calls[at]);
     }
     out
 }

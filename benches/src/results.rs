@@ -1,6 +1,6 @@
 //! What was measured, and what follows from it: medians and spreads.
 
-use crate::{contestant::Contestant, drive::Turn, work::Work};
+use crate::{contestant::Contestant, drive::Turn, words::WordsRound, work::Work};
 
 /// One turn of a contestant.
 #[derive(Debug, Clone, Copy)]
@@ -21,13 +21,6 @@ pub(crate) struct Measured {
     pub(crate) server_at_first: u64,
     pub(crate) server_peak: u64,
     pub(crate) client_peak: u64,
-}
-
-/// A long text counted once by each of two ways, in seconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct WordsRound {
-    pub(crate) plain: f64,
-    pub(crate) rpc: f64,
 }
 
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use crate::{
     contestant::{Contestant, Kind},
     contestants::python,
     process::Process,
-    results::{Measured, Results, Round, WordsRound},
+    results::{Measured, Results, Round},
     usage, words,
     work::Work,
 };
@@ -82,8 +82,8 @@ impl Pair {
         if counts {
             self.measured.rounds.push(Round {
                 turn: serde_json::from_str(&turn)?,
-                client_cpu: (after.0 - before.0).as_secs_f64(),
-                server_cpu: (after.1 - before.1).as_secs_f64(),
+                client_cpu: after.0 - before.0,
+                server_cpu: after.1 - before.1,
             });
         }
         Ok(())
@@ -101,9 +101,9 @@ pub(crate) fn run_words(extent: Extent, results: &mut Results) -> Result<(), Fai
     eprintln!("{}: {} rounds", words::NAME, extent.rounds);
     let mut process = Process::own(&["words"])?;
     for round in 0..=extent.rounds {
-        let (plain, rpc) = serde_json::from_str(&process.ask("")?)?;
+        let measured = serde_json::from_str(&process.ask("")?)?;
         if round > 0 {
-            results.words.push(WordsRound { plain, rpc });
+            results.words.push(measured);
         }
     }
     Ok(())

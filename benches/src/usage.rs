@@ -10,10 +10,10 @@ use nix::{
 
 use crate::Failure;
 
-/// The CPU time that the process has used so far, of all its threads, in user code and in the kernel.
-pub(crate) fn cpu_time(pid: u32) -> Result<Duration, Failure> {
+/// The CPU time in seconds that the process has used so far, of all its threads, in user code and in the kernel.
+pub(crate) fn cpu_time(pid: u32) -> Result<f64, Failure> {
     let pid = Pid::from_raw(pid.try_into()?);
-    Ok(ClockId::pid_cpu_clock_id(pid)?.now()?.into())
+    Ok(Duration::from(ClockId::pid_cpu_clock_id(pid)?.now()?).as_secs_f64())
 }
 
 /// The memory that the process holds in RAM, in bytes.

@@ -2,32 +2,52 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
     io::{self, BufRead as _, Write as _},
+    process,
     time::Instant,
 };
 
 use rpc_core::{Client, Server, remote};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Failure,
     contestant::Threads,
+    usage,
     work::{KIB, MIB, count_words},
 };
 
 /// What it is called on the command line.
 pub(crate) const NAME: &str = "words-50MB";
 const LENGTH: usize = 50_000_000;
-const VOCABULARY: u32 = 50_000;
-// As in the example that counts words.
-const CHUNK: usize = 64 * KIB;
-const CONCURRENCY: usize = 16;
+/// What the example that counts words sends in a call, and what a text of this size allows: every chunk has the
+/// frequent words again, so that larger ones leave less to be sent back and added up.
+pub(crate) const CHUNKS: [usize; 2] = [64 * KIB, MIB];
+/// How many bytes are under way at once, so that the workers never wait.
+const UNDER_WAY: usize = 4 * MIB;
 
 #[remote(idempotent)]
 fn count_words_of_chunk(text: &str) -> HashMap<String, u64> {
     count_words(text)
 }
 
-/// Counts by both ways for each line of stdin, and writes how many seconds each took.
+/// How long something took, in seconds, and how much of the cores.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Took {
+    pub(crate) wall: f64,
+    pub(crate) cpu: f64,
+}
+
+/// The same text counted by each way.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct WordsRound {
+    pub(crate) plain: Took,
+    /// In pieces of each of the sizes in [`CHUNKS`].
+    pub(crate) calls: [Took; 2],
+}
+
+/// Counts by all ways for each line of stdin, and writes how long each took.
 pub(crate) fn run() -> Result<(), Failure> {
     let text = text(LENGTH);
     Threads::Two.runtime()?.block_on(async {
@@ -37,16 +57,16 @@ pub(crate) fn run() -> Result<(), Failure> {
         // Nothing else is to be done meanwhile, so that blocking here does no harm.
         for line in io::stdin().lock().lines() {
             line?;
-            let start = Instant::now();
-            let plain = count_words(&text);
-            let plain_took = start.elapsed().as_secs_f64();
-            let start = Instant::now();
-            let all = count_by_calls(&client, &text).await?;
-            let took = start.elapsed().as_secs_f64();
-            if all != plain {
-                return Err("the counts differ".into());
+            let (plain, expected) = took(async { Ok(count_words(&text)) }).await?;
+            let mut calls = [plain; 2];
+            for (call, size) in calls.iter_mut().zip(CHUNKS) {
+                let counts;
+                (*call, counts) = took(count_by_calls(&client, &text, size)).await?;
+                if counts != expected {
+                    return Err("the counts differ".into());
+                }
             }
-            println!("{}", serde_json::to_string(&(plain_took, took))?);
+            println!("{}", serde_json::to_string(&WordsRound { plain, calls })?);
             io::stdout().flush()?;
         }
         server.shutdown().await;
@@ -54,8 +74,15 @@ pub(crate) fn run() -> Result<(), Failure> {
     })
 }
 
-async fn count_by_calls(client: &Client, text: &str) -> Result<HashMap<String, u64>, Failure> {
-    let mut results = count_words_of_chunk::map(client, chunks(text)).concurrency(CONCURRENCY);
+async fn took<T>(what: impl Future<Output = Result<T, Failure>>) -> Result<(Took, T), Failure> {
+    let (cpu, start) = (usage::cpu_time(process::id())?, Instant::now());
+    let done = what.await?;
+    let (wall, cpu) = (start.elapsed(), usage::cpu_time(process::id())? - cpu);
+    Ok((Took { wall: wall.as_secs_f64(), cpu }, done))
+}
+
+async fn count_by_calls(client: &Client, text: &str, size: usize) -> Result<HashMap<String, u64>, Failure> {
+    let mut results = count_words_of_chunk::map(client, chunks(text, size)).concurrency(UNDER_WAY / size);
     let mut all = HashMap::new();
     while let Some((_, counts)) = results.next().await {
         for (word, count) in counts? {
@@ -66,10 +93,10 @@ async fn count_by_calls(client: &Client, text: &str) -> Result<HashMap<String, u
 }
 
 /// The text in pieces, cut between words.
-fn chunks(text: &str) -> impl Iterator<Item = &str> {
+fn chunks(text: &str, size: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let at = CHUNK.min(rest.len());
+        let at = size.min(rest.len());
         let end = rest[at..].find(' ').map_or(rest.len(), |space| at + space);
         let (chunk, after) = rest.split_at(end);
         rest = after;
@@ -77,10 +104,12 @@ fn chunks(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Words that are as frequent as those of a language are, about: the nth is n times rarer than the first. It is the
-/// same text every time.
+/// Words about as frequent, as many and as long as those of English prose: by Zipf's law, with 5.8 bytes for each,
+/// and 3,400 different ones among ten thousand. It is the same text every time.
 fn text(length: usize) -> String {
-    let mut text = String::with_capacity(length + MIB);
+    const EXPONENT: f64 = 1.1;
+    const VOCABULARY: f64 = 100_000.0;
+    let mut text = String::with_capacity(length + KIB);
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     while text.len() < length {
         // xorshift64
@@ -88,7 +117,8 @@ fn text(length: usize) -> String {
         state ^= state >> 7;
         state ^= state << 17;
         let uniform = f64::from(u32::try_from(state >> 32).expect("it has 32 bits")) / f64::from(u32::MAX);
-        push_word(&mut text, f64::from(VOCABULARY).powf(uniform));
+        let rest = 1.0 - uniform * (1.0 - VOCABULARY.powf(1.0 - EXPONENT));
+        push_word(&mut text, rest.powf(1.0 / (1.0 - EXPONENT)));
         text.push(' ');
     }
     text
@@ -111,13 +141,19 @@ mod tests {
 
     #[test]
     fn chunks_are_the_text_and_cut_no_word() {
-        let text = text(10 * CHUNK);
-        let chunks: Vec<_> = chunks(&text).collect();
-        assert_eq!(chunks.concat(), text);
-        assert_eq!(
-            chunks.iter().map(|chunk| chunk.split_whitespace().count()).sum::<usize>(),
-            text.split_whitespace().count()
-        );
+        let text = text(10 * KIB);
+        let chunks: Vec<_> = chunks(&text, KIB).collect();
         assert!(chunks.len() > 9);
+        assert_eq!(chunks.concat(), text);
+        let words = |text: &str| text.split_whitespace().count();
+        assert_eq!(chunks.iter().map(|chunk| words(chunk)).sum::<usize>(), words(&text));
+    }
+
+    #[test]
+    fn the_text_is_like_prose() {
+        let text = text(58_000);
+        let counts = count_words(&text);
+        assert!((9_500..10_500).contains(&counts.values().sum::<u64>()));
+        assert!((3_000..3_800).contains(&counts.len()), "{}", counts.len());
     }
 }

@@ -65,7 +65,7 @@ impl Work {
     /// What it is called on the command line.
     pub(crate) fn name(self) -> String {
         let function = match self.function {
-            Function::Echo(bytes) => format!("echo-{}", size(bytes).replace(' ', "")),
+            Function::Echo(bytes) => format!("echo-{}", size_of(bytes).replace(' ', "")),
             Function::CountWords => "count_words".to_owned(),
         };
         match self.clients {
@@ -77,7 +77,7 @@ impl Work {
     /// What it is called in the report.
     pub(crate) fn title(self) -> String {
         let function = match self.function {
-            Function::Echo(bytes) => format!("echo of {}", size(bytes)),
+            Function::Echo(bytes) => format!("echo of {}", size_of(bytes)),
             Function::CountWords => "count_words of 89 characters".to_owned(),
         };
         match (self.clients, self.window) {
@@ -97,7 +97,8 @@ impl Work {
     }
 }
 
-fn size(bytes: usize) -> String {
+/// As people write it.
+pub(crate) fn size_of(bytes: usize) -> String {
     match bytes {
         MIB.. => format!("{} MiB", bytes / MIB),
         KIB.. => format!("{} KiB", bytes / KIB),
