@@ -5,6 +5,7 @@
 //! cargo run --release --manifest-path benches/Cargo.toml -- --quick           # the same, briefly
 //! cargo run --release --manifest-path benches/Cargo.toml -- --only echo-64B-1024/ --only words
 //! cargo run --release --manifest-path benches/Cargo.toml -- --write           # and updates docs/PERFORMANCE.md
+//! cargo run --release --manifest-path benches/Cargo.toml -- --instructions    # of one call, counted by valgrind
 //! ```
 //!
 //! For each work it starts a server and a client process of every contestant, and then gives each of them a turn,
@@ -16,6 +17,7 @@ mod contestant;
 mod contestants;
 mod document;
 mod drive;
+mod instructions;
 mod process;
 mod ratios;
 mod report;
@@ -54,6 +56,9 @@ struct Options {
     /// Writes the tables and the chart into `docs/`.
     #[arg(long)]
     write: bool,
+    /// Counts the instructions of one call over inproc with valgrind, and measures nothing else.
+    #[arg(long)]
+    instructions: bool,
     /// Lists the works and contestants, and measures nothing.
     #[arg(long)]
     list: bool,
@@ -69,6 +74,8 @@ enum Role {
     Drive { contestant: String, work: String, endpoint: String },
     /// Counts the words of a long text by both ways, for each line of stdin.
     Words,
+    /// Makes so many calls over inproc, inline or on a worker.
+    Calls { place: String, count: u32 },
 }
 
 /// How much is measured.
@@ -81,7 +88,7 @@ struct Extent {
 impl Options {
     fn extent(&self) -> Extent {
         // A second is long beside what the scheduler does, and five rounds show the spread.
-        let (rounds, seconds) = if self.quick { (3, 0.1) } else { (5, 1.0) };
+        let (rounds, seconds) = if self.quick { (3, 0.05) } else { (5, 1.0) };
         Extent {
             rounds: self.rounds.unwrap_or(rounds).max(1),
             turn: Duration::from_secs_f64(self.seconds.unwrap_or(seconds).clamp(0.01, 60.0)),
@@ -100,6 +107,7 @@ fn main() -> ExitCode {
         Some(Role::Serve { contestant }) => Contestant::named(contestant).and_then(contestants::serve),
         Some(Role::Drive { contestant, work, endpoint }) => drive_named(contestant, work, endpoint),
         Some(Role::Words) => words::run(),
+        Some(Role::Calls { place, count }) => instructions::make_calls(place, *count),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -124,6 +132,9 @@ fn measure(options: &Options) -> Result<(), Failure> {
         }
         println!("{}", words::NAME);
         return Ok(());
+    }
+    if options.instructions {
+        return instructions::report();
     }
     usage::allow_many_files()?;
     let extent = options.extent();

@@ -16,12 +16,12 @@ use crate::{
 };
 
 #[remote(inline)]
-fn echo_inline(data: Bytes) -> Bytes {
+pub(crate) fn echo_inline(data: Bytes) -> Bytes {
     data
 }
 
 #[remote]
-fn echo_pool(data: Bytes) -> Bytes {
+pub(crate) fn echo_pool(data: Bytes) -> Bytes {
     data
 }
 
