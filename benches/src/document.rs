@@ -11,11 +11,13 @@ pub(crate) fn write(report: &str, results: &Results) -> Result<(), Failure> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let path = docs.join("PERFORMANCE.md");
     let document = fs::read_to_string(&path)?;
-    fs::write(path, replaced(&document, report).ok_or("docs/PERFORMANCE.md has lost its markers")?)?;
+    let mut table = report.to_owned();
     if let Some(svg) = chart::chart(results)? {
         fs::write(docs.join("performance.svg"), svg)?;
+        table.insert_str(0, "![calls per second of each contestant](performance.svg)\n\n");
     }
-    Ok(())
+    let document = replaced(&document, &table).ok_or("docs/PERFORMANCE.md has lost its markers")?;
+    Ok(fs::write(path, document)?)
 }
 
 fn replaced(document: &str, report: &str) -> Option<String> {

@@ -1,4 +1,7 @@
 //! tarpc: TCP and bincode, as its own example does it.
+//!
+//! As in its own transport, `TCP_NODELAY` is not set: with 64 calls in flight that is faster for it, because what is
+//! written one by one goes out together, and with one it makes no difference.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -39,7 +42,6 @@ pub(crate) async fn serve() -> Result<(), Failure> {
     announce(listener.local_addr()?)?;
     loop {
         let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
         let channel = BaseChannel::with_defaults(Transport::from((stream, Bincode::default())));
         let requests = channel.execute(Functions.serve());
         tokio::spawn(requests.for_each(async |response| drop(tokio::spawn(response))));
@@ -52,8 +54,6 @@ pub(crate) struct TarpcCaller(ServiceClient);
 
 pub(crate) async fn connect(endpoint: &str) -> Result<TarpcCaller, Failure> {
     let stream = TcpStream::connect(endpoint).await?;
-    // All the other contestants do so too.
-    stream.set_nodelay(true)?;
     // Its defaults are below the 1,024 calls that are to be in flight.
     let mut config = Config::default();
     config.max_in_flight_requests = 2048;
