@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     Failure,
     contestants::python,
-    work::{Function, Work},
+    work::{Function, MIB, Work},
 };
 
 /// A way to call a function in another process.
@@ -115,11 +115,20 @@ impl Contestant {
         name
     }
 
-    /// A REQ socket has one call in flight, and threads of Python take turns; more of either measures nothing new.
+    /// Not where it would measure nothing new, or nothing but itself.
     pub(crate) fn takes_part_in(self, work: Work) -> bool {
-        let small = work.function != Function::Echo(crate::work::MIB);
-        self.kind != Kind::Python
-            || (python::interpreter().is_some() && small && work.clients == 1 && work.window <= 64)
+        match self.kind {
+            // A REQ socket has one call in flight, and threads of Python take turns.
+            Kind::Python => {
+                let small = work.function != Function::Echo(MIB);
+                python::interpreter().is_some() && small && work.clients == 1 && work.window <= 64
+            }
+            // A thousand clients have more than a gigabyte, and all contestants of a work have theirs at once.
+            Kind::Rpc(place, Engine::Omq) if work.clients > 1 => {
+                place == Place::Inline && self.threads == Threads::Two
+            }
+            _ => true,
+        }
     }
 }
 

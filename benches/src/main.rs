@@ -38,6 +38,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// Measures rpc-core beside other ways to call a function in another process.
 #[derive(Parser)]
+#[allow(clippy::struct_excessive_bools)] // They are switches of the command line.
 struct Options {
     #[command(subcommand)]
     role: Option<Role>,

@@ -34,7 +34,7 @@ pub(crate) fn run(
         }
         if contestant.takes_part_in(work) {
             pairs.push(Pair::start(contestant, work).map_err(|error| format!("{name}: {error}"))?);
-        } else if python::interpreter().is_none() {
+        } else if contestant.kind == Kind::Python && python::interpreter().is_none() {
             eprintln!("{name}: skipped, as BENCH_PYTHON names no interpreter that has pyzmq");
         }
     }
