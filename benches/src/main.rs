@@ -3,7 +3,7 @@
 //! ```sh
 //! cargo run --release --manifest-path benches/Cargo.toml                      # all of it: about 20 minutes
 //! cargo run --release --manifest-path benches/Cargo.toml -- --quick           # the same, briefly
-//! cargo run --release --manifest-path benches/Cargo.toml -- --only echo-64B-1024/ --only words
+//! cargo run --release --manifest-path benches/Cargo.toml -- --only echo-64B-1024/ --only long-text
 //! cargo run --release --manifest-path benches/Cargo.toml -- --write           # and updates docs/PERFORMANCE.md
 //! cargo run --release --manifest-path benches/Cargo.toml -- --instructions    # of one call, counted by valgrind
 //! ```

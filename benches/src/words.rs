@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What it is called on the command line.
-pub(crate) const NAME: &str = "words-50MB";
+pub(crate) const NAME: &str = "long-text-50MB";
 const LENGTH: usize = 50_000_000;
 /// What the example that counts words sends in a call, and what a text of this size allows: every chunk has the
 /// frequent words again, so that larger ones leave less to be sent back and added up.
