@@ -1,0 +1,24 @@
+//! Generates the gRPC client and server with the generator that tonic's users use, from a description in Rust, so
+//! that no `protoc` is needed. The messages are in `src/contestants/tonic.rs`.
+
+use tonic_build::manual::{Builder, Method, Service};
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let method = |name: &str, route: &str, input: &str, output: &str| {
+        Method::builder()
+            .name(name)
+            .route_name(route)
+            .input_type(format!("crate::contestants::tonic::{input}"))
+            .output_type(format!("crate::contestants::tonic::{output}"))
+            .codec_path("tonic_prost::ProstCodec")
+            .build()
+    };
+    let service = Service::builder()
+        .package("bench")
+        .name("Work")
+        .method(method("echo", "Echo", "Data", "Data"))
+        .method(method("count_words", "CountWords", "Text", "Counts"))
+        .build();
+    Builder::new().compile(&[service]);
+}

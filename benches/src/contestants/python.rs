@@ -1,0 +1,32 @@
+//! The program that this library began as: REQ, REP and pickle, in `python/`.
+
+use std::{env, path::Path, process::Command};
+
+use crate::{
+    Failure,
+    process::Process,
+    work::{Function, Work},
+};
+
+/// An interpreter that has pyzmq, if the environment names one.
+pub(crate) fn interpreter() -> Option<String> {
+    env::var("BENCH_PYTHON").ok().filter(|path| !path.is_empty())
+}
+
+pub(crate) fn server() -> Result<Process, Failure> {
+    start("server.py", &[])
+}
+
+pub(crate) fn client(work: Work, endpoint: &str) -> Result<Process, Failure> {
+    let (function, bytes) = match work.function {
+        Function::Echo(bytes) => ("echo", bytes),
+        Function::CountWords => ("count_words", 0),
+    };
+    start("client.py", &[endpoint, function, &bytes.to_string(), &work.window.to_string()])
+}
+
+fn start(program: &str, arguments: &[&str]) -> Result<Process, Failure> {
+    let interpreter = interpreter().ok_or("BENCH_PYTHON names no interpreter")?;
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(program);
+    Process::start(Command::new(interpreter).arg(program).args(arguments))
+}

@@ -1,0 +1,135 @@
+//! The ratios that say whether the library is good enough, and what they ought to be.
+
+use crate::{
+    contestant::{Contestant, Place, Threads},
+    results::{Measured, Metric, Results, extremes, median},
+    words::{self, WordsRound},
+    work::{MIB, Work, size_of},
+};
+
+/// What a ratio ought to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Target {
+    pub(crate) fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
+/// A ratio, or a plain figure, that has a target.
+#[derive(Debug, Clone)]
+pub(crate) struct Judged {
+    pub(crate) what: String,
+    /// Of the medians.
+    pub(crate) value: f64,
+    /// The lowest and the highest that any round alone gives.
+    pub(crate) range: Option<(f64, f64)>,
+    pub(crate) unit: &'static str,
+    pub(crate) target: Target,
+}
+
+const INLINE: Contestant = Contestant::rpc(Place::Inline, Threads::Two);
+const INLINE_CT: Contestant = Contestant::rpc(Place::Inline, Threads::One);
+const POOL: Contestant = Contestant::rpc(Place::Pool, Threads::Two);
+const TARPC: Contestant = Contestant::tarpc();
+const TONIC: Contestant = Contestant::tonic();
+const FLOOR: Contestant = Contestant::floor(Threads::Two);
+const FLOOR_CT: Contestant = Contestant::floor(Threads::One);
+
+/// Those whose contestants were measured.
+pub(crate) fn judge(results: &Results) -> Vec<Judged> {
+    use Metric::{CallsPerSecond, Cpu, P50};
+    use Target::{AtLeast, AtMost};
+
+    let echo = |window| Work::echo(64, window);
+    let count = Work::count_words;
+    let many = Work::MANY_CLIENTS;
+    let rows = [
+        (echo(64), CallsPerSecond, INLINE, TARPC, AtLeast(1.9)),
+        (echo(1024), CallsPerSecond, INLINE, TARPC, AtLeast(2.8)),
+        (echo(64), CallsPerSecond, INLINE, TONIC, AtLeast(5.0)),
+        (echo(1024), CallsPerSecond, INLINE, TONIC, AtLeast(10.0)),
+        (echo(64), CallsPerSecond, INLINE, FLOOR, AtLeast(1.0)),
+        (echo(1024), CallsPerSecond, INLINE, FLOOR, AtLeast(1.0)),
+        (echo(64), CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
+        (echo(1024), CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
+        (echo(64), CallsPerSecond, POOL, TARPC, AtLeast(1.6)),
+        (echo(1024), CallsPerSecond, POOL, TARPC, AtLeast(2.0)),
+        (count(64), CallsPerSecond, POOL, TARPC, AtLeast(1.3)),
+        (count(1024), CallsPerSecond, POOL, TARPC, AtLeast(1.6)),
+        (echo(1), P50, INLINE_CT, FLOOR_CT, AtMost(1.0)),
+        (echo(1), P50, INLINE_CT, TARPC, AtMost(1.15)),
+        (echo(1), P50, INLINE, TARPC, AtMost(1.4)),
+        (echo(1), P50, POOL, INLINE, AtMost(1.3)),
+        (Work::echo(MIB, 8), CallsPerSecond, INLINE, FLOOR, AtLeast(0.9)),
+        (Work::echo(MIB, 8), CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
+        (many, CallsPerSecond, INLINE, FLOOR, AtLeast(0.9)),
+        (many, CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
+        (echo(1024), Cpu, INLINE, TARPC, AtMost(0.4)),
+    ];
+    let mut judged: Vec<_> = rows
+        .into_iter()
+        .filter_map(|(work, metric, ours, theirs, target)| {
+            let (ours, theirs) = (results.of(work, ours)?, results.of(work, theirs)?);
+            Some(ratio(metric, ours, theirs, target))
+        })
+        .collect();
+    judged.extend(results.of(many, INLINE).map(|measured| Judged {
+        what: format!("{}: the server's memory for each client of {}", many.title(), INLINE.name()),
+        value: measured.server_memory_per_client() / 1024.0,
+        range: None,
+        unit: " KiB",
+        target: AtMost(64.0),
+    }));
+    judged.extend(of_words(results, AtMost(0.6)));
+    judged
+}
+
+fn ratio(metric: Metric, ours: &Measured, theirs: &Measured, target: Target) -> Judged {
+    let what = match metric {
+        Metric::CallsPerSecond => "calls/s",
+        Metric::P50 => "p50",
+        Metric::P99 => "p99",
+        Metric::ClientCpu | Metric::ServerCpu | Metric::Cpu => "CPU time per call",
+    };
+    let pairs = ours.rounds.iter().zip(&theirs.rounds);
+    Judged {
+        what: format!(
+            "{}: {what}, {} / {}",
+            ours.work.title(),
+            ours.contestant.name(),
+            theirs.contestant.name()
+        ),
+        value: ours.median(metric) / theirs.median(metric),
+        range: Some(extremes(
+            pairs.map(|(ours, theirs)| ours.metric(metric) / theirs.metric(metric)).collect(),
+        )),
+        unit: "",
+        target,
+    }
+}
+
+fn of_words(results: &Results, target: Target) -> impl Iterator<Item = Judged> {
+    let chunks = if results.words.is_empty() { &[][..] } else { &words::CHUNKS };
+    chunks.iter().enumerate().map(move |(at, size)| {
+        let of = |time: &dyn Fn(&WordsRound) -> f64| results.words.iter().map(time).collect();
+        let plain = median(of(&|round| round.plain.wall));
+        Judged {
+            what: format!(
+                "count_words of 50 MB: wall, rpc-pool with {} a call and two workers / a plain loop on one core",
+                size_of(*size)
+            ),
+            value: median(of(&|round| round.calls[at].wall)) / plain,
+            range: Some(extremes(of(&|round| round.calls[at].wall / round.plain.wall))),
+            unit: "",
+            target,
+        }
+    })
+}

@@ -1,0 +1,149 @@
+//! The report: the machine, the ratios, and a table for each work, as Markdown.
+
+use std::{fmt::Write as _, fs, process::Command, thread};
+
+use crate::{
+    Extent,
+    ratios::{Judged, Target, judge},
+    results::{Measured, Metric, Results, float, median},
+    words::{self, Took, WordsRound},
+    work::{Function, MIB, Work, size_of},
+};
+
+pub(crate) fn report(results: &Results, extent: Extent) -> String {
+    let mut out = machine(extent);
+    let judged = judge(results);
+    if !judged.is_empty() {
+        out.push_str("\n### Ratios\n");
+        out.push_str(
+            "| of the medians | | lowest and highest of a round | target | |\n|---|---|---|---|---|\n",
+        );
+        out.extend(judged.iter().map(ratio));
+    }
+    for work in Work::all() {
+        let measured: Vec<_> = results.measured.iter().filter(|measured| measured.work == work).collect();
+        if !measured.is_empty() {
+            out.push_str(&table(work, &measured));
+        }
+    }
+    if !results.words.is_empty() {
+        out.push_str(&words_table(&results.words));
+    }
+    out
+}
+
+fn ratio(judged: &Judged) -> String {
+    let Judged { what, value, range, unit, target } = judged;
+    let range = range.map_or_else(String::new, |(lowest, highest)| format!("{lowest:.2}–{highest:.2}"));
+    let wanted = match target {
+        Target::AtLeast(least) => format!("≥ {least}{unit}"),
+        Target::AtMost(most) => format!("≤ {most}{unit}"),
+    };
+    let verdict = if target.is_met(*value) { "met" } else { "**missed**" };
+    format!("| {what} | {value:.2}{unit} | {range} | {wanted} | {verdict} |\n")
+}
+
+fn table(work: Work, measured: &[&Measured]) -> String {
+    let large = work.function == Function::Echo(MIB);
+    let many = work.clients > 1;
+    let mut out = format!("\n### {}\n| | calls/s | ", work.title());
+    out.push_str(if large { "MiB/s | " } else { "" });
+    out.push_str("p50 | p99 | CPU per call, client + server | peak memory, client + server |");
+    out.push_str(if many { " server per client |\n" } else { "\n" });
+    out.push_str("|---|---|---|---|---|---|");
+    out.push_str(if large || many { "---|\n" } else { "\n" });
+    for measured in measured {
+        let calls = measured.median(Metric::CallsPerSecond);
+        let spread = 100.0 * measured.spread(Metric::CallsPerSecond);
+        let _ = write!(out, "| {} | {} ± {spread:.0} % |", measured.contestant.name(), thousands(calls));
+        if large {
+            let _ = write!(out, " {calls:.0} |");
+        }
+        let micros = |metric| micros(measured.median(metric));
+        let mib = |bytes| float(bytes) / 1_048_576.0;
+        let _ = write!(
+            out,
+            " {} | {} | {} + {} | {:.1} + {:.1} MiB |",
+            micros(Metric::P50),
+            micros(Metric::P99),
+            micros(Metric::ClientCpu),
+            micros(Metric::ServerCpu),
+            mib(measured.client_peak),
+            mib(measured.server_peak),
+        );
+        if many {
+            let _ = write!(out, " {:.1} KiB |", measured.server_memory_per_client() / 1024.0);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn words_table(rounds: &[WordsRound]) -> String {
+    let mut out = "\n### count_words of 50 MB, in one process\n| | wall | CPU |\n|---|---|---|\n".to_owned();
+    let mut row = |name: &str, of: &dyn Fn(&WordsRound) -> Took| {
+        let ms = |time: fn(&Took) -> f64| 1e3 * median(rounds.iter().map(|round| time(&of(round))).collect());
+        let _ = writeln!(out, "| {name} | {:.0} ms | {:.0} ms |", ms(|took| took.wall), ms(|took| took.cpu));
+    };
+    row("a plain loop on one core", &|round| round.plain);
+    for (at, size) in words::CHUNKS.into_iter().enumerate() {
+        row(&format!("rpc-pool, two workers, {} a call", size_of(size)), &|round| round.calls[at]);
+    }
+    out
+}
+
+fn micros(seconds: f64) -> String {
+    let micros = seconds * 1e6;
+    if micros < 100.0 { format!("{micros:.1} µs") } else { format!("{} µs", thousands(micros)) }
+}
+
+/// `1,234,567`
+fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut out = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Where and how it was measured.
+fn machine(extent: Extent) -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let processor =
+        field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown processor".to_owned());
+    let memory = field(&read("/proc/meminfo"), "MemTotal")
+        .and_then(|kib| kib.strip_suffix(" kB")?.parse::<u64>().ok());
+    let compiler = Command::new("rustc").arg("--version").output().ok();
+    let compiler = compiler.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    format!(
+        "{processor}, {} cores, {:.0} GiB, Linux {}, {}. {} rounds of {:?} a turn.\n\n```sh\n{}\n```\n",
+        thread::available_parallelism().map_or(0, usize::from),
+        float(memory.unwrap_or_default()) / 1_048_576.0,
+        read("/proc/sys/kernel/osrelease").trim(),
+        compiler.split(" (").next().unwrap_or_default(),
+        extent.rounds,
+        extent.turn,
+        format!("cargo run --release --manifest-path benches/Cargo.toml -- {}", arguments.join(" "))
+            .trim_end_matches(" -- "),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let texts = [0.4, 999.0, 1000.0, 1_234_567.0].map(thousands);
+        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,110 @@
+//! Starts the processes of all contestants, and gives each its turn, round after round.
+
+use std::time::Duration;
+
+use crate::{
+    Extent, Failure,
+    contestant::{Contestant, Kind},
+    contestants::python,
+    process::Process,
+    results::{Measured, Results, Round},
+    usage, words,
+    work::Work,
+};
+
+/// A contestant's two processes, connected.
+struct Pair {
+    server: Process,
+    client: Process,
+    measured: Measured,
+}
+
+/// Has all contestants that were chosen do this work.
+pub(crate) fn run(
+    work: Work,
+    extent: Extent,
+    chosen: impl Fn(&str) -> bool,
+    results: &mut Results,
+) -> Result<(), Failure> {
+    let mut pairs = Vec::new();
+    for contestant in Contestant::all() {
+        let name = format!("{}/{}", work.name(), contestant.name());
+        if !chosen(&name) {
+            continue;
+        }
+        if contestant.takes_part_in(work) {
+            pairs.push(Pair::start(contestant, work).map_err(|error| format!("{name}: {error}"))?);
+        } else if contestant.kind == Kind::Python && python::interpreter().is_none() {
+            eprintln!("{name}: skipped, as BENCH_PYTHON names no interpreter that has pyzmq");
+        }
+    }
+    if !pairs.is_empty() {
+        eprintln!("{}: {} contestants, {} rounds", work.name(), pairs.len(), extent.rounds);
+    }
+    // The first turn of each warms caches and allocators, and is not counted.
+    for round in 0..=extent.rounds {
+        for pair in &mut pairs {
+            pair.turn(extent.turn, round > 0)?;
+        }
+    }
+    for pair in pairs {
+        results.measured.push(pair.end()?);
+    }
+    Ok(())
+}
+
+impl Pair {
+    fn start(contestant: Contestant, work: Work) -> Result<Self, Failure> {
+        let name = contestant.name();
+        let python = contestant.kind == Kind::Python;
+        let mut server = if python { python::server()? } else { Process::own(&["serve", &name])? };
+        let endpoint = server.read_line()?;
+        let server_at_first = usage::memory(server.pid())?;
+        let mut client = if python {
+            python::client(work, &endpoint)?
+        } else {
+            Process::own(&["drive", &name, &work.name(), &endpoint])?
+        };
+        // "connected"
+        client.read_line()?;
+        let rounds = Vec::new();
+        let measured = Measured { work, contestant, rounds, server_at_first, server_peak: 0, client_peak: 0 };
+        Ok(Self { server, client, measured })
+    }
+
+    fn turn(&mut self, time: Duration, counts: bool) -> Result<(), Failure> {
+        let cpu = |pair: &Self| -> Result<_, Failure> {
+            Ok((usage::cpu_time(pair.client.pid())?, usage::cpu_time(pair.server.pid())?))
+        };
+        let before = cpu(self)?;
+        let turn = self.client.ask(&time.as_secs_f64().to_string())?;
+        let after = cpu(self)?;
+        if counts {
+            self.measured.rounds.push(Round {
+                turn: serde_json::from_str(&turn)?,
+                client_cpu: after.0 - before.0,
+                server_cpu: after.1 - before.1,
+            });
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<Measured, Failure> {
+        self.measured.server_peak = usage::peak_memory(self.server.pid())?;
+        self.measured.client_peak = usage::peak_memory(self.client.pid())?;
+        Ok(self.measured)
+    }
+}
+
+/// Has a long text counted, in one process.
+pub(crate) fn run_words(extent: Extent, results: &mut Results) -> Result<(), Failure> {
+    eprintln!("{}: {} rounds", words::NAME, extent.rounds);
+    let mut process = Process::own(&["words"])?;
+    for round in 0..=extent.rounds {
+        let measured = serde_json::from_str(&process.ask("")?)?;
+        if round > 0 {
+            results.words.push(measured);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! The words of a long text, counted by two workers of a server in this process, and by a plain loop on one core.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io::{self, BufRead as _, Write as _},
+    process,
+    time::Instant,
+};
+
+use rpc_core::{Client, Server, remote};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Failure,
+    contestant::Threads,
+    usage,
+    work::{KIB, MIB, count_words},
+};
+
+/// What it is called on the command line.
+pub(crate) const NAME: &str = "long-text-50MB";
+const LENGTH: usize = 50_000_000;
+/// What the example that counts words sends in a call, and what a text of this size allows: every chunk has the
+/// frequent words again, so that larger ones leave less to be sent back and added up.
+pub(crate) const CHUNKS: [usize; 2] = [64 * KIB, MIB];
+/// How many bytes are under way at once, so that the workers never wait.
+const UNDER_WAY: usize = 4 * MIB;
+
+#[remote(idempotent)]
+fn count_words_of_chunk(text: &str) -> HashMap<String, u64> {
+    count_words(text)
+}
+
+/// How long something took, in seconds, and how much of the cores.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Took {
+    pub(crate) wall: f64,
+    pub(crate) cpu: f64,
+}
+
+/// The same text counted by each way.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct WordsRound {
+    pub(crate) plain: Took,
+    /// In pieces of each of the sizes in [`CHUNKS`].
+    pub(crate) calls: [Took; 2],
+}
+
+/// Counts by all ways for each line of stdin, and writes how long each took.
+pub(crate) fn run() -> Result<(), Failure> {
+    let text = text(LENGTH);
+    Threads::Two.runtime()?.block_on(async {
+        let server = Server::builder().workers(2).serve::<count_words_of_chunk>();
+        let server = server.bind("tcp://127.0.0.1:0").await?.spawn()?;
+        let client = Client::connect(server.endpoint()).await?;
+        // Nothing else is to be done meanwhile, so that blocking here does no harm.
+        for line in io::stdin().lock().lines() {
+            line?;
+            let (plain, expected) = took(async { Ok(count_words(&text)) }).await?;
+            let mut calls = [plain; 2];
+            for (call, size) in calls.iter_mut().zip(CHUNKS) {
+                let counts;
+                (*call, counts) = took(count_by_calls(&client, &text, size)).await?;
+                if counts != expected {
+                    return Err("the counts differ".into());
+                }
+            }
+            println!("{}", serde_json::to_string(&WordsRound { plain, calls })?);
+            io::stdout().flush()?;
+        }
+        server.shutdown().await;
+        Ok(())
+    })
+}
+
+async fn took<T>(what: impl Future<Output = Result<T, Failure>>) -> Result<(Took, T), Failure> {
+    let (cpu, start) = (usage::cpu_time(process::id())?, Instant::now());
+    let done = what.await?;
+    let (wall, cpu) = (start.elapsed(), usage::cpu_time(process::id())? - cpu);
+    Ok((Took { wall: wall.as_secs_f64(), cpu }, done))
+}
+
+async fn count_by_calls(client: &Client, text: &str, size: usize) -> Result<HashMap<String, u64>, Failure> {
+    let mut results = count_words_of_chunk::map(client, chunks(text, size)).concurrency(UNDER_WAY / size);
+    let mut all = HashMap::new();
+    while let Some((_, counts)) = results.next().await {
+        for (word, count) in counts? {
+            *all.entry(word).or_default() += count;
+        }
+    }
+    Ok(all)
+}
+
+/// The text in pieces, cut between words.
+fn chunks(text: &str, size: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let at = size.min(rest.len());
+        let end = rest[at..].find(' ').map_or(rest.len(), |space| at + space);
+        let (chunk, after) = rest.split_at(end);
+        rest = after;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// Words about as frequent, as many and as long as those of English prose: by Zipf's law, with 5.8 bytes for each,
+/// and 3,400 different ones among ten thousand. It is the same text every time.
+fn text(length: usize) -> String {
+    const EXPONENT: f64 = 1.1;
+    const VOCABULARY: f64 = 100_000.0;
+    let mut text = String::with_capacity(length + KIB);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    while text.len() < length {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let uniform = f64::from(u32::try_from(state >> 32).expect("it has 32 bits")) / f64::from(u32::MAX);
+        let rest = 1.0 - uniform * (1.0 - VOCABULARY.powf(1.0 - EXPONENT));
+        push_word(&mut text, rest.powf(1.0 / (1.0 - EXPONENT)));
+        text.push(' ');
+    }
+    text
+}
+
+/// Frequent words are short.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // It is between one and the vocabulary's size.
+fn push_word(text: &mut String, rank: f64) {
+    let mut rank = rank as usize;
+    while rank > 0 {
+        text.push(char::from(b"etaoinshrdlu"[rank % 12]));
+        text.push(char::from(b"aeiou"[rank % 5]));
+        rank /= 12;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_the_text_and_cut_no_word() {
+        let text = text(10 * KIB);
+        let chunks: Vec<_> = chunks(&text, KIB).collect();
+        assert!(chunks.len() > 9);
+        assert_eq!(chunks.concat(), text);
+        let words = |text: &str| text.split_whitespace().count();
+        assert_eq!(chunks.iter().map(|chunk| words(chunk)).sum::<usize>(), words(&text));
+    }
+
+    #[test]
+    fn the_text_is_like_prose() {
+        let text = text(58_000);
+        let counts = count_words(&text);
+        assert!((9_500..10_500).contains(&counts.values().sum::<u64>()));
+        assert!((3_000..3_800).contains(&counts.len()), "{}", counts.len());
+    }
+}
