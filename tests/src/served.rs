@@ -37,5 +37,5 @@ pub async fn count(id: u64, ms: u64) -> Result<u64, String>;
 #[remote]
 pub fn count_on_worker(id: u64, ms: u64) -> Result<u64, String>;
 
-/// See [`count()`].
+/// See `count`.
 pub const REFUSED: u64 = 97;
