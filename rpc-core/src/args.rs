@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
@@ -95,7 +95,7 @@ impl EncodedArgs {
     /// When the arguments could not be encoded.
     pub(crate) fn finish(self) -> Result<Message, EncodeError> {
         let Self { method, buffer, params_at } = self;
-        Ok(Message { method, buffer: buffer?.into(), params_at })
+        Ok(Message { method, buffer: Buffer::Fresh(buffer?), params_at })
     }
 
     /// The message with its head, for one that is sent once and whose arguments can be encoded.
@@ -109,42 +109,52 @@ impl EncodedArgs {
 pub(crate) struct Message {
     method: Cow<'static, str>,
     /// Room for the head, and the params.
-    buffer: Bytes,
+    buffer: Buffer,
     params_at: usize,
+}
+
+#[derive(Debug)]
+enum Buffer {
+    Fresh(Vec<u8>),
+    /// It was sent before; the transport may still have it.
+    Sent(Bytes),
 }
 
 impl Message {
     /// The longest that it gets without an idempotency key, in bytes.
     pub(crate) fn len(&self) -> usize {
-        self.buffer.len()
+        match &self.buffer {
+            Buffer::Fresh(buffer) => buffer.len(),
+            Buffer::Sent(buffer) => buffer.len(),
+        }
     }
 
-    /// Writes the head. Nothing is copied unless what was sent before is still with the transport, or the head
-    /// has a key, for which there is no room.
+    /// Writes the head. Nothing is copied the first time, unless the head has a key, for which there is no room.
     pub(crate) fn with_head(&mut self, head: Head<'_>) -> Bytes {
         let head_len = message::head_len(&self.method, head);
         let room = head_len.max(self.params_at);
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut buffer = match buffer.try_into_mut() {
-            Ok(buffer) if room == self.params_at => buffer,
-            Ok(buffer) => moved(&buffer[self.params_at..], room),
-            Err(shared) => moved(&shared[self.params_at..], room),
+        let mut buffer = match std::mem::replace(&mut self.buffer, Buffer::Fresh(Vec::new())) {
+            Buffer::Fresh(buffer) if room == self.params_at => buffer,
+            Buffer::Fresh(buffer) => moved(&buffer[self.params_at..], room),
+            Buffer::Sent(buffer) => moved(&buffer[self.params_at..], room),
         };
         self.params_at = room;
         message::write_head(&mut buffer[room - head_len..room], &self.method, head);
-        self.buffer = buffer.freeze();
-        self.buffer.slice(room - head_len..)
+        let buffer = Bytes::from(buffer);
+        let message = buffer.slice(room - head_len..);
+        self.buffer = Buffer::Sent(buffer);
+        message
     }
 
     /// Gives the memory back of a message that will not be sent again.
     pub(crate) fn clear(&mut self) {
-        self.buffer = Bytes::new();
+        self.buffer = Buffer::Fresh(Vec::new());
     }
 }
 
 /// A buffer of its own for `params`, behind `room` bytes.
-fn moved(params: &[u8], room: usize) -> BytesMut {
-    let mut buffer = BytesMut::with_capacity(room + params.len());
+fn moved(params: &[u8], room: usize) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(room + params.len());
     buffer.resize(room, 0);
     buffer.extend_from_slice(params);
     buffer

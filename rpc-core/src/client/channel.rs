@@ -145,9 +145,9 @@ impl Channel {
     }
 
     pub(crate) fn poll(&self, id: MsgId, waker: &Waker) -> Poll<Outcome> {
-        let mut waker = waker.clone();
+        let mut old = None;
         let mut state = self.lock();
-        let outcome = state.in_flight.poll(id, &mut waker);
+        let outcome = state.in_flight.poll(id, waker, &mut old);
         if outcome.is_some() {
             give_room(state);
         } else {
@@ -234,9 +234,12 @@ impl Channel {
         self.with_calls(|calls| calls.leave(link, Instant::now()));
     }
 
-    fn complete(&self, link: LinkId, id: MsgId, body: Bytes) {
-        let waker = self.lock().in_flight.complete(link, id, body);
-        waker.into_iter().for_each(Waker::wake);
+    /// Ends calls, many at a time: callers on other threads want the lock as well.
+    fn complete(&self, link: LinkId, replies: impl Iterator<Item = (MsgId, Bytes)>, wakers: &mut Vec<Waker>) {
+        let mut state = self.lock();
+        wakers.extend(replies.filter_map(|(id, body)| state.in_flight.complete(link, id, body)));
+        drop(state);
+        wakers.drain(..).for_each(Waker::wake);
     }
 
     fn fail(&self, link: LinkId, id: MsgId, error: RpcError) {

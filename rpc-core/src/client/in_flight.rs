@@ -236,9 +236,9 @@ impl InFlight {
         Some(id)
     }
 
-    /// Takes the outcome, if there is one; otherwise `waker` is woken when there is. It is swapped for the one that
-    /// was here before, for the owner to drop where it holds no lock: that may run foreign code.
-    pub(crate) fn poll(&mut self, id: MsgId, waker: &mut Waker) -> Option<Outcome> {
+    /// Takes the outcome, if there is one; otherwise `waker` is woken when there is. The one that was here before is
+    /// put into `old`, for the owner to drop where it holds no lock: that may run foreign code.
+    pub(crate) fn poll(&mut self, id: MsgId, waker: &Waker, old: &mut Option<Waker>) -> Option<Outcome> {
         const OWNED: &str = "a call's slot stays until the call takes its outcome or is dropped";
         let slot = self.slots.get_mut(id.0).expect(OWNED);
         if matches!(slot.state, State::Done(_)) {
@@ -247,7 +247,9 @@ impl InFlight {
                 _ => None,
             };
         }
-        std::mem::swap(&mut slot.waker, waker);
+        if !slot.waker.will_wake(waker) {
+            *old = Some(std::mem::replace(&mut slot.waker, waker.clone()));
+        }
         None
     }
 

@@ -1,7 +1,10 @@
 //! The loop that owns a listener: messages in, outcomes in, deadlines, replies out. It never runs a user's
 //! function, unless that is `inline`, and never waits for a peer.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -54,11 +57,17 @@ pub(crate) async fn serve(
     // Set once it drains and nothing runs.
     let mut idle_since = None;
     let mut draining = false;
+    // One timer, set anew only when the moment changes: to make one costs as much as a call.
+    let mut alarm = pin!(time::sleep(Duration::ZERO));
     loop {
         // From the last look on, and not from now: otherwise a busy loop would put it off for ever.
         let deadline = dispatcher.next_deadline().map(|next| next.max(looked_at + DEADLINE_TICK));
         // A server without deadlines does not wake up for them.
-        let on_deadline = until(deadline);
+        if let Some(deadline) =
+            deadline.map(time::Instant::from).filter(|deadline| *deadline != alarm.deadline())
+        {
+            alarm.as_mut().reset(deadline);
+        }
         let drained = draining && dispatcher.is_idle();
         idle_since = drained.then(|| idle_since.unwrap_or_else(Instant::now));
         let patience = if dispatcher.has_clients() { LAST_CLIENTS } else { LAST_MESSAGES };
@@ -87,7 +96,7 @@ pub(crate) async fn serve(
                 listener.stop_accepting();
                 dispatcher.goodbye(&mut replies);
             }
-            () = on_deadline => {
+            () = alarm.as_mut(), if deadline.is_some() => {
                 looked_at = Instant::now();
                 dispatcher.on_time(looked_at, &mut replies);
             }
@@ -97,11 +106,12 @@ pub(crate) async fn serve(
                 replies.extend(finished.drain(..).filter_map(|news| dispatcher.on_news(news, now)));
             }
             event = listener.recv() => {
-                sending.handle(event, &mut dispatcher, &mut replies);
+                let now = Instant::now();
+                sending.handle(event, now, &mut dispatcher, &mut replies);
                 // Whatever else has arrived is taken along, before anything sleeps.
                 for _ in 1..BATCH {
                     let Some(event) = listener.recv().now_or_never() else { break };
-                    sending.handle(event, &mut dispatcher, &mut replies);
+                    sending.handle(event, now, &mut dispatcher, &mut replies);
                 }
             }
         }
@@ -127,15 +137,21 @@ struct Sending {
 }
 
 impl Sending {
-    fn handle(&mut self, event: Event, dispatcher: &mut Dispatcher<Runner>, replies: &mut Vec<Reply>) {
+    fn handle(
+        &mut self,
+        event: Event,
+        now: Instant,
+        dispatcher: &mut Dispatcher<Runner>,
+        replies: &mut Vec<Reply>,
+    ) {
         match event {
-            Event::Message(envelope, body) => dispatcher.on_message(envelope, &body, Instant::now(), replies),
+            Event::Message(envelope, body) => dispatcher.on_message(envelope, &body, now, replies),
             Event::Malformed(envelope, reason) => {
                 replies.push(Dispatcher::<Runner>::on_malformed(envelope, reason));
             }
             Event::PeerGone(peer) => {
                 self.unread.peer_gone(&peer);
-                dispatcher.on_peer_gone(&peer, Instant::now());
+                dispatcher.on_peer_gone(&peer, now);
             }
         }
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, oneshot},
     task::{JoinSet, coop},
@@ -115,7 +116,7 @@ async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>)
                 Outgoing::Message { id, want, body } => {
                     let sent = sender.send(body).await;
                     if want == Want::Nothing && sent.is_ok() {
-                        link.channel.complete(link.id, id, Bytes::new());
+                        link.channel.complete(link.id, [(id, Bytes::new())].into_iter(), &mut Vec::new());
                     }
                     sent
                 }
@@ -131,39 +132,56 @@ async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>)
 
 /// Hands replies to their calls until the link ends, and tells why it did.
 async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError {
+    let (mut replies, mut wakers) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     loop {
-        let body = match receiver.recv().await {
-            Ok(body) => body,
-            Err(cause) => return cause,
-        };
-        // Whatever it is, somebody is there.
-        link.received.fetch_add(1, Ordering::Relaxed);
-        match message::classify(&body) {
-            Incoming::Response { id, failed } => answer(&link, id, failed, body),
-            Incoming::Goodbye => link.channel.leave(link.id),
-            // A reply that nobody waits for any more, or something of a later version.
-            Incoming::Other => {}
+        let mut next = Some(receiver.recv().await);
+        let mut lost = None;
+        // Whatever else has arrived is taken along, so that it costs one lock and not many.
+        while let Some(received) = next {
+            match received {
+                Ok(body) => take_in(&link, body, &mut replies),
+                Err(cause) => lost = Some(cause),
+            }
+            next =
+                if lost.is_none() && replies.len() < BATCH { receiver.recv().now_or_never() } else { None };
+        }
+        link.channel.complete(link.id, replies.drain(..), &mut wakers);
+        if let Some(cause) = lost {
+            return cause;
         }
         // Other links have to run on this thread too.
         coop::consume_budget().await;
     }
 }
 
-fn answer(link: &Link, id: MsgId, failed: bool, body: Bytes) {
+/// Deals with what has come; a reply that ends its call is put into `replies`.
+fn take_in(link: &Link, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
+    // Whatever it is, somebody is there.
+    link.received.fetch_add(1, Ordering::Relaxed);
+    match message::classify(&body) {
+        Incoming::Response { id, failed } => match refusal(link, failed, &body) {
+            Some(error) => link.channel.fail(link.id, id, error),
+            None => replies.push((id, body)),
+        },
+        Incoming::Goodbye => link.channel.leave(link.id),
+        // A reply that nobody waits for any more, or something of a later version.
+        Incoming::Other => {}
+    }
+}
+
+/// Why a response does not end its call, or not by itself: it is too large, or allows another try.
+fn refusal(link: &Link, failed: bool, body: &Bytes) -> Option<RpcError> {
     let (size, limit) = (body.len(), link.channel.carrier.max_message_size);
     if size > limit {
         let message = format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
         // It may be an error that says that the function did not run.
-        let error = RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::Maybe, message);
-        return link.channel.fail(link.id, id, error);
+        return Some(RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::Maybe, message));
     }
-    if failed
-        && let Some(Err(error)) = message::parse_response(&body)
-        && matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::ShuttingDown)
-    {
-        return link.channel.fail(link.id, id, error);
+    if !failed {
+        return None;
     }
-    link.channel.complete(link.id, id, body);
+    let Some(Err(error)) = message::parse_response(body) else { return None };
+    matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::ShuttingDown).then_some(error)
 }
 
 /// Asks a server that owes replies and says nothing whether it is there, and gives it up when it has been silent

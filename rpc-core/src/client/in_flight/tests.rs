@@ -77,7 +77,7 @@ impl Tested {
     }
 
     fn outcome(&mut self, id: MsgId) -> Option<Outcome> {
-        self.calls.poll(id, &mut Waker::noop().clone())
+        self.calls.poll(id, Waker::noop(), &mut None)
     }
 
     fn error(&mut self, id: MsgId) -> (ErrorKind, Ran) {
