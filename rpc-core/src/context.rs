@@ -98,9 +98,9 @@ impl Context {
         }
     }
 
-    /// Notes that the function starts now. `false` if it must not, because it was cancelled or is too late.
-    pub(crate) fn start(&self) -> bool {
-        let in_time = self.0.deadline.is_none_or(|deadline| deadline > Instant::now());
+    /// Notes that the function starts `now`. `false` if it must not, because it was cancelled or is too late.
+    pub(crate) fn start(&self, now: Instant) -> bool {
+        let in_time = self.0.deadline.is_none_or(|deadline| deadline > now);
         in_time && self.0.state.fetch_or(STARTED, Ordering::AcqRel) & CANCELLED == 0
     }
 

@@ -41,7 +41,7 @@ impl Function {
 /// Everything that a server serves. Immutable.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    functions: HashMap<&'static str, Arc<Function>>,
+    functions: foldhash::HashMap<&'static str, Arc<Function>>,
 }
 
 impl Registry {
@@ -55,7 +55,7 @@ impl Registry {
         entries: impl IntoIterator<Item = &'static Entry>,
         states: &States,
     ) -> Result<Self, ServeError> {
-        let mut functions: HashMap<&'static str, Arc<Function>> = HashMap::new();
+        let mut functions = foldhash::HashMap::<_, Arc<Function>>::default();
         for entry in entries {
             let name = entry.signature.name;
             let function = Arc::new(Function { entry, states: resolve(entry, states)? });

@@ -227,7 +227,7 @@ impl<R: Run> Dispatcher<R> {
         }
         let invocation = Invocation { function, body, params_at, id, context: context.clone() };
         if let (Kind::Inline, Handler::Sync(function)) = (signature.kind, handler) {
-            let result = run_here(function, &invocation);
+            let result = run_here(function, &invocation, now);
             let ran = result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes) != Ran::No;
             let reply = self.answer(caller?, result);
             if let Some(NewKey { key, call }) = new_key.filter(|_| ran) {

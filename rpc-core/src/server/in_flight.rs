@@ -1,12 +1,10 @@
 //! What a listener has accepted and not finished: whose it is, until when, and how to stop it. No I/O, no
 //! clock.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Instant,
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
+use foldhash::HashMap;
 
 use crate::{
     context::Context,
@@ -80,7 +78,7 @@ struct Peer {
 
 impl InFlight {
     pub(crate) fn new() -> Self {
-        Self { entries: IdTable::new(), by_peer: HashMap::new(), next_deadline: None }
+        Self { entries: IdTable::new(), by_peer: HashMap::default(), next_deadline: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(memory.leave(&key(1), &2), Some(Left { started: false, unwanted: None }));
         assert_eq!(memory.leave(&key(1), &2), None);
         assert_eq!(memory.leave(&key(1), &1), Some(Left { started: false, unwanted: None }));
-        memory.running(&key(1)).unwrap().context.start();
+        memory.running(&key(1)).unwrap().context.start(Instant::now());
         assert_eq!(memory.leave(&key(1), &3), Some(Left { started: true, unwanted: Some(1_001) }));
         memory.join(&key(1), 4);
         assert_eq!(memory.end(&key(1), &REPLY, true, now), [4]);

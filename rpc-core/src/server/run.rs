@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -175,7 +175,8 @@ impl Job {
 
     pub(crate) fn run(self) {
         let Admitted { invocation, ticket, permit } = self.work;
-        let result = run_here(self.function, &invocation);
+        let result = run_here(self.function, &invocation, Instant::now());
+        let result = in_time(invocation.context(), result);
         // Before the outcome is sent, so that whoever has seen the reply finds the place free.
         drop(permit);
         // The listener may have ended: nobody waits for it then.
@@ -184,17 +185,17 @@ impl Job {
 }
 
 /// Runs a sync function in this thread.
-pub(crate) fn run_here(function: SyncFn, invocation: &Invocation) -> HandlerResult {
+pub(crate) fn run_here(function: SyncFn, invocation: &Invocation, now: Instant) -> HandlerResult {
     let context = invocation.context();
-    if !context.start() {
+    if !context.start(now) {
         return Err(never_started());
     }
     let run = || context.scope(|| function(invocation));
-    let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(context, &*panic)));
-    in_time(context, result)
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(context, &*panic)))
 }
 
-/// What a function returns once its time is up is no result: it may have returned early because of that.
+/// What a function returns once its time is up is no result: it may have returned early because of that. (An inline one
+/// has no time to notice.)
 fn in_time(context: &Context, result: HandlerResult) -> HandlerResult {
     let panicked = matches!(&result, Err(error) if error.code == Code::Panicked);
     if panicked || context.remaining() != Some(Duration::ZERO) {
@@ -220,7 +221,7 @@ impl Future for Guarded {
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<HandlerResult> {
         let Self { context, started, future } = self.get_mut();
-        if !*started && !context.start() {
+        if !*started && !context.start(Instant::now()) {
             return Poll::Ready(Err(never_started()));
         }
         *started = true;
@@ -245,8 +246,6 @@ fn panicked(context: &Context, panic: &(dyn Any + Send)) -> WireError {
 #[cfg(test)]
 #[allow(clippy::unnecessary_wraps)] // Handlers have one signature, whether they can fail or not.
 pub(crate) mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::{
         registry::tests::function,
@@ -292,7 +291,7 @@ pub(crate) mod tests {
         fn fails(_: &Invocation) -> HandlerResult {
             panic!("no luck: {}", 13)
         }
-        let error = run_here(fails, &invocation()).unwrap_err();
+        let error = run_here(fails, &invocation(), Instant::now()).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::Panicked, Ran::Yes));
         assert_eq!(error.message, "the function panicked: no luck: 13");
     }
@@ -318,7 +317,7 @@ pub(crate) mod tests {
         }
         let context = Context::new(Bytes::new(), "f", Some(Instant::now()));
         let expired = || Invocation { context: context.clone(), ..invocation() };
-        let error = run_here(starts, &expired()).unwrap_err();
+        let error = run_here(starts, &expired(), Instant::now()).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
         let future = starts_async(expired());
         let mut guarded = Guarded { context: context.clone(), started: false, future };
@@ -333,9 +332,10 @@ pub(crate) mod tests {
             while invocation.context().remaining() != Some(Duration::ZERO) {}
             Ok(Bytes::new())
         }
-        let deadline = Some(std::time::Instant::now() + Duration::from_millis(20));
+        let deadline = Some(Instant::now() + Duration::from_millis(20));
         let invocation = Invocation { context: Context::new(Bytes::new(), "f", deadline), ..invocation() };
-        let error = run_here(overruns, &invocation).unwrap_err();
+        let result = run_here(overruns, &invocation, Instant::now());
+        let error = in_time(invocation.context(), result).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::Yes));
     }
 
@@ -346,6 +346,6 @@ pub(crate) mod tests {
         }
         let invocation = invocation();
         invocation.context.cancel();
-        assert_eq!(run_here(starts, &invocation).unwrap_err().ran, Ran::No);
+        assert_eq!(run_here(starts, &invocation, Instant::now()).unwrap_err().ran, Ran::No);
     }
 }

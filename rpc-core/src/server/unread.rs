@@ -1,9 +1,10 @@
 //! What the peers of a listener were sent and have not read: counted from when an engine takes a message to when it
 //! has written it. A peer that reads slowly, or never, so holds a bounded part of memory, and stalls nobody. No I/O.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::HashMap;
 
 use crate::shares::{Part, Share, Total};
 
@@ -35,7 +36,7 @@ pub(crate) struct Unread {
 
 impl Unread {
     pub(crate) fn new(total: &Arc<Total>) -> Self {
-        Self { total: Arc::clone(total), peers: HashMap::new(), next_look: FIRST_LOOK }
+        Self { total: Arc::clone(total), peers: HashMap::default(), next_look: FIRST_LOOK }
     }
 
     /// The right to send `peer` a message of `size` bytes. `None` if it has too much unread.

@@ -217,7 +217,7 @@ fn time_that_runs_out_is_answered_once_with_the_truth() {
         let now = Instant::now();
         send(&mut tested, &request(1, "pooled", Some(1_000)), now);
         if started {
-            assert!(tested.run.started[0].invocation.context().start());
+            assert!(tested.run.started[0].invocation.context().start(Instant::now()));
         }
         let mut out = Vec::new();
         tested.on_time(now + Duration::from_millis(999), &mut out);
@@ -244,7 +244,10 @@ fn what_was_taken_by_a_worker_and_ended_before_it_began_never_starts() {
     let work = tested.run.started.pop_front().unwrap();
     let replies = send(&mut tested, &notification("rpc.cancel", (1,)), Instant::now());
     assert_eq!(code(&replies), ("Cancelled".into(), Ran::No));
-    let outcome = Outcome { ticket: work.ticket, result: run_here(|_| unreachable!(), &work.invocation) };
+    let outcome = Outcome {
+        ticket: work.ticket,
+        result: run_here(|_| unreachable!(), &work.invocation, Instant::now()),
+    };
     assert!(tested.on_outcome(outcome, Instant::now()).is_none());
 }
 

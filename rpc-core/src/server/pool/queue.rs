@@ -1,9 +1,10 @@
 //! In which order jobs are taken: the peers in turn, and each one's first in, first out. So who sends much waits for
 //! itself and not others for it. No I/O, no threads.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
+use foldhash::HashMap;
 
 use crate::{
     server::{pool::JobId, run::Job},
@@ -44,7 +45,7 @@ struct Line {
 impl Queue {
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            lines: HashMap::new(),
+            lines: HashMap::default(),
             turns: VecDeque::new(),
             waiting: 0,
             limit,

@@ -43,7 +43,7 @@ fn answered(replies: &[Reply]) -> Vec<(String, u32)> {
 }
 
 fn start(tested: &Tested, index: usize) {
-    assert!(tested.run.started[index].invocation.context().start());
+    assert!(tested.run.started[index].invocation.context().start(Instant::now()));
 }
 
 #[test]
