@@ -66,7 +66,8 @@ impl EncodedArgs {
         encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>,
     ) -> Self {
         let params_at = message::max_head_len(&method);
-        let mut buffer = Vec::with_capacity(params_at + 64);
+        // Most arguments fit, and what does not is moved once.
+        let mut buffer = Vec::with_capacity(params_at + 128);
         buffer.resize(params_at, 0);
         let mut writer = Writer::new(buffer);
         let buffer = encode(&mut writer).map(|()| writer.into_buffer());
