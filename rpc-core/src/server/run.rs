@@ -197,8 +197,12 @@ pub(crate) fn run_here(function: SyncFn, invocation: &Invocation, now: Instant) 
 /// What a function returns once its time is up is no result: it may have returned early because of that. (An inline one
 /// has no time to notice.)
 fn in_time(context: &Context, result: HandlerResult) -> HandlerResult {
-    let panicked = matches!(&result, Err(error) if error.code == Code::Panicked);
-    if panicked || context.remaining() != Some(Duration::ZERO) {
+    let returned = match &result {
+        Ok(_) => true,
+        // It may not even have started.
+        Err(error) => error.ran == Ran::Yes && error.code != Code::Panicked,
+    };
+    if !returned || context.remaining() != Some(Duration::ZERO) {
         return result;
     }
     Err(WireError::new(Code::DeadlineExceeded, Ran::Yes, "the time ran out while the function ran"))
@@ -337,6 +341,17 @@ pub(crate) mod tests {
         let result = run_here(overruns, &invocation, Instant::now());
         let error = in_time(invocation.context(), result).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::Yes));
+    }
+
+    #[test]
+    fn a_job_whose_time_is_up_before_it_starts_never_ran() {
+        let (outbox, mut outcomes) = mpsc::unbounded_channel();
+        let mut job = job(1, &outbox);
+        job.work.invocation.context = Context::new(Bytes::new(), "f", Some(Instant::now()));
+        job.run();
+        let Ok(News::Outcome(outcome)) = outcomes.try_recv() else { panic!("an outcome") };
+        let error = outcome.result.unwrap_err();
+        assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
     }
 
     #[test]
