@@ -147,6 +147,23 @@ impl Message {
         message
     }
 
+    /// How long it is with this head, in bytes.
+    pub(crate) fn len_with(&self, head: Head<'_>) -> usize {
+        message::head_len(&self.method, head) + self.len() - self.params_at
+    }
+
+    /// Appends it with this head to `out`.
+    pub(crate) fn append_to(&self, head: Head<'_>, out: &mut Vec<u8>) {
+        let head_at = out.len();
+        out.resize(head_at + message::head_len(&self.method, head), 0);
+        message::write_head(&mut out[head_at..], &self.method, head);
+        let buffer: &[u8] = match &self.buffer {
+            Buffer::Fresh(buffer) => buffer,
+            Buffer::Sent(buffer) => buffer,
+        };
+        out.extend_from_slice(&buffer[self.params_at..]);
+    }
+
     /// Gives the memory back of a message that will not be sent again.
     pub(crate) fn clear(&mut self) {
         self.buffer = Buffer::Fresh(Vec::new());

@@ -13,7 +13,7 @@ use crate::{
     discover::ServiceDescription,
     error::{Code, Ran, WireError},
     function::Param,
-    message::{self, Head, Incoming, Malformed, Message, MsgId, Request},
+    message::{self, Head, Incoming, Malformed, Message, MsgId, Request, batch},
     params::Params,
     server::builtin,
     value::{DecodeBySerde, EncodeBySerde, Value},
@@ -28,6 +28,15 @@ const LONGEST_REFUSAL: usize = 2_048;
 /// If something holds not that must, whatever the bytes are.
 pub fn decode(bytes: &[u8]) {
     let body = Bytes::copy_from_slice(bytes);
+    if let Some(messages) = batch::unpack(&body) {
+        let mut packed = 0;
+        for message in messages.flatten() {
+            packed += 2 + message.len();
+            as_a_server(&message);
+            as_a_client(&message);
+        }
+        assert!(packed <= body.len(), "each is behind its length");
+    }
     as_a_server(&body);
     as_a_client(&body);
     value(&body);

@@ -1,6 +1,8 @@
 //! Request, response, notification: bytes ↔ header, as PROTOCOL.md has them. No I/O, and params and results
 //! stay bytes: nothing here walks a caller's arguments.
 
+pub(crate) mod batch;
+
 use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;

@@ -10,7 +10,7 @@ mod omq;
 mod socket_file;
 mod zeromq;
 
-use std::{collections::VecDeque, error::Error as StdError, time::Instant};
+use std::{collections::VecDeque, error::Error as StdError, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::time;
@@ -29,23 +29,23 @@ pub(crate) struct Carrier {
 }
 
 /// The frames that a request came behind, to be sent back in front of its response, as RFC 28 asks. The first
-/// is the peer's identity.
+/// is the peer's identity. Cheap to clone: a batch has one for all its requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Envelope(VecDeque<Bytes>);
+pub(crate) struct Envelope(Arc<VecDeque<Bytes>>);
 
 impl Envelope {
     pub(crate) fn new(peer: Bytes) -> Self {
-        Self(VecDeque::from([peer]))
+        Self::from(VecDeque::from([peer]))
     }
 
     /// A copy that does not keep the buffers that the frames came in.
     pub(crate) fn detached(&self) -> Self {
-        Self(self.0.iter().map(|frame| Bytes::copy_from_slice(frame)).collect())
+        Self::from(self.0.iter().map(|frame| Bytes::copy_from_slice(frame)).collect::<VecDeque<_>>())
     }
 
     #[cfg(test)]
     pub(crate) fn of(frames: &[&'static str]) -> Self {
-        Self(frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect())
+        Self::from(frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect::<VecDeque<_>>())
     }
 
     /// Whoever the transport received it from: a client, or the proxy that stands in front of it.
@@ -54,9 +54,16 @@ impl Envelope {
     }
 
     /// Puts `body` behind the envelope, ready to be sent.
-    fn with(mut self, body: Bytes) -> VecDeque<Bytes> {
-        self.0.push_back(body);
-        self.0
+    fn with(self, body: Bytes) -> VecDeque<Bytes> {
+        let mut frames = Arc::unwrap_or_clone(self.0);
+        frames.push_back(body);
+        frames
+    }
+}
+
+impl From<VecDeque<Bytes>> for Envelope {
+    fn from(frames: VecDeque<Bytes>) -> Self {
+        Self(Arc::new(frames))
     }
 }
 
@@ -97,15 +104,15 @@ fn split(mut frames: VecDeque<Bytes>) -> Option<Event> {
     match (bodies, delimiter) {
         (1, _) => {
             let body = frames.pop_back()?;
-            Some(Event::Message(Envelope(frames), body))
+            Some(Event::Message(Envelope::from(frames), body))
         }
         (0, Some(delimiter)) if delimiter > 1 => {
-            Some(Event::Malformed(Envelope(frames), "no body follows the empty frame"))
+            Some(Event::Malformed(Envelope::from(frames), "no body follows the empty frame"))
         }
         (0, _) => None,
         (_, delimiter) => {
             frames.truncate(delimiter? + 1);
-            Some(Event::Malformed(Envelope(frames), "more than one frame follows the empty one"))
+            Some(Event::Malformed(Envelope::from(frames), "more than one frame follows the empty one"))
         }
     }
 }
@@ -307,7 +314,7 @@ mod tests {
             let mut all = envelope.clone();
             all.push("body");
             let Some(Event::Message(found, body)) = open(frames(&all)) else { panic!("{all:?}") };
-            assert_eq!(found, Envelope(frames(&envelope)));
+            assert_eq!(found, Envelope::from(frames(&envelope)));
             assert_eq!(body, "body");
             assert_eq!(found.peer(), envelope[0]);
             assert_eq!(found.with(body), frames(&all));
@@ -317,7 +324,7 @@ mod tests {
     #[test]
     fn without_an_empty_frame_the_last_one_is_the_body() {
         let event = open(frames(&["id", "forwarded", "body"]));
-        let envelope = Envelope(frames(&["id", "forwarded"]));
+        let envelope = Envelope::from(frames(&["id", "forwarded"]));
         assert_eq!(event, Some(Event::Message(envelope, Bytes::from_static(b"body"))));
     }
 
@@ -342,14 +349,14 @@ mod tests {
     #[test]
     fn an_empty_body_is_a_body() {
         let event = open(frames(&["id", "", ""]));
-        assert_eq!(event, Some(Event::Message(Envelope(frames(&["id", ""])), Bytes::new())));
+        assert_eq!(event, Some(Event::Message(Envelope::from(frames(&["id", ""])), Bytes::new())));
     }
 
     #[test]
     fn missing_and_surplus_bodies_can_be_answered() {
         let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "1234", ""])) else { panic!() };
-        assert_eq!(envelope, Envelope(frames(&["id", "1234", ""])));
+        assert_eq!(envelope, Envelope::from(frames(&["id", "1234", ""])));
         let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "", "body", "more"])) else { panic!() };
-        assert_eq!(envelope, Envelope(frames(&["id", ""])));
+        assert_eq!(envelope, Envelope::from(frames(&["id", ""])));
     }
 }

@@ -14,7 +14,7 @@ async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
     let mut peer = RawClient::connect(server.endpoint()).await;
     let deep = [b"\x94\x00\x07\xa3add\x91".as_slice(), &vec![0x91; 100_000]].concat();
     let deep_options = [b"\x95\x00\x07\xa3add\x81\xa1x".as_slice(), &vec![0x91; 100_000]].concat();
-    let answered: [(&[u8], &str); 18] = [
+    let answered: [(&[u8], &str); 22] = [
         (b"", "bad_request"),
         (b"\x00", "bad_request"),
         (b"GET / HTTP/1.1\r\n\r\n", "bad_request"),
@@ -33,6 +33,10 @@ async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
         (b"\x94\x00\x07\xa3add\xdd\xff\xff\xff\xff", "bad_arguments"),
         (&deep, "bad_arguments"),
         (b"\x94\x00\x07\xa0\x90", "unknown_function"),
+        (b"\x92\x03\xa1x", "bad_request"),
+        (b"\x92\x03\xc4\x02\x91\x03", "bad_request"),
+        (b"\x91\x03\xc0", "bad_request"),
+        (b"\xdd\xff\xff\xff\xff\x03", "bad_request"),
     ];
     for (body, code) in answered {
         let reply = peer.ask(body).await;
@@ -40,13 +44,15 @@ async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
         assert!(contains(&reply, code), "{shown:?}: {}", String::from_utf8_lossy(&reply));
         assert!(contains(&reply, "ran\u{0}".trim_end_matches('\0')), "{shown:?}");
     }
-    let ignored: [&[u8]; 6] = [
+    let ignored: [&[u8]; 8] = [
         b"\x93\x02\xc0\x90",
         b"\x93\x02\xa3add\x91\x01",
         b"\x93\x02\xa7missing\x90",
         b"\x93\x02\xaarpc.cancel\x91\xa1x",
         b"\x93\x02\xaarpc.cancel\x91\x63",
         b"\x94\x02\xa8rpc.item\x80\x90",
+        b"\x91\x03",
+        b"\x92\x03\xc4\x0b\x93\x02\xa7missing\x90",
     ];
     for body in ignored {
         peer.send(&[b"", body]).await;

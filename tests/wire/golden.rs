@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tests::{Gate, RawClient, RawServer, soon};
 
 use crate::{add, server};
@@ -93,6 +94,38 @@ async fn what_a_client_sends_is_pinned() {
 }
 
 #[tokio::test]
+async fn small_messages_travel_together_to_who_takes_that() {
+    let mut golden = Golden::load();
+    golden.expected.retain(|name, _| name.starts_with("batch_of_requests"));
+    let mut peer = RawServer::bind().await;
+    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
+    // They wait for a link, and go together as soon as there is one.
+    let calls = [1, 2].map(|n| {
+        let mut call = Box::pin(add::call(&client, n, -1).timeout(Duration::MAX));
+        assert!(call.as_mut().now_or_never().is_none());
+        call
+    });
+    let [identity, _, hello] = peer.recv().await;
+    let welcome = b"\xc0\x83\xa8protocol\x01\xb0max_message_size\xcd\xff\xff\xa7batches\xc3";
+    peer.send(&identity, &[b"\x94\x01", &hello[2..7], welcome].concat()).await;
+    let mut batch = peer.recv().await[2].to_vec();
+    // The hello may have taken its id before them, or after.
+    let [first_id, second_id] = [(9, 1), (43, 2)].map(|(at, id)| {
+        let shown = [0xce, 0, 0, 0, id];
+        batch.splice(at..at + shown.len(), shown).collect::<Vec<_>>()
+    });
+    golden.check("batch_of_requests", &batch);
+    // So do the replies, in any order and in any width.
+    let (first, second) =
+        ([b"\x94\x01", &first_id[..], b"\xc0\x00"], [b"\x94\x01", &second_id[..], b"\xc0\x01"]);
+    let replies = [&b"\x93\x03\xc4\x09"[..], &second.concat(), b"\xc6\0\0\0\x09", &first.concat()];
+    peer.send(&identity, &replies.concat()).await;
+    let [first, second] = calls;
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (0, 1));
+    golden.finish();
+}
+
+#[tokio::test]
 async fn what_a_client_sends_to_a_plain_peer_is_pinned() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("plain_"));
@@ -139,10 +172,18 @@ async fn what_a_server_sends_is_pinned() {
     golden.check("server_key_of_another_call", &other_call);
     let too_large = [b"\x94\x00\x07\xa4echo\x91\xc5\x10\x00".as_slice(), &[0; 4_096]].concat();
     golden.check("server_too_large", &peer.ask(&too_large).await);
+    let add = |id| [b"\xc4\x0a\x94\x00", &[id][..], b"\xa3add\x92\x01\x02"].concat();
+    // Before the hello each is answered alone, though both came together.
+    peer.send(&[b"", &[&b"\x93\x03"[..], &add(7), &add(8)].concat()]).await;
+    for _ in 0..2 {
+        assert_eq!(peer.recv().await[1].len(), 9);
+    }
     golden.check(
         "server_hello",
         &without_instance(peer.ask(b"\x94\x00\x07\xa9rpc.hello\x91\x80").await.to_vec()),
     );
+    peer.ask(b"\x94\x00\x07\xa9rpc.hello\x91\x81\xa7batches\xc3").await;
+    golden.check("server_batch", &peer.ask(&[&b"\x93\x03"[..], &add(7), &add(8)].concat()).await);
     golden.check(
         "server_discover",
         &without_instance(peer.ask(b"\x94\x00\x07\xacrpc.discover\x90").await.to_vec()),

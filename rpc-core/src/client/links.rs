@@ -17,6 +17,8 @@ pub(crate) struct Peer {
     pub(crate) extended: bool,
     /// The longest message that both sides take, in bytes.
     pub(crate) max_message_size: usize,
+    /// Small messages may travel together.
+    pub(crate) batches: bool,
     /// The server process, if it said which it is.
     pub(crate) instance: Option<Arc<str>>,
 }
@@ -183,7 +185,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn peer(instance: &str) -> Peer {
-        Peer { extended: true, max_message_size: 1_000, instance: Some(instance.into()) }
+        Peer { extended: true, max_message_size: 1_000, batches: true, instance: Some(instance.into()) }
     }
 
     fn links(count: usize) -> (Links, Vec<LinkId>) {

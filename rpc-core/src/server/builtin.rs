@@ -9,7 +9,7 @@ use crate::{
     discover::{FunctionDescription, ServiceDescription},
     error::{Code, Ran, WireError},
     message::{self, Head, MsgId, PROTOCOL_VERSION},
-    server::dispatch::Service,
+    server::{dispatch::Service, greeted::Client},
 };
 
 /// Introduces a client; see `PROTOCOL.md`.
@@ -20,6 +20,7 @@ struct Hello<'a> {
     protocol: u32,
     instance: &'a str,
     max_message_size: usize,
+    batches: bool,
 }
 
 /// The encoded result of the function `method`. `None` if there is no such function.
@@ -37,6 +38,7 @@ pub(crate) fn answer(service: &Service, method: &str, params: &[u8]) -> Option<R
             protocol: PROTOCOL_VERSION,
             instance: &service.instance,
             max_message_size: service.max_message_size,
+            batches: true,
         }),
         "rpc.discover" => codec::to_vec(&describe(service)),
         _ => codec::to_vec(&()),
@@ -62,6 +64,11 @@ fn describe(service: &Service) -> ServiceDescription {
         max_message_size: service.max_message_size,
         functions,
     }
+}
+
+/// What the params of [`HELLO`] say, as far as this version understands them.
+pub(crate) fn greeting(params: &[u8]) -> Client {
+    codec::from_slice::<(Client,)>(params).map(|(client,)| client).unwrap_or_default()
 }
 
 /// The msgid in the params of `rpc.cancel`. `None` if they are malformed: a notification is not answered.

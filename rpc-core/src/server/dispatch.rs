@@ -20,7 +20,7 @@ use crate::{
     error::{Code, Ran, WireError},
     function::{Handler, HandlerResult, Kind},
     invocation::Invocation,
-    message::{self, Malformed, Message, MsgId},
+    message::{self, Malformed, Message, MsgId, batch},
     registry::{Function, Registry},
     server::{
         admission::{Admission, Held},
@@ -130,14 +130,36 @@ impl<R: Run> Dispatcher<R> {
         running
     }
 
-    /// Handles a message that arrived at `now`. What is to be sent at once is added to `out`.
-    pub(crate) fn on_message(
+    /// Whether whoever stands behind `envelope` takes several replies in one.
+    pub(crate) fn takes_batches(&self, envelope: &Envelope) -> bool {
+        self.greeted.takes_batches(envelope)
+    }
+
+    /// Handles a body that arrived at `now`, and tells how many messages were in it. What is to be sent at once is
+    /// added to `out`.
+    pub(crate) fn on_body(
         &mut self,
         envelope: Envelope,
         body: &Bytes,
         now: Instant,
         out: &mut Vec<Reply>,
-    ) {
+    ) -> usize {
+        let Some(messages) = batch::unpack(body) else {
+            self.on_message(envelope, body, now, out);
+            return 1;
+        };
+        let mut count = 0;
+        for message in messages {
+            count += 1;
+            match message {
+                Ok(message) => self.on_message(envelope.clone(), &message, now, out),
+                Err(reason) => out.push(Self::on_malformed(envelope.clone(), reason)),
+            }
+        }
+        count
+    }
+
+    fn on_message(&mut self, envelope: Envelope, body: &Bytes, now: Instant, out: &mut Vec<Reply>) {
         let (size, limit) = (body.len(), self.service.max_message_size);
         let message = match message::parse(body) {
             Ok(message) => message,
@@ -390,7 +412,7 @@ impl<R: Run> Dispatcher<R> {
         if self.service.draining.load(Ordering::Relaxed) {
             out.push(Reply { envelope: envelope.clone(), body: builtin::goodbye() });
         }
-        self.greeted.add(&envelope);
+        self.greeted.add(&envelope, builtin::greeting(params));
     }
 
     fn unknown_function(&self, name: &str) -> WireError {

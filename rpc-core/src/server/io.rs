@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    message::batch::Batch,
     server::{
         dispatch::{Dispatcher, Reply},
         run::{News, Runner},
@@ -89,7 +90,7 @@ pub(crate) async fn serve(
                     while let Ok(news) = outcomes.try_recv() {
                         replies.extend(dispatcher.on_news(news, Instant::now()));
                     }
-                    sending.send(&mut listener, &mut replies);
+                    sending.send(&mut listener, &dispatcher, &mut replies);
                     return;
                 }
                 draining = true;
@@ -107,15 +108,14 @@ pub(crate) async fn serve(
             }
             event = listener.recv() => {
                 let now = Instant::now();
-                sending.handle(event, now, &mut dispatcher, &mut replies);
+                let mut handled = sending.handle(event, now, &mut dispatcher, &mut replies);
                 // Whatever else has arrived is taken along, before anything sleeps.
-                for _ in 1..BATCH {
-                    let Some(event) = listener.recv().now_or_never() else { break };
-                    sending.handle(event, now, &mut dispatcher, &mut replies);
+                while handled < BATCH && let Some(event) = listener.recv().now_or_never() {
+                    handled += sending.handle(event, now, &mut dispatcher, &mut replies);
                 }
             }
         }
-        sending.send(&mut listener, &mut replies);
+        sending.send(&mut listener, &dispatcher, &mut replies);
         // The engine's own tasks have to run on this thread too, and nothing above need ever wait.
         coop::consume_budget().await;
     }
@@ -137,15 +137,16 @@ struct Sending {
 }
 
 impl Sending {
+    /// Tells how many messages it were.
     fn handle(
         &mut self,
         event: Event,
         now: Instant,
         dispatcher: &mut Dispatcher<Runner>,
         replies: &mut Vec<Reply>,
-    ) {
+    ) -> usize {
         match event {
-            Event::Message(envelope, body) => dispatcher.on_message(envelope, &body, now, replies),
+            Event::Message(envelope, body) => return dispatcher.on_body(envelope, &body, now, replies),
             Event::Malformed(envelope, reason) => {
                 replies.push(Dispatcher::<Runner>::on_malformed(envelope, reason));
             }
@@ -154,24 +155,43 @@ impl Sending {
                 dispatcher.on_peer_gone(&peer, now);
             }
         }
+        1
     }
 
-    fn send(&mut self, listener: &mut Listener, replies: &mut Vec<Reply>) {
-        for Reply { envelope, body } in replies.drain(..) {
+    /// Small replies to the same client travel together, if it takes that.
+    fn send(&mut self, listener: &mut Listener, dispatcher: &Dispatcher<Runner>, replies: &mut Vec<Reply>) {
+        let mut replies = replies.drain(..).peekable();
+        while let Some(Reply { envelope, mut body }) = replies.next() {
+            let mut count = 1;
+            let joins = |next: &Reply| next.envelope == envelope && Batch::suits(next.body.len());
+            if Batch::suits(body.len())
+                && replies.peek().is_some_and(joins)
+                && dispatcher.takes_batches(&envelope)
+            {
+                let mut batch = Batch::default();
+                batch.begin(body.len(), replies.len()).extend_from_slice(&body);
+                while let Some(next) = replies.next_if(|next| joins(next) && batch.has_room(next.body.len()))
+                {
+                    batch.begin(next.body.len(), 0).extend_from_slice(&next.body);
+                }
+                count = batch.count().into();
+                body = batch.take().unwrap_or_default();
+            }
             let part = self.unread.take(envelope.peer(), body.len());
             if !part.is_some_and(|part| listener.send(envelope, body, part)) {
-                self.count_dropped();
+                self.count_dropped(count);
             }
         }
     }
 
     /// Logs the first, and then every time that their number has doubled.
-    fn count_dropped(&mut self) {
-        self.dropped += 1;
-        if self.dropped.is_power_of_two() {
+    fn count_dropped(&mut self, count: u64) {
+        let before = self.dropped;
+        self.dropped += count;
+        if self.dropped.ilog2() != before.checked_ilog2().unwrap_or(u32::MAX) {
             tracing::warn!(
                 dropped = self.dropped,
-                "a reply was dropped: its peer has gone, or does not read"
+                "replies were dropped: their peer has gone, or does not read"
             );
         }
     }

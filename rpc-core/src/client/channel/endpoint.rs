@@ -36,12 +36,15 @@ const MAX_LEAVING: usize = 4;
 struct Hello {
     protocol: u32,
     max_message_size: usize,
+    batches: bool,
 }
 
 /// What the client wants to know of the server's answer.
 #[derive(Deserialize)]
 struct HelloReply {
     max_message_size: usize,
+    #[serde(default)]
+    batches: bool,
     #[serde(default)]
     instance: Option<String>,
 }
@@ -134,7 +137,7 @@ async fn hello(
 ) -> Result<Peer, TransportError> {
     let id = channel.lock().in_flight.skip_id();
     let max_message_size = channel.carrier.max_message_size;
-    let hello = Hello { protocol: PROTOCOL_VERSION, max_message_size };
+    let hello = Hello { protocol: PROTOCOL_VERSION, max_message_size, batches: true };
     let args = EncodedArgs::dynamic("rpc.hello".to_owned(), &(hello,));
     sender.send(args.into_message(Head::Request { id, timeout_ms: None, key: None })).await?;
     let body = loop {
@@ -148,10 +151,10 @@ async fn hello(
         _ => None,
     };
     Ok(match reply {
-        Some(HelloReply { max_message_size: limit, instance }) => {
+        Some(HelloReply { max_message_size: limit, batches, instance }) => {
             let max_message_size = limit.min(max_message_size);
-            Peer { extended: true, max_message_size, instance: instance.map(Arc::from) }
+            Peer { extended: true, max_message_size, batches, instance: instance.map(Arc::from) }
         }
-        None => Peer { extended: false, max_message_size, instance: None },
+        None => Peer { extended: false, max_message_size, batches: false, instance: None },
     })
 }

@@ -20,12 +20,12 @@ use tokio::{
 use super::Channel;
 use crate::{
     client::{
-        in_flight::{Outgoing, Want},
+        in_flight::Outgoing,
         links::{LinkId, Peer},
     },
     error::{ErrorKind, Ran, RpcError},
     io_thread::LINGER,
-    message::{self, Incoming, MsgId},
+    message::{self, Incoming, MsgId, batch},
     transport::{LinkReceiver, LinkSender, TransportError},
 };
 
@@ -110,19 +110,13 @@ async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>)
             }
             link.wake.notified().await;
         }
-        for outgoing in batch.drain(..) {
-            let sent = match outgoing {
-                Outgoing::Control(body) => sender.send(body).await,
-                Outgoing::Message { id, want, body } => {
-                    let sent = sender.send(body).await;
-                    if want == Want::Nothing && sent.is_ok() {
-                        link.channel.complete(link.id, [(id, Bytes::new())].into_iter(), &mut Vec::new());
-                    }
-                    sent
-                }
-            };
-            if let Err(cause) = sent {
+        for Outgoing { body, notifications } in batch.drain(..) {
+            if let Err(cause) = sender.send(body).await {
                 return cause;
+            }
+            if !notifications.is_empty() {
+                let done = notifications.into_iter().map(|id| (id, Bytes::new()));
+                link.channel.complete(link.id, done, &mut Vec::new());
             }
             // The engine's own task has to run on this thread too, and sending never waits for it.
             coop::consume_budget().await;
@@ -158,6 +152,14 @@ async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError 
 fn take_in(link: &Link, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
     // Whatever it is, somebody is there.
     link.received.fetch_add(1, Ordering::Relaxed);
+    match batch::unpack(&body) {
+        // What is malformed is nobody's reply.
+        Some(messages) => messages.flatten().for_each(|message| take_in_one(link, message, replies)),
+        None => take_in_one(link, body, replies),
+    }
+}
+
+fn take_in_one(link: &Link, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
     match message::classify(&body) {
         Incoming::Response { id, failed } => match refusal(link, failed, &body) {
             Some(error) => link.channel.fail(link.id, id, error),
@@ -248,7 +250,7 @@ mod tests {
         let (sender, receiver) = transport::connect(&endpoint, carrier, by).await.unwrap();
         let room = Room::new(1, 1_000, WhenFull::Wait);
         let channel = Channel::new(vec!["here".into()], room, carrier, Duration::from_secs(60));
-        let peer = Peer { extended: true, max_message_size: 1_000, instance: None };
+        let peer = Peer { extended: true, max_message_size: 1_000, batches: false, instance: None };
         let (leaves, _left) = oneshot::channel();
         let task = tokio::spawn(serve(Arc::clone(&channel), 0, peer, sender, receiver, leaves));
         channel.first().await.unwrap();

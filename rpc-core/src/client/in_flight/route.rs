@@ -7,25 +7,56 @@ use tokio::sync::Notify;
 
 use super::{History, InFlight, NewCall, Reply, Slot, State, Want, request_too_large};
 use crate::{
-    args::EncodedArgs,
+    args::{EncodedArgs, Message},
     client::{
         links::{LinkId, Peer},
         retry,
     },
     error::{ErrorKind, Ran, RpcError},
-    message::{Head, MsgId},
+    message::{Head, MsgId, batch::Batch},
 };
 
-/// What is to be sent next on a link.
+/// What is to be sent next on a link: one message, or a batch.
 #[derive(Debug)]
-pub(crate) enum Outgoing {
-    Message {
-        id: MsgId,
-        want: Want,
-        body: Bytes,
-    },
-    /// A cancel or a ping, which no call waits for.
-    Control(Bytes),
+pub(crate) struct Outgoing {
+    pub(crate) body: Bytes,
+    /// Those in it: they are done when the socket has them.
+    pub(crate) notifications: Vec<MsgId>,
+}
+
+/// Makes bodies of messages: small ones travel together, if the peer takes that.
+struct Packer<'a> {
+    out: &'a mut Vec<Outgoing>,
+    batches: bool,
+    batch: Batch,
+    notifications: Vec<MsgId>,
+}
+
+impl Packer<'_> {
+    /// Adds a message, and `more` will follow.
+    fn add(&mut self, message: &mut Message, head: Head<'_>, notification: Option<MsgId>, more: usize) {
+        let len = message.len_with(head);
+        let together = self.batches && Batch::suits(len);
+        if !together || !self.batch.has_room(len) {
+            self.flush();
+        }
+        self.notifications.extend(notification);
+        if together {
+            message.append_to(head, self.batch.begin(len, more));
+        } else {
+            self.push(message.with_head(head));
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(body) = self.batch.take() {
+            self.push(body);
+        }
+    }
+
+    fn push(&mut self, body: Bytes) {
+        self.out.push(Outgoing { body, notifications: std::mem::take(&mut self.notifications) });
+    }
 }
 
 impl InFlight {
@@ -116,39 +147,53 @@ impl InFlight {
     ) -> Vec<Waker> {
         let Some(link) = self.links.find(link) else { return Vec::new() };
         let mut too_large = Vec::new();
-        let extended = link.peer.extended;
+        let Peer { extended, max_message_size, batches, .. } = link.peer;
+        let mut packer = Packer { out, batches, batch: Batch::default(), notifications: Vec::new() };
+        let mut left = max;
         if std::mem::take(&mut link.ping) && extended {
-            out.push(Outgoing::Control(ping_message(MsgId(self.slots.skip_id()))));
+            let head = Head::Request { id: MsgId(self.slots.skip_id()), timeout_ms: None, key: None };
+            packer.add(&mut ping_message(), head, None, 0);
         }
-        let cancels = link.cancels.len().min(max);
-        out.extend(link.cancels.drain(..cancels).map(|id| Outgoing::Control(cancel_message(id))));
-        while out.len() < max {
-            let Some(id) = link.queue.pop_front() else { break };
+        while left > 0
+            && let Some(id) = link.cancels.pop_front()
+        {
+            left -= 1;
+            packer.add(&mut cancel_message(id), Head::Notification, None, left.min(link.cancels.len()));
+        }
+        while left > 0
+            && let Some(id) = link.queue.pop_front()
+        {
             // A call whose time is up is left to `tick`, and a cancelled one has gone.
             let Some(slot) = self.slots.get_mut(id.0) else { continue };
             let NewCall { message, want, rules, deadline } = &mut slot.call;
             if !matches!(slot.state, State::Queued) || *deadline <= now {
                 continue;
             }
-            if message.len() > link.peer.max_message_size {
+            if message.len() > max_message_size {
                 too_large.push((id, message.len()));
                 continue;
             }
-            let head = match want {
-                Want::Nothing => Head::Notification,
+            let (head, notification) = match want {
+                Want::Nothing => (Head::Notification, Some(id)),
                 Want::Reply => {
                     let left = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
                     let timeout_ms = extended.then(|| u32::try_from(left).unwrap_or(u32::MAX));
-                    Head::Request { id, timeout_ms, key: rules.key.as_deref().filter(|_| extended) }
+                    let key = rules.key.as_deref().filter(|_| extended);
+                    (Head::Request { id, timeout_ms, key }, None)
                 }
             };
-            out.push(Outgoing::Message { id, want: *want, body: message.with_head(head) });
+            left -= 1;
+            packer.add(message, head, notification, left.min(link.queue.len()));
             slot.state = State::Sent(link.id);
             link.sent += 1;
         }
-        let (endpoint, limit) = (Arc::clone(&self.places[link.endpoint].name), link.peer.max_message_size);
-        let end = |(id, size)| self.end(id, request_too_large(size, "server", limit).at(&endpoint));
-        too_large.into_iter().filter_map(end).collect()
+        packer.flush();
+        let endpoint = link.endpoint;
+        let mut end = |(id, size)| {
+            let error = request_too_large(size, "server", max_message_size);
+            self.end(id, error.at(&self.places[endpoint].name))
+        };
+        too_large.into_iter().filter_map(&mut end).collect()
     }
 
     /// Ends a call that was sent on `link`. `None` if it is not known, as after a cancel, or has ended already.
@@ -266,11 +311,14 @@ impl InFlight {
     }
 }
 
-fn cancel_message(id: MsgId) -> Bytes {
-    EncodedArgs::dynamic("rpc.cancel".into(), &(id.0,)).into_message(Head::Notification)
+fn cancel_message(id: MsgId) -> Message {
+    message_of(EncodedArgs::dynamic("rpc.cancel".into(), &(id.0,)))
 }
 
-fn ping_message(id: MsgId) -> Bytes {
-    let head = Head::Request { id, timeout_ms: None, key: None };
-    EncodedArgs::dynamic("rpc.ping".into(), &()).into_message(head)
+fn ping_message() -> Message {
+    message_of(EncodedArgs::dynamic("rpc.ping".into(), &()))
+}
+
+fn message_of(args: EncodedArgs) -> Message {
+    args.finish().expect("a number can be encoded")
 }

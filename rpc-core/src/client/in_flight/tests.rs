@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     args::EncodedArgs,
     client::links::{Peer, tests::peer},
-    message,
+    message::{self, batch},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,14 +51,18 @@ impl Tested {
         self.calls.submit(call, Waker::noop(), self.now).map(|(id, _)| id)
     }
 
-    /// The bodies that are sent on a link now.
+    /// The messages that are sent on a link now, alone or in batches.
     fn take(&mut self, link: LinkId) -> Vec<Bytes> {
+        let bodies = self.take_bodies(link, 256).into_iter();
+        bodies
+            .flat_map(|body| batch::unpack(&body).map_or(vec![body], |all| all.flatten().collect()))
+            .collect()
+    }
+
+    fn take_bodies(&mut self, link: LinkId, max: usize) -> Vec<Bytes> {
         let mut out = Vec::new();
-        self.calls.take(link, 256, self.now, &mut out);
-        let body = |outgoing| match outgoing {
-            Outgoing::Message { body, .. } | Outgoing::Control(body) => body,
-        };
-        out.into_iter().map(body).collect()
+        self.calls.take(link, max, self.now, &mut out);
+        out.into_iter().map(|outgoing| outgoing.body).collect()
     }
 
     fn fail(&mut self, link: LinkId, id: MsgId, kind: ErrorKind, ran: Ran) {
@@ -90,12 +94,29 @@ impl Tested {
     }
 }
 
+fn plain_peer() -> Peer {
+    Peer { extended: false, max_message_size: 1_000, batches: false, instance: None }
+}
+
 fn plain() -> Rules {
     Rules { idempotent: false, retries: u32::MAX, fail_fast: false, key: None }
 }
 
 fn idempotent() -> Rules {
     Rules { idempotent: true, ..plain() }
+}
+
+/// The ids of the requests in these bodies.
+fn sent_ids(bodies: &[Bytes]) -> Vec<MsgId> {
+    let messages = bodies
+        .iter()
+        .flat_map(|body| batch::unpack(body).map_or(vec![body.clone()], |all| all.flatten().collect()));
+    messages
+        .map(|body| match message::parse(&body) {
+            Ok(message::Message::Request(request)) => request.id,
+            other => panic!("no request: {other:?}"),
+        })
+        .collect()
 }
 
 fn keyed() -> Rules {
@@ -343,9 +364,80 @@ fn an_idempotent_call_with_a_key_goes_anywhere() {
 }
 
 #[test]
+fn small_messages_travel_together_and_in_order() {
+    let (mut tested, links) = Tested::linked(1);
+    let text = |len| ("x".repeat(len),);
+    // As long as what both sides take at most: it travels alone.
+    let long = 1_000 - b"\x91\xda..".len() - message::max_head_len("f");
+    let lengths = [1, 2, long, 3, 4];
+    let ids = lengths.map(|len| tested.submit_args(plain(), &text(len)).unwrap());
+    let bodies = tested.take_bodies(links[0], 256);
+    let kinds: Vec<_> = bodies.iter().map(|body| batch::unpack(body).map(Iterator::count)).collect();
+    assert_eq!(kinds, [Some(5)]);
+    assert_eq!(sent_ids(&bodies), ids);
+
+    // A single one is no batch, and neither is more than that to a peer that takes none.
+    tested.submit(plain());
+    assert!(batch::unpack(&tested.take_bodies(links[0], 256)[0]).is_none());
+    let mut tested = Tested::new(1);
+    let link = tested.link(0, plain_peer());
+    let ids = [(); 3].map(|()| tested.submit(plain()));
+    let bodies = tested.take_bodies(link, 256);
+    assert_eq!(bodies.len(), 3);
+    assert_eq!(sent_ids(&bodies), ids);
+}
+
+#[test]
+fn what_does_not_suit_a_batch_keeps_its_place_in_the_order() {
+    let mut tested = Tested::with_room(1, Room::new(10, 100_000, WhenFull::Wait));
+    let link = tested.link(0, Peer { max_message_size: 100_000, ..peer("server") });
+    let ids = [1, 2, 5_000, 3, 4].map(|len| tested.submit_args(plain(), &("x".repeat(len),)).unwrap());
+    let bodies = tested.take_bodies(link, 256);
+    let kinds: Vec<_> = bodies.iter().map(|body| batch::unpack(body).map(Iterator::count)).collect();
+    assert_eq!(kinds, [Some(2), None, Some(2)]);
+    assert_eq!(sent_ids(&bodies), ids);
+}
+
+#[test]
+fn notifications_in_a_batch_are_done_when_the_socket_has_it() {
+    let (mut tested, links) = Tested::linked(1);
+    let mut ids = Vec::new();
+    for want in [Want::Nothing, Want::Reply, Want::Nothing] {
+        let message = EncodedArgs::dynamic("f".into(), &()).finish().unwrap();
+        let call = NewCall { message, want, rules: plain(), deadline: tested.now + SECOND };
+        ids.push(tested.calls.submit(call, Waker::noop(), tested.now).unwrap().0);
+    }
+    let mut out = Vec::new();
+    tested.calls.take(links[0], 256, tested.now, &mut out);
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[0].notifications, [ids[0], ids[2]]);
+}
+
+#[test]
+fn a_try_that_follows_one_in_a_batch_has_the_same_params() {
+    let (mut tested, links) = Tested::linked(2);
+    for link in &links[1..] {
+        tested.calls.leave(*link, tested.now);
+    }
+    let ids = [7, 8].map(|n| tested.submit_args(idempotent(), &(n,)).unwrap());
+    let first = tested.take(links[0]);
+    assert_eq!(first.len(), 2);
+    let again = tested.link(0, peer("another"));
+    tested.lose(links[0]);
+    tested.pass();
+    tested.pass();
+    let mut second = tested.take(again);
+    second.sort_by_key(|body| sent_ids(std::slice::from_ref(body)));
+    assert_eq!(sent_ids(&second), ids);
+    for (first, second) in first.iter().zip(&second) {
+        assert_eq!(first.last(), second.last(), "the argument");
+    }
+}
+
+#[test]
 fn a_plain_peer_is_told_of_no_cancel() {
     let mut tested = Tested::with_room(1, Room::new(1_000, 1_000_000, WhenFull::Wait));
-    let link = tested.link(0, Peer { extended: false, max_message_size: 1_000, instance: None });
+    let link = tested.link(0, plain_peer());
     let ids: Vec<_> = (0..256).map(|_| tested.submit(plain())).collect();
     assert_eq!(tested.take(link).len(), 256);
     for id in ids {
@@ -357,7 +449,7 @@ fn a_plain_peer_is_told_of_no_cancel() {
 #[test]
 fn a_plain_peer_remembers_nothing() {
     let mut tested = Tested::new(1);
-    let link = tested.link(0, Peer { extended: false, max_message_size: 1_000, instance: None });
+    let link = tested.link(0, plain_peer());
     let id = tested.submit(keyed());
     tested.take(link);
     tested.lose(link);

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     args::EncodedArgs,
     function::{Entry, HandlerFuture, Signature},
-    message::Head,
+    message::{Head, Incoming},
     registry::States,
     server::{reply_memory::Limits, run::Outbox},
 };
@@ -106,7 +106,7 @@ fn notification(method: &str, params: impl serde::Serialize) -> Bytes {
 
 fn send(tested: &mut Tested, body: &Bytes, now: Instant) -> Vec<Reply> {
     let mut out = Vec::new();
-    tested.on_message(client(), body, now, &mut out);
+    tested.on_body(client(), body, now, &mut out);
     out
 }
 
@@ -144,6 +144,72 @@ fn a_pooled_function_is_answered_when_it_has_ended() {
     assert!(tested.is_idle());
 }
 
+fn batch_of(messages: &[Bytes]) -> Bytes {
+    let mut batch = batch::Batch::default();
+    for message in messages {
+        batch.begin(message.len(), 0).extend_from_slice(message);
+    }
+    batch.take().expect("it is not empty")
+}
+
+#[test]
+fn each_message_of_a_batch_is_one_of_its_own() {
+    let mut tested = dispatcher(10);
+    let (now, mut out) = (Instant::now(), Vec::new());
+    let messages = [
+        request(1, "inlined", None),
+        request(2, "pooled", None),
+        notification("pooled", ()),
+        request(3, "missing", None),
+        batch_of(&[request(4, "inlined", None), request(5, "inlined", None)]),
+        Bytes::from_static(b"nonsense"),
+        request(6, "inlined", None),
+    ];
+    assert_eq!(tested.on_body(client(), &batch_of(&messages), now, &mut out), messages.len());
+    assert!(out.iter().all(|reply| reply.envelope == client()));
+    let ids: Vec<_> = out.iter().map(|reply| message::classify(&reply.body)).collect();
+    let response = |id, failed| Incoming::Response { id: MsgId(id), failed };
+    // A batch in a batch is no message, and neither is nonsense: who asked cannot be told.
+    assert_eq!(
+        ids,
+        [response(1, false), response(3, true), Incoming::Other, Incoming::Other, response(6, false)]
+    );
+    assert_eq!(tested.run.started.len(), 2);
+    let cancel = notification("rpc.cancel", (2,));
+    assert_eq!(code(&send(&mut tested, &cancel, now)).0, "Cancelled", "its envelope is the batch's");
+}
+
+#[test]
+fn what_follows_malformed_bytes_in_a_batch_is_lost_and_what_came_before_is_not() {
+    let mut tested = dispatcher(10);
+    let mut out = Vec::new();
+    let mut body = batch_of(&[request(1, "inlined", None), request(2, "inlined", None)]).to_vec();
+    body.pop();
+    assert_eq!(tested.on_body(client(), &body.into(), Instant::now(), &mut out), 2);
+    assert_eq!(code(&out[..1]).0, "ok");
+    let error = String::from_utf8_lossy(&out[1].body);
+    assert!(error.contains("bad_request") && error.contains("a batch holds"), "{error}");
+}
+
+#[test]
+fn only_who_said_so_is_sent_batches() {
+    let mut tested = dispatcher(10);
+    assert!(!tested.takes_batches(&client()), "it has said nothing");
+    for (greeting, takes) in [
+        (Some(("batches", Some(true))), true),
+        (Some(("batches", Some(false))), false),
+        (Some(("batches", None)), false),
+        (Some(("later", Some(true))), false),
+        (None, false),
+    ] {
+        let greeting: BTreeMap<_, _> = greeting.into_iter().collect();
+        let head = Head::Request { id: MsgId(1), timeout_ms: None, key: None };
+        let hello = EncodedArgs::dynamic("rpc.hello".to_owned(), &(&greeting,)).into_message(head);
+        assert_eq!(code(&send(&mut tested, &hello, Instant::now())).0, "ok");
+        assert_eq!(tested.takes_batches(&client()), takes, "{greeting:?}");
+    }
+}
+
 #[test]
 fn a_notification_runs_and_is_not_answered() {
     let mut tested = dispatcher(10);
@@ -177,7 +243,7 @@ fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
     };
     let other = |tested: &mut Tested, body: &Bytes| {
         let mut out = Vec::new();
-        tested.on_message(Envelope::of(&["other", ""]), body, now, &mut out);
+        tested.on_body(Envelope::of(&["other", ""]), body, now, &mut out);
         out.is_empty()
     };
     let mut tested = dispatcher(10);
@@ -329,7 +395,7 @@ fn every_client_behind_a_proxy_is_told_goodbye_and_stays_known_until_it_leaves()
     let (now, mut out) = (Instant::now(), Vec::new());
     let clients = ["a", "b"].map(|client| Envelope::of(&["proxy", client, ""]));
     for client in &clients {
-        tested.on_message(client.clone(), &request(1, "rpc.hello", None), now, &mut out);
+        tested.on_body(client.clone(), &request(1, "rpc.hello", None), now, &mut out);
     }
     out.clear();
     tested.service.draining.store(true, Ordering::Relaxed);

@@ -1,0 +1,187 @@
+//! Batches: several small messages in one body, because an engine and a kernel take nearly the same time for a body
+//! of any length below a few KiB. `PROTOCOL.md` has the shape.
+
+use bytes::Bytes;
+use rmp::decode;
+
+/// The longest batch that is taken, in bytes: a message that came in one keeps all of it in memory.
+const MAX_LEN: usize = 64 * 1024;
+/// The longest batch that is made, in bytes. Longer ones save nothing more, and keep the other side waiting.
+const FULL_LEN: usize = 8 * 1024;
+/// Longer messages travel alone: to copy one takes as long as is saved.
+const MAX_MESSAGE_LEN: usize = 1_024;
+
+const KIND: u8 = 3;
+const ARRAY16: u8 = 0xdc;
+const BIN16: u8 = 0xc5;
+/// How long the head of a batch is that is made here, and that of a message in it.
+const HEAD_LEN: usize = 4;
+const MESSAGE_HEAD_LEN: usize = 3;
+
+/// Several messages that become one body.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The head's place, then each message behind its length. Empty, without an allocation, if there is none.
+    buffer: Vec<u8>,
+    count: u16,
+}
+
+impl Batch {
+    /// Whether a message of `len` bytes travels with others.
+    pub(crate) fn suits(len: usize) -> bool {
+        len <= MAX_MESSAGE_LEN
+    }
+
+    pub(crate) fn has_room(&self, len: usize) -> bool {
+        self.buffer.len() + MESSAGE_HEAD_LEN + len <= FULL_LEN
+    }
+
+    /// Begins a message of `len` bytes, which [suits](Self::suits) and has [room](Self::has_room): the caller appends
+    /// exactly these to the buffer that it is given. About `more` of such messages will follow.
+    pub(crate) fn begin(&mut self, len: usize, more: usize) -> &mut Vec<u8> {
+        if self.count == 0 {
+            let expected = more.saturating_add(1).saturating_mul(MESSAGE_HEAD_LEN + len);
+            self.buffer.reserve_exact(expected.saturating_add(HEAD_LEN).min(FULL_LEN));
+            self.buffer.extend_from_slice(&[0; HEAD_LEN]);
+        }
+        self.count += 1;
+        let [.., b, a] = len.to_be_bytes();
+        self.buffer.extend_from_slice(&[BIN16, b, a]);
+        &mut self.buffer
+    }
+
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// The body of what was put in, which is then empty again: a single message is no batch. `None` if there is none.
+    pub(crate) fn take(&mut self) -> Option<Bytes> {
+        let Self { mut buffer, count } = std::mem::take(self);
+        match count {
+            0 => None,
+            1 => Some(Bytes::from(buffer).slice(HEAD_LEN + MESSAGE_HEAD_LEN..)),
+            _ => {
+                let [b, a] = (count + 1).to_be_bytes();
+                buffer[..HEAD_LEN].copy_from_slice(&[ARRAY16, b, a, KIND]);
+                Some(Bytes::from(buffer))
+            }
+        }
+    }
+}
+
+/// The messages of a received batch. After an error comes nothing more.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    body: Bytes,
+    at: usize,
+    left: u32,
+}
+
+/// The messages in `body`. `None` if it is no batch, but a message itself.
+pub(crate) fn unpack(body: &Bytes) -> Option<Messages> {
+    let (elements, at) = match **body {
+        [marker @ 0x91..=0x9f, KIND, ..] => (u32::from(marker & 0x0f), 2),
+        [ARRAY16, b, a, KIND, ..] => (u16::from_be_bytes([b, a]).into(), 4),
+        [0xdd, d, c, b, a, KIND, ..] => (u32::from_be_bytes([d, c, b, a]), 6),
+        _ => return None,
+    };
+    Some(Messages { body: body.clone(), at, left: elements.saturating_sub(1) })
+}
+
+impl Messages {
+    fn fail(&mut self, reason: &'static str) -> Result<Bytes, &'static str> {
+        (self.body, self.at, self.left) = (Bytes::new(), 0, 0);
+        Err(reason)
+    }
+}
+
+impl Iterator for Messages {
+    type Item = Result<Bytes, &'static str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.body.len() > MAX_LEN {
+            return Some(self.fail("a batch has at most 64 KiB"));
+        }
+        let mut rest = &self.body[self.at..];
+        if self.left == 0 {
+            return (!rest.is_empty()).then(|| self.fail("bytes follow the batch"));
+        }
+        self.left -= 1;
+        let len = decode::read_bin_len(&mut rest).ok().and_then(|len| usize::try_from(len).ok());
+        let Some(message) = len.and_then(|len| rest.get(..len)) else {
+            return Some(self.fail("a batch holds messages as bin, and nothing else"));
+        };
+        let message = self.body.slice_ref(message);
+        self.at = self.body.len() - rest.len() + message.len();
+        Some(Ok(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch_of(messages: &[&[u8]]) -> Batch {
+        let mut batch = Batch::default();
+        for message in messages {
+            batch.begin(message.len(), 0).extend_from_slice(message);
+        }
+        batch
+    }
+
+    fn read(body: &[u8]) -> Vec<Result<Bytes, &'static str>> {
+        unpack(&Bytes::copy_from_slice(body)).expect("it is a batch").collect()
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        let messages: [&[u8]; 3] = [b"\x93\x02\xa1a\x90", b"", &[7; MAX_MESSAGE_LEN]];
+        let mut batch = batch_of(&messages);
+        assert_eq!(batch.count(), 3);
+        let body = batch.take().unwrap();
+        assert_eq!(body[..7], [ARRAY16, 0, 4, KIND, BIN16, 0, 5]);
+        assert_eq!(read(&body), messages.map(|message| Ok(Bytes::copy_from_slice(message))));
+        assert_eq!(batch.take(), None, "it was taken");
+    }
+
+    #[test]
+    fn a_single_message_is_itself() {
+        let body = batch_of(&[b"\x93\x02\xa1a\x90"]).take().unwrap();
+        assert_eq!(body, &b"\x93\x02\xa1a\x90"[..]);
+        assert!(unpack(&body).is_none());
+    }
+
+    #[test]
+    fn what_is_made_is_shorter_than_what_is_taken() {
+        let mut batch = Batch::default();
+        while batch.has_room(MAX_MESSAGE_LEN) {
+            batch.begin(MAX_MESSAGE_LEN, usize::MAX).extend_from_slice(&[7; MAX_MESSAGE_LEN]);
+        }
+        assert!(batch.count() > 1);
+        let body = batch.take().unwrap();
+        assert!(body.len() <= FULL_LEN && FULL_LEN <= MAX_LEN);
+    }
+
+    #[test]
+    fn arrays_of_any_width_are_batches() {
+        for head in [&[0x92, 3][..], &[0xdc, 0, 2, 3], &[0xdd, 0, 0, 0, 2, 3]] {
+            for bin in [&[0xc4, 1, 7][..], &[0xc5, 0, 1, 7], &[0xc6, 0, 0, 0, 1, 7]] {
+                assert_eq!(read(&[head, bin].concat()), [Ok(Bytes::from_static(&[7]))]);
+            }
+        }
+        assert_eq!(read(&[0x91, 3]), []);
+    }
+
+    #[test]
+    fn what_is_malformed_ends_it() {
+        let bin: &[u8] = &[0xc4, 1, 7];
+        for bad in [&[0xc4, 2, 7][..], &[0xa1, 7], &[7], &[0xc6, 0xff, 0xff, 0xff, 0xff], &[]] {
+            let found = read(&[&[0x93, 3], bin, bad].concat());
+            assert!(matches!(found[..], [Ok(_), Err(_)]), "{bad:?}: {found:?}");
+        }
+        assert!(matches!(read(&[&[0x92, 3], bin, bin].concat())[..], [Ok(_), Err(_)]), "bytes follow");
+        // Announced in 5 bytes, and not believed.
+        assert!(matches!(read(&[0xdd, 0xff, 0xff, 0xff, 0xff, 3])[..], [Err(_)]));
+        assert!(matches!(read(&[&[0x92, 3, 0xc6, 0, 1, 0, 0][..], &[0; 65_536]].concat())[..], [Err(_)]));
+    }
+}
