@@ -6,6 +6,7 @@ mod dispatch;
 mod greeted;
 mod in_flight;
 mod io;
+mod outbox;
 mod pool;
 mod reply_memory;
 mod run;
@@ -22,17 +23,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time,
-};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet, time};
 
 use self::{
     admission::Admission,
     dispatch::{Dispatcher, Service},
     io::Phase,
+    outbox::Outbox,
     pool::Pool,
     reply_memory::{Limits, ReplyMemory},
     run::Runner,
@@ -165,13 +162,16 @@ impl Server {
         let (phase, _) = watch::channel(Phase::Serving);
         let mut loops = Loops(JoinSet::new());
         for listener in listeners {
-            let (outbox, outcomes) = mpsc::unbounded_channel();
-            let runner = Runner { pool: Arc::clone(&pool), runtime: runtime.clone(), outbox };
+            let outbox = Outbox::default();
+            let runner = Runner {
+                pool: Arc::clone(&pool),
+                runtime: runtime.clone(),
+                outbox: outbox.clone(),
+                submitted: false,
+            };
             let unread = Unread::new(&unread);
             let dispatcher = Dispatcher::new(Arc::clone(&service), runner);
-            loops
-                .0
-                .spawn_on(io::serve(listener, dispatcher, outcomes, unread, phase.subscribe()), io.handle());
+            loops.0.spawn_on(io::serve(listener, dispatcher, outbox, unread, phase.subscribe()), io.handle());
         }
         let functions: Vec<_> =
             service.registry.signatures().iter().map(|signature| signature.name).collect();

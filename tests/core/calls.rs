@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc, thread};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use rpc_core::{Args, Client, RemoteFn};
-use tests::{endpoints, soon};
+use tests::{Gate, endpoints, soon};
 use tokio::runtime::Handle;
 
 use crate::functions::{
-    Fixture, add, count_words, divide, divide_async, echo, hold, hold_async, note, noted,
+    Fixture, add, builder, count_words, divide, divide_async, echo, hold, hold_async, note, noted,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,6 +32,31 @@ async fn every_kind_of_function_works_over_every_transport() {
 async fn the_function_itself_stays_callable() {
     assert_eq!(add(1, 2), 3);
     assert_eq!(count_words("a")["a"], 1);
+}
+
+#[tokio::test]
+async fn a_reply_does_not_wait_for_the_function_that_its_worker_runs_next() {
+    let gate: Arc<Gate> = Arc::default();
+    for endpoint in endpoints() {
+        let server = builder(&gate).workers(1).bind(endpoint).await.unwrap().spawn().unwrap();
+        let client = tests::client().connect(server.endpoint()).await.unwrap();
+        for quick in 1..10 {
+            // They wait for the worker one behind the other: those that end at once, and one that does not.
+            let mut calls: Vec<_> = (0..quick).map(|_| Box::pin(divide::call(&client, 6, 3))).collect();
+            let mut held = Box::pin(hold::call(&client));
+            for call in &mut calls {
+                assert!(call.as_mut().now_or_never().is_none());
+            }
+            assert!(held.as_mut().now_or_never().is_none());
+            for call in calls {
+                assert_eq!(soon("a reply", call).await.unwrap(), 2);
+            }
+            gate.entered(1).await;
+            drop(held);
+            gate.left(1).await;
+        }
+        server.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,6 +182,6 @@ mod tests {
         assert!(matches!(read(&[&[0x92, 3], bin, bin].concat())[..], [Ok(_), Err(_)]), "bytes follow");
         // Announced in 5 bytes, and not believed.
         assert!(matches!(read(&[0xdd, 0xff, 0xff, 0xff, 0xff, 3])[..], [Err(_)]));
-        assert!(matches!(read(&[&[0x92, 3, 0xc6, 0, 1, 0, 0][..], &[0; 65_536]].concat())[..], [Err(_)]));
+        assert!(matches!(read(&[&[0x92, 3, 0xc6, 0, 1, 0, 0][..], &vec![0; 65_536]].concat())[..], [Err(_)]));
     }
 }

@@ -286,6 +286,11 @@ impl<R: Run> Dispatcher<R> {
         None
     }
 
+    /// Lets what was handed to workers begin: once for many messages.
+    pub(crate) fn begin(&mut self) {
+        self.run.begin();
+    }
+
     /// What a listener's loop was told.
     pub(crate) fn on_news(&mut self, news: News, now: Instant) -> Option<Reply> {
         match news {

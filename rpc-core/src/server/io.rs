@@ -2,22 +2,20 @@
 //! function, unless that is `inline`, and never waits for a peer.
 
 use std::{
+    collections::VecDeque,
     pin::pin,
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
-use tokio::{
-    sync::{mpsc, watch},
-    task::coop,
-    time,
-};
+use tokio::{sync::watch, task::coop, time};
 
 use crate::{
     message::batch::Batch,
     server::{
         dispatch::{Dispatcher, Reply},
-        run::{News, Runner},
+        outbox::{LOOK_AGAIN, Outbox},
+        run::Runner,
         unread::Unread,
     },
     transport::{Event, Listener},
@@ -47,14 +45,15 @@ pub(crate) enum Phase {
 pub(crate) async fn serve(
     mut listener: Listener,
     mut dispatcher: Dispatcher<Runner>,
-    mut outcomes: mpsc::UnboundedReceiver<News>,
+    outbox: Outbox,
     unread: Unread,
     mut phase: watch::Receiver<Phase>,
 ) {
     let mut replies = Vec::new();
-    let mut finished = Vec::with_capacity(BATCH);
+    let mut news = VecDeque::new();
     let mut sending = Sending { unread, dropped: 0 };
     let mut looked_at = Instant::now();
+    let mut look_again: Option<Instant> = None;
     // Set once it drains and nothing runs.
     let mut idle_since = None;
     let mut draining = false;
@@ -63,6 +62,8 @@ pub(crate) async fn serve(
     loop {
         // From the last look on, and not from now: otherwise a busy loop would put it off for ever.
         let deadline = dispatcher.next_deadline().map(|next| next.max(looked_at + DEADLINE_TICK));
+        let look_again_at = look_again.filter(|_| !dispatcher.is_idle());
+        let deadline = deadline.into_iter().chain(look_again_at).min();
         // A server without deadlines does not wake up for them.
         if let Some(deadline) =
             deadline.map(time::Instant::from).filter(|deadline| *deadline != alarm.deadline())
@@ -87,8 +88,9 @@ pub(crate) async fn serve(
                     }
                     dispatcher.give_up(Instant::now(), &mut replies);
                     // Who waited for what was given up has news of it.
-                    while let Ok(news) = outcomes.try_recv() {
-                        replies.extend(dispatcher.on_news(news, Instant::now()));
+                    while !news.is_empty() || outbox.take(&mut news) {
+                        let told = news.pop_front().and_then(|news| dispatcher.on_news(news, Instant::now()));
+                        replies.extend(told);
                     }
                     sending.send(&mut listener, &dispatcher, &mut replies);
                     return;
@@ -98,13 +100,17 @@ pub(crate) async fn serve(
                 dispatcher.goodbye(&mut replies);
             }
             () = alarm.as_mut(), if deadline.is_some() => {
+                // What was not announced is taken in the next round.
                 looked_at = Instant::now();
+                look_again = None;
                 dispatcher.on_time(looked_at, &mut replies);
             }
             () = until(ends_at), if drained => return,
-            _ = outcomes.recv_many(&mut finished, BATCH) => {
+            () = outbox.recv(&mut news) => {
                 let now = Instant::now();
-                replies.extend(finished.drain(..).filter_map(|news| dispatcher.on_news(news, now)));
+                let some = news.len().min(BATCH);
+                replies.extend(news.drain(..some).filter_map(|news| dispatcher.on_news(news, now)));
+                look_again = Some(now + LOOK_AGAIN);
             }
             event = listener.recv() => {
                 let now = Instant::now();
@@ -113,6 +119,8 @@ pub(crate) async fn serve(
                 while handled < BATCH && let Some(event) = listener.recv().now_or_never() {
                     handled += sending.handle(event, now, &mut dispatcher, &mut replies);
                 }
+                dispatcher.begin();
+                look_again = Some(now + LOOK_AGAIN);
             }
         }
         sending.send(&mut listener, &dispatcher, &mut replies);

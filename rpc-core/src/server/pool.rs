@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use self::queue::Queue;
-use crate::server::run::Job;
+use crate::server::{outbox::Announcer, run::Job};
 
 /// A fixed number of threads that run jobs, see [`Queue`] for their order. Dropping it ends them after what is queued;
 /// they are not waited for, because a function cannot be interrupted.
@@ -45,13 +45,18 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Queues a job. It comes back if as many wait as may, or too many of its peer.
+    /// Queues a job. It comes back if as many wait as may, or too many of its peer. To wake a thread costs more than
+    /// many functions do: workers that wait need not notice before [`wake`](Self::wake).
     pub(crate) fn submit(&self, job: Job) -> Result<JobId, Job> {
-        let mut queue = self.0.lock();
-        let id = queue.push(job)?;
-        drop(queue);
-        self.0.not_empty.notify_one();
-        Ok(id)
+        self.0.lock().push(job)
+    }
+
+    /// Wakes as many workers as there are jobs for.
+    pub(crate) fn wake(&self) {
+        let wanted = self.0.lock().wanted();
+        for _ in 0..wanted {
+            self.0.not_empty.notify_one();
+        }
     }
 
     /// Takes back a job that has not started. `None` if it has.
@@ -75,11 +80,16 @@ impl Shared {
 }
 
 fn work(shared: &Shared) {
+    let mut announcer = Announcer::default();
     let mut queue = shared.lock();
     loop {
         if let Some(job) = queue.pop() {
             drop(queue);
-            job.run();
+            job.run(&mut announcer);
+            queue = shared.lock();
+        } else if announcer.is_owing() {
+            drop(queue);
+            announcer.announce();
             queue = shared.lock();
         } else if queue.closed {
             return;
@@ -93,35 +103,41 @@ fn work(shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
+    use std::collections::VecDeque;
 
     use super::*;
-    use crate::server::run::tests::job;
+    use crate::server::{outbox::Outbox, run::tests::job};
+
+    fn block_on(future: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future);
+    }
 
     #[test]
     fn idle_workers_count_beside_what_may_wait() {
-        let (done, mut outcomes) = mpsc::unbounded_channel();
+        let done = Outbox::default();
         let pool = Pool::start(1, 0).unwrap();
         // Until the worker has come to wait for the first time there is nobody to take it.
         while pool.submit(job(1, &done)).is_err() {
             thread::yield_now();
         }
-        assert_eq!(outcomes.blocking_recv().unwrap().ticket(), 1);
+        pool.wake();
+        let mut news = VecDeque::new();
+        block_on(done.recv(&mut news));
+        assert_eq!(news.pop_front().unwrap().ticket(), 1);
     }
 
     #[test]
     fn workers_run_jobs_and_end_with_the_pool() {
-        let (done, mut outcomes) = mpsc::unbounded_channel();
+        let done = Outbox::default();
         let pool = Pool::start(2, 100).unwrap();
         for ticket in 0..50 {
             pool.submit(job(ticket, &done)).unwrap();
         }
         drop(pool);
-        drop(done);
-        let mut tickets = Vec::new();
-        // It ends when the last worker has dropped its job: no job is lost.
-        while let Some(outcome) = outcomes.blocking_recv() {
-            tickets.push(outcome.ticket());
+        let (mut tickets, mut news) = (Vec::new(), VecDeque::new());
+        while tickets.len() < 50 {
+            block_on(done.recv(&mut news));
+            tickets.extend(news.drain(..).map(|news| news.ticket()));
         }
         tickets.sort_unstable();
         assert_eq!(tickets, (0..50).collect::<Vec<_>>());

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
+use tokio::{runtime::Handle, task::AbortHandle};
 
 use crate::{
     context::Context,
@@ -20,6 +20,7 @@ use crate::{
     invocation::Invocation,
     server::{
         admission::Permit,
+        outbox::{Announcer, Outbox},
         pool::{JobId, Pool},
     },
 };
@@ -43,10 +44,6 @@ pub(crate) enum News {
     Unwanted(Ticket),
 }
 
-/// Where news go. Unbounded by itself: each admitted request sends one outcome, and one more if it has a key, and
-/// is unwanted once; and requests are bounded.
-pub(crate) type Outbox = mpsc::UnboundedSender<News>;
-
 /// What admission has let in, on its way to where it runs.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -69,10 +66,12 @@ type AsyncFn = fn(Invocation) -> HandlerFuture;
 
 /// Starts and stops functions. Dispatch knows no more of threads than this.
 pub(crate) trait Run {
-    /// Has a worker run a sync function. `Err` if too many wait.
+    /// Has a worker run a sync function, which may begin only with [`begin`](Self::begin). `Err` if too many wait.
     fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()>;
     /// Has the runtime run an async function.
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running;
+    /// Lets workers begin what was given to them.
+    fn begin(&mut self);
     /// Where outcomes go.
     fn outbox(&self) -> &Outbox;
     /// Stops what can be stopped: a sync function that waits is taken back, an async one is dropped. There may
@@ -86,12 +85,21 @@ pub(crate) struct Runner {
     pub(crate) pool: Arc<Pool>,
     pub(crate) runtime: Handle,
     pub(crate) outbox: Outbox,
+    /// Workers were given something that they were not woken for.
+    pub(crate) submitted: bool,
 }
 
 impl Run for Runner {
     fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()> {
         let job = Job { function, work, outbox: self.outbox.clone() };
+        self.submitted = true;
         self.pool.submit(job).map(Running::Job).map_err(drop)
+    }
+
+    fn begin(&mut self) {
+        if std::mem::take(&mut self.submitted) {
+            self.pool.wake();
+        }
     }
 
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running {
@@ -136,8 +144,7 @@ impl Promise {
     }
 
     fn send(&self, result: HandlerResult) {
-        // The listener may have ended: nobody waits for it then.
-        let _ = self.outbox.send(News::Outcome(Outcome { ticket: self.ticket, result }));
+        self.outbox.send(News::Outcome(Outcome { ticket: self.ticket, result }));
     }
 }
 
@@ -173,14 +180,13 @@ impl Job {
         self.work.ticket
     }
 
-    pub(crate) fn run(self) {
+    pub(crate) fn run(self, announcer: &mut Announcer) {
         let Admitted { invocation, ticket, permit } = self.work;
         let result = run_here(self.function, &invocation, Instant::now());
         let result = in_time(invocation.context(), result);
         // Before the outcome is sent, so that whoever has seen the reply finds the place free.
         drop(permit);
-        // The listener may have ended: nobody waits for it then.
-        let _ = self.outbox.send(News::Outcome(Outcome { ticket, result }));
+        announcer.send(&self.outbox, News::Outcome(Outcome { ticket, result }));
     }
 }
 
@@ -250,6 +256,8 @@ fn panicked(context: &Context, panic: &(dyn Any + Send)) -> WireError {
 #[cfg(test)]
 #[allow(clippy::unnecessary_wraps)] // Handlers have one signature, whether they can fail or not.
 pub(crate) mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
     use crate::{
         registry::tests::function,
@@ -302,12 +310,14 @@ pub(crate) mod tests {
 
     #[test]
     fn a_call_that_has_ended_was_not_cancelled() {
-        let (outbox, mut outcomes) = mpsc::unbounded_channel();
+        let outbox = Outbox::default();
         let job = job(1, &outbox);
         let context = job.work.invocation.context().clone();
-        job.run();
-        assert!(matches!(outcomes.try_recv(), Ok(News::Outcome(Outcome { result: Ok(_), .. }))));
-        assert!(outcomes.try_recv().is_err(), "one outcome");
+        job.run(&mut Announcer::default());
+        let mut news = VecDeque::new();
+        outbox.take(&mut news);
+        assert!(matches!(news.pop_front(), Some(News::Outcome(Outcome { result: Ok(_), .. }))));
+        assert!(news.is_empty(), "one outcome");
         assert!(!context.is_cancelled());
     }
 
@@ -345,11 +355,13 @@ pub(crate) mod tests {
 
     #[test]
     fn a_job_whose_time_is_up_before_it_starts_never_ran() {
-        let (outbox, mut outcomes) = mpsc::unbounded_channel();
+        let outbox = Outbox::default();
         let mut job = job(1, &outbox);
         job.work.invocation.context = Context::new(Bytes::new(), "f", Some(Instant::now()));
-        job.run();
-        let Ok(News::Outcome(outcome)) = outcomes.try_recv() else { panic!("an outcome") };
+        job.run(&mut Announcer::default());
+        let mut news = VecDeque::new();
+        outbox.take(&mut news);
+        let Some(News::Outcome(outcome)) = news.pop_front() else { panic!("an outcome") };
         let error = outcome.result.unwrap_err();
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
     }

@@ -13,8 +13,9 @@ use crate::{
         admission::{Held, Permit},
         dispatch::{Dispatcher, Found, Reply, Why},
         in_flight::{Caller, Entry, Keyed},
+        outbox::Outbox,
         reply_memory::{Fingerprint, Key, Known},
-        run::{News, Outbox, Outcome, Run, Ticket},
+        run::{News, Outcome, Run, Ticket},
     },
 };
 
@@ -33,14 +34,13 @@ pub(crate) struct Address {
 
 impl PartialEq for Address {
     fn eq(&self, other: &Self) -> bool {
-        self.ticket == other.ticket && self.outbox.same_channel(&other.outbox)
+        self.ticket == other.ticket && self.outbox.is_same(&other.outbox)
     }
 }
 
 impl Address {
     fn tell(&self, news: impl FnOnce(Ticket) -> News) {
-        // The listener may have ended: nobody waits for it then.
-        let _ = self.outbox.send(news(self.ticket));
+        self.outbox.send(news(self.ticket));
     }
 }
 

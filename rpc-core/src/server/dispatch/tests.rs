@@ -2,34 +2,24 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::mpsc;
-
 use super::*;
 use crate::{
     args::EncodedArgs,
     function::{Entry, HandlerFuture, Signature},
     message::{Head, Incoming},
     registry::States,
-    server::{reply_memory::Limits, run::Outbox},
+    server::{outbox::Outbox, reply_memory::Limits},
 };
 
 mod keyed;
 
 /// Notes what is started and stopped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Notes {
     started: VecDeque<Admitted>,
     full: bool,
     stopped: usize,
     outbox: Outbox,
-    news: mpsc::UnboundedReceiver<News>,
-}
-
-impl Default for Notes {
-    fn default() -> Self {
-        let (outbox, news) = mpsc::unbounded_channel();
-        Self { started: VecDeque::new(), full: false, stopped: 0, outbox, news }
-    }
 }
 
 impl Run for Notes {
@@ -44,6 +34,8 @@ impl Run for Notes {
     fn run_async(&mut self, _: fn(Invocation) -> HandlerFuture, _: Admitted) -> Running {
         unreachable!("these tests have no async function")
     }
+
+    fn begin(&mut self) {}
 
     fn outbox(&self) -> &Outbox {
         &self.outbox

@@ -96,6 +96,11 @@ impl Queue {
         }
     }
 
+    /// How many of the idle workers there are jobs for.
+    pub(super) fn wanted(&self) -> usize {
+        self.waiting.min(self.idle)
+    }
+
     /// Takes back a job that waits. `None` if it does not.
     pub(super) fn withdraw(&mut self, id: &JobId) -> Option<Job> {
         let line = self.lines.get_mut(&id.peer)?;
@@ -117,17 +122,11 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
-
     use super::*;
-    use crate::server::run::{
-        Outbox,
-        tests::{job, job_of},
+    use crate::server::{
+        outbox::Outbox,
+        run::tests::{job, job_of},
     };
-
-    fn outbox() -> Outbox {
-        mpsc::unbounded_channel().0
-    }
 
     /// The tickets of what waits, in the order in which it is taken.
     fn drain(queue: &mut Queue) -> Vec<u32> {
@@ -136,7 +135,7 @@ mod tests {
 
     #[test]
     fn jobs_of_a_peer_wait_in_order_up_to_the_limit() {
-        let (done, mut queue) = (outbox(), Queue::new(2));
+        let (done, mut queue) = (Outbox::default(), Queue::new(2));
         queue.push(job(1, &done)).unwrap();
         queue.push(job(2, &done)).unwrap();
         assert!(queue.push(job(3, &done)).is_err());
@@ -148,7 +147,7 @@ mod tests {
 
     #[test]
     fn peers_take_turns() {
-        let (done, mut queue) = (outbox(), Queue::new(100));
+        let (done, mut queue) = (Outbox::default(), Queue::new(100));
         for (peer, ticket) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("a", 5), ("c", 6), ("b", 7)] {
             queue.push(job_of(peer, ticket, &done)).unwrap();
         }
@@ -158,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_fills_the_queue_leaves_room_for_others() {
-        let (done, mut queue) = (outbox(), Queue::new(10));
+        let (done, mut queue) = (Outbox::default(), Queue::new(10));
         let greedy = (0..10).take_while(|ticket| queue.push(job_of("a", *ticket, &done)).is_ok()).count();
         assert_eq!(greedy, 9, "all but what is kept back");
         let ticket = 100;
@@ -169,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_back_never_runs_and_makes_room() {
-        let (done, mut queue) = (outbox(), Queue::new(2));
+        let (done, mut queue) = (Outbox::default(), Queue::new(2));
         let first = queue.push(job(1, &done)).unwrap();
         let second = queue.push(job(2, &done)).unwrap();
         assert_eq!(queue.withdraw(&first).unwrap().ticket().0, 1);
@@ -181,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_peer_whose_jobs_were_all_taken_back_has_one_turn_when_it_comes_again() {
-        let (done, mut queue) = (outbox(), Queue::new(100));
+        let (done, mut queue) = (Outbox::default(), Queue::new(100));
         for ticket in 0..10 {
             let id = queue.push(job_of("a", ticket, &done)).unwrap();
             queue.withdraw(&id).unwrap();
@@ -194,7 +193,7 @@ mod tests {
 
     #[test]
     fn taking_back_leaves_nothing_behind() {
-        let (done, mut queue) = (outbox(), Queue::new(10));
+        let (done, mut queue) = (Outbox::default(), Queue::new(10));
         queue.push(job(0, &done)).unwrap();
         for ticket in 1..10_000 {
             let id = queue.push(job(ticket, &done)).unwrap();
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn many_peers_that_vanish_leave_no_lines() {
-        let (done, mut queue) = (outbox(), Queue::new(10));
+        let (done, mut queue) = (Outbox::default(), Queue::new(10));
         for n in 0..10_000_u32 {
             let peer: &'static str = Box::leak(n.to_string().into_boxed_str());
             let id = queue.push(job_of(peer, n, &done)).unwrap();

@@ -22,9 +22,9 @@ fn from(tested: &mut Tested, client: &'static str, body: &Bytes, now: Instant) -
 
 /// Everything that the loop was told, handled.
 fn news(tested: &mut Tested, now: Instant) -> Vec<Reply> {
-    let mut out = Vec::new();
-    while let Ok(news) = tested.run.news.try_recv() {
-        out.extend(tested.on_news(news, now));
+    let (mut out, mut news) = (Vec::new(), VecDeque::new());
+    while !news.is_empty() || tested.run.outbox.take(&mut news) {
+        out.extend(news.pop_front().and_then(|news| tested.on_news(news, now)));
     }
     out
 }
