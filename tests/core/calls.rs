@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, thread};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use rpc_core::{Args, Client, RemoteFn};
-use tests::{Gate, endpoints, soon};
+use tests::{Gate, PATIENCE, endpoints, soon};
 use tokio::runtime::Handle;
 
 use crate::functions::{
@@ -39,7 +39,8 @@ async fn a_reply_does_not_wait_for_the_function_that_its_worker_runs_next() {
     let gate: Arc<Gate> = Arc::default();
     for endpoint in endpoints() {
         let server = builder(&gate).workers(1).bind(endpoint).await.unwrap().spawn().unwrap();
-        let client = tests::client().connect(server.endpoint()).await.unwrap();
+        // Without pings, which would make the loop look.
+        let client = tests::client().max_silence(2 * PATIENCE).connect(server.endpoint()).await.unwrap();
         for quick in 1..10 {
             // They wait for the worker one behind the other: those that end at once, and one that does not.
             let mut calls: Vec<_> = (0..quick).map(|_| Box::pin(divide::call(&client, 6, 3))).collect();
