@@ -1,14 +1,14 @@
 //! The server: binds, serves, drains.
 
-mod admission;
+pub(crate) mod admission;
 pub(crate) mod builtin;
 mod dispatch;
 mod greeted;
-mod in_flight;
+pub(crate) mod in_flight;
 mod io;
-mod pool;
+pub(crate) mod pool;
 mod reply_memory;
-mod run;
+pub(crate) mod run;
 mod unread;
 
 use std::{
