@@ -12,6 +12,7 @@
 //! round after round: A B C, A B C. What the machine does to one in a minute, it does to all. Both processes are
 //! this program again. The Python program takes part if `BENCH_PYTHON` names an interpreter that has pyzmq.
 
+mod budget;
 mod chart;
 mod contestant;
 mod contestants;
@@ -24,6 +25,7 @@ mod report;
 mod results;
 mod run;
 mod usage;
+mod valgrind;
 mod words;
 mod work;
 
@@ -57,7 +59,8 @@ struct Options {
     /// Writes the tables and the chart into `docs/`.
     #[arg(long)]
     write: bool,
-    /// Counts the instructions of one call over inproc with valgrind, and measures nothing else.
+    /// Counts the instructions of one call over inproc with valgrind, and measures nothing else. Fails if there are more
+    /// than its budget allows.
     #[arg(long)]
     instructions: bool,
     /// Lists the works and contestants, and measures nothing.
