@@ -1,45 +1,52 @@
-//! How many instructions one call takes, in the client and in the server together: over inproc, so that it is what
-//! this library does and not what the engine and the kernel do. A neighbour on the machine changes nothing of it.
-
-use std::{env, process::Command};
+//! How many instructions one call takes, in the client and in the server together, and whether that is within its
+//! budget: over inproc, so that it is what this library does and not what the engine and the kernel do.
 
 use bytes::Bytes;
 use rpc_core::{Client, Server};
 
 use crate::{
     Failure,
+    budget::{BUDGETS, COMPILER, Verdict},
     contestant::Threads,
     contestants::rpc::{echo_inline, echo_pool},
+    report::compiler,
+    valgrind,
 };
 
-/// Starting and stopping is in both, and falls out of the difference.
-const FEW: u32 = 1_000;
-const MANY: u32 = 6_000;
-
-/// Runs this program under valgrind with few calls and with many.
+/// Counts, and fails if it is too many.
 pub(crate) fn report() -> Result<(), Failure> {
-    println!("| one echo of 64 B over inproc | instructions |\n|---|---|");
-    for place in ["inline", "pool"] {
-        let per_call = (count(place, MANY)? - count(place, FEW)?) / u64::from(MANY - FEW);
-        println!("| {place} | {per_call} |");
+    let mut above = Vec::new();
+    println!("| one echo of 64 B over inproc | instructions | at most |\n|---|---|---|");
+    for budget in BUDGETS {
+        let instructions = valgrind::each(&["calls", budget.place])?;
+        println!("| {} | {instructions} | {} |", budget.place, budget.limit());
+        match budget.judge(instructions) {
+            Verdict::Above => above.push(budget.place),
+            Verdict::Within => {}
+            Verdict::FarBelow => {
+                eprintln!(
+                    "{}: far below its budget, which can be lowered in benches/src/budget.rs",
+                    budget.place
+                );
+            }
+        }
     }
-    Ok(())
-}
-
-fn count(place: &str, calls: u32) -> Result<u64, Failure> {
-    let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(env::current_exe()?);
-    let output = valgrind.args(["calls", place, &calls.to_string()]).output();
-    let output = output.map_err(|error| format!("valgrind: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    // "==123== Collected : 456"
-    let collected = text.lines().find_map(|line| line.split_once("Collected :"));
-    let (_, instructions) = collected.ok_or_else(|| format!("valgrind has counted nothing:\n{text}"))?;
-    Ok(instructions.trim().parse()?)
+    if above.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "a call takes more instructions than its budget allows: {}. `--stages` shows which stage has become dearer. If \
+         it is worth it, or the compiler has changed ({COMPILER} then, {} now), put the new figure into \
+         benches/src/budget.rs",
+        above.join(", "),
+        compiler(),
+    )
+    .into())
 }
 
 /// What runs under valgrind: one call after the other.
 pub(crate) fn make_calls(place: &str, count: u32) -> Result<(), Failure> {
+    valgrind::stay_on_one_processor()?;
     Threads::One.runtime()?.block_on(async {
         let server = Server::builder().workers(1).bind("inproc://calls").await?.spawn()?;
         let client = Client::builder().use_current_runtime().connect(server.endpoint()).await?;

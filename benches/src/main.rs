@@ -6,12 +6,14 @@
 //! cargo run --release --manifest-path benches/Cargo.toml -- --only echo-64B-1024/ --only long-text
 //! cargo run --release --manifest-path benches/Cargo.toml -- --write           # and updates docs/PERFORMANCE.md
 //! cargo run --release --manifest-path benches/Cargo.toml -- --instructions    # of one call, counted by valgrind
+//! cargo run --release --manifest-path benches/Cargo.toml -- --stages          # of a call: instructions and time
 //! ```
 //!
 //! For each work it starts a server and a client process of every contestant, and then gives each of them a turn,
 //! round after round: A B C, A B C. What the machine does to one in a minute, it does to all. Both processes are
 //! this program again. The Python program takes part if `BENCH_PYTHON` names an interpreter that has pyzmq.
 
+mod budget;
 mod chart;
 mod contestant;
 mod contestants;
@@ -23,7 +25,9 @@ mod ratios;
 mod report;
 mod results;
 mod run;
+mod stages;
 mod usage;
+mod valgrind;
 mod words;
 mod work;
 
@@ -31,7 +35,7 @@ use std::{error::Error, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::{contestant::Contestant, results::Results, work::Work};
+use crate::{contestant::Contestant, results::Results, stages::Stage, work::Work};
 
 /// What went wrong. Whatever it is, the figures are worth nothing then.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -57,9 +61,13 @@ struct Options {
     /// Writes the tables and the chart into `docs/`.
     #[arg(long)]
     write: bool,
-    /// Counts the instructions of one call over inproc with valgrind, and measures nothing else.
+    /// Counts the instructions of one call over inproc with valgrind, and measures nothing else. Fails if there are more
+    /// than its budget allows.
     #[arg(long)]
     instructions: bool,
+    /// Counts and times the stages of a call, and measures nothing else.
+    #[arg(long)]
+    stages: bool,
     /// Lists the works and contestants, and measures nothing.
     #[arg(long)]
     list: bool,
@@ -77,6 +85,8 @@ enum Role {
     Words,
     /// Makes so many calls over inproc, inline or on a worker.
     Calls { place: String, count: u32 },
+    /// Goes through a stage of a call so often.
+    Stage { stage: Stage, count: u32 },
 }
 
 /// How much is measured.
@@ -109,6 +119,7 @@ fn main() -> ExitCode {
         Some(Role::Drive { contestant, work, endpoint }) => drive_named(contestant, work, endpoint),
         Some(Role::Words) => words::run(),
         Some(Role::Calls { place, count }) => instructions::make_calls(place, *count),
+        Some(Role::Stage { stage, count }) => stages::repeat(*stage, *count),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -136,6 +147,9 @@ fn measure(options: &Options) -> Result<(), Failure> {
     }
     if options.instructions {
         return instructions::report();
+    }
+    if options.stages {
+        return stages::report();
     }
     usage::allow_many_files()?;
     let extent = options.extent();

@@ -121,20 +121,25 @@ fn machine(extent: Extent) -> String {
         field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let memory = field(&read("/proc/meminfo"), "MemTotal")
         .and_then(|kib| kib.strip_suffix(" kB")?.parse::<u64>().ok());
-    let compiler = Command::new("rustc").arg("--version").output().ok();
-    let compiler = compiler.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     format!(
         "{processor}, {} cores, {:.0} GiB, Linux {}, {}. {} rounds of {:?} a turn.\n\n```sh\n{}\n```\n",
         thread::available_parallelism().map_or(0, usize::from),
         float(memory.unwrap_or_default()) / 1_048_576.0,
         read("/proc/sys/kernel/osrelease").trim(),
-        compiler.split(" (").next().unwrap_or_default(),
+        compiler(),
         extent.rounds,
         extent.turn,
         format!("cargo run --release --manifest-path benches/Cargo.toml -- {}", arguments.join(" "))
             .trim_end_matches(" -- "),
     )
+}
+
+/// Its name and version.
+pub(crate) fn compiler() -> String {
+    let output = Command::new("rustc").arg("--version").output().ok();
+    let version = output.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    version.split(" (").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ mod blocking;
 mod builder;
 mod call;
 mod channel;
-mod in_flight;
-mod links;
+pub(crate) mod in_flight;
+pub(crate) mod links;
 mod map;
-mod retry;
-mod room;
+pub(crate) mod retry;
+pub(crate) mod room;
 mod status;
 
 use std::{

@@ -41,6 +41,11 @@
 //! Nothing waits for ever: every call has a deadline, 30 s unless the call, its function or the client says
 //! otherwise, and ends with a typed error at the latest then.
 
+// In tests too, so that whoever changes a stage sees at once what measures it.
+#[cfg(any(feature = "bench", test))]
+#[doc(hidden)]
+#[path = "bench.rs"]
+pub mod __bench;
 #[cfg(any(feature = "fuzzing", test))]
 #[doc(hidden)]
 #[path = "fuzz.rs"]

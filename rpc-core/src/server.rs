@@ -1,15 +1,15 @@
 //! The server: binds, serves, drains.
 
-mod admission;
+pub(crate) mod admission;
 pub(crate) mod builtin;
 mod dispatch;
 mod greeted;
-mod in_flight;
+pub(crate) mod in_flight;
 mod io;
-mod outbox;
-mod pool;
+pub(crate) mod outbox;
+pub(crate) mod pool;
 mod reply_memory;
-mod run;
+pub(crate) mod run;
 mod unread;
 
 use std::{
@@ -163,12 +163,7 @@ impl Server {
         let mut loops = Loops(JoinSet::new());
         for listener in listeners {
             let outbox = Outbox::default();
-            let runner = Runner {
-                pool: Arc::clone(&pool),
-                runtime: runtime.clone(),
-                outbox: outbox.clone(),
-                submitted: false,
-            };
+            let runner = Runner::new(Arc::clone(&pool), runtime.clone(), outbox.clone());
             let unread = Unread::new(&unread);
             let dispatcher = Dispatcher::new(Arc::clone(&service), runner);
             loops.0.spawn_on(io::serve(listener, dispatcher, outbox, unread, phase.subscribe()), io.handle());

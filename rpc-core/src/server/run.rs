@@ -82,11 +82,17 @@ pub(crate) trait Run {
 /// Runs functions for real.
 #[derive(Debug)]
 pub(crate) struct Runner {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) runtime: Handle,
-    pub(crate) outbox: Outbox,
+    pool: Arc<Pool>,
+    runtime: Handle,
+    outbox: Outbox,
     /// Workers were given something that they were not woken for.
-    pub(crate) submitted: bool,
+    submitted: bool,
+}
+
+impl Runner {
+    pub(crate) fn new(pool: Arc<Pool>, runtime: Handle, outbox: Outbox) -> Self {
+        Self { pool, runtime, outbox, submitted: false }
+    }
 }
 
 impl Run for Runner {
