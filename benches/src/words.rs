@@ -23,9 +23,9 @@ pub(crate) const NAME: &str = "long-text-50MB";
 const LENGTH: usize = 50_000_000;
 /// What the example that counts words sends in a call, and what a text of this size allows: every chunk has the
 /// frequent words again, so that larger ones leave less to be sent back and added up.
-pub(crate) const CHUNKS: [usize; 2] = [64 * KIB, MIB];
-/// How many bytes are under way at once, so that the workers never wait.
-const UNDER_WAY: usize = 4 * MIB;
+pub(crate) const CHUNKS: [usize; 2] = [64 * KIB, 12 * MIB];
+/// How many chunks are under way at once: two that are counted, and two more so that the workers never wait.
+const UNDER_WAY: usize = 4;
 
 #[remote(idempotent)]
 fn count_words_of_chunk(text: &str) -> HashMap<String, u64> {
@@ -52,7 +52,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let text = text(LENGTH);
     Threads::Two.runtime()?.block_on(async {
         let server = Server::builder().workers(2).serve::<count_words_of_chunk>();
-        let server = server.bind("tcp://127.0.0.1:0").await?.spawn()?;
+        let server = server.bind("inproc://words").await?.spawn()?;
         let client = Client::connect(server.endpoint()).await?;
         // Nothing else is to be done meanwhile, so that blocking here does no harm.
         for line in io::stdin().lock().lines() {
@@ -82,7 +82,7 @@ async fn took<T>(what: impl Future<Output = Result<T, Failure>>) -> Result<(Took
 }
 
 async fn count_by_calls(client: &Client, text: &str, size: usize) -> Result<HashMap<String, u64>, Failure> {
-    let mut results = count_words_of_chunk::map(client, chunks(text, size)).concurrency(UNDER_WAY / size);
+    let mut results = count_words_of_chunk::map(client, chunks(text, size)).concurrency(UNDER_WAY);
     let mut all = HashMap::new();
     while let Some((_, counts)) = results.next().await {
         for (word, count) in counts? {

@@ -2,9 +2,10 @@
 //! blocking function can starve the I/O, and a socket, its engine's tasks and our loops share one thread.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io,
     sync::{Arc, Mutex, PoisonError, Weak},
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -73,6 +74,19 @@ impl IoThread {
         // The thread ends by itself; that it did not say so would only mean that it has.
         let _ = ended.await;
     }
+}
+
+/// Lets every task of this thread run that is ready, before the one that awaits it goes on.
+pub(crate) async fn give_way() {
+    let mut gave_way = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut gave_way, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn wait_for_tasks(runtime: &Handle) {

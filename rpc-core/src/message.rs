@@ -153,8 +153,37 @@ pub(crate) enum Malformed {
     Notification(&'static str),
 }
 
+/// A request as our clients write it, without a key: read at once, because nearly every call comes by here.
+fn plain_request(body: &[u8]) -> Option<Request<'_>> {
+    let (id, rest) = body.strip_prefix(&[0x95, 0, U32])?.split_first_chunk()?;
+    let (len, rest) = match rest {
+        [marker @ 0xa0..=0xbf, rest @ ..] => (marker & 0x1f, rest),
+        [0xd9, len, rest @ ..] => (*len, rest),
+        _ => return None,
+    };
+    let (method, rest) = rest.split_at_checked(len.into())?;
+    let (timeout_ms, params) = rest.strip_prefix(b"\x81\xaatimeout_ms\xce")?.split_first_chunk()?;
+    if !params.first().copied().is_some_and(is_params_marker) {
+        return None;
+    }
+    Some(Request {
+        id: MsgId(u32::from_be_bytes(*id)),
+        method: str::from_utf8(method).ok()?,
+        timeout: Some(Duration::from_millis(u32::from_be_bytes(*timeout_ms).into())),
+        key: None,
+        params_at: body.len() - params.len(),
+    })
+}
+
 /// Reads a body as a server receives it.
 pub(crate) fn parse(body: &[u8]) -> Result<Message<'_>, Malformed> {
+    match plain_request(body) {
+        Some(request) => Ok(Message::Request(request)),
+        None => parse_any(body),
+    }
+}
+
+fn parse_any(body: &[u8]) -> Result<Message<'_>, Malformed> {
     let bad = |reason| Malformed::Request(None, reason);
     let mut rest = body;
     let elements = decode::read_array_len(&mut rest).map_err(|_| bad("the body is no MessagePack array"))?;

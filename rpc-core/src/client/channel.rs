@@ -40,6 +40,10 @@ use crate::{
 /// How often deadlines and retries are looked at, at most. Calls may end this much late.
 const TICK: Duration = Duration::from_millis(1);
 
+/// How many replies are handed to their calls while the lock is held: few enough that who wants it meanwhile does not
+/// go to sleep.
+const AT_ONCE: usize = 32;
+
 #[derive(Debug)]
 pub(crate) struct Channel {
     endpoints: Vec<Arc<str>>,
@@ -234,12 +238,16 @@ impl Channel {
         self.with_calls(|calls| calls.leave(link, Instant::now()));
     }
 
-    /// Ends calls, many at a time: callers on other threads want the lock as well.
+    /// Ends calls, some at a time: callers on other threads want the lock as well.
     fn complete(&self, link: LinkId, replies: impl Iterator<Item = (MsgId, Bytes)>, wakers: &mut Vec<Waker>) {
-        let mut state = self.lock();
-        wakers.extend(replies.filter_map(|(id, body)| state.in_flight.complete(link, id, body)));
-        drop(state);
-        wakers.drain(..).for_each(Waker::wake);
+        let mut replies = replies.peekable();
+        while replies.peek().is_some() {
+            let some = replies.by_ref().take(AT_ONCE);
+            let mut state = self.lock();
+            wakers.extend(some.filter_map(|(id, body)| state.in_flight.complete(link, id, body)));
+            drop(state);
+            wakers.drain(..).for_each(Waker::wake);
+        }
     }
 
     fn fail(&self, link: LinkId, id: MsgId, error: RpcError) {

@@ -25,6 +25,24 @@ fn requests_are_read_as_they_are_written() {
 }
 
 #[test]
+fn a_request_that_is_read_at_once_is_read_as_any_other() {
+    let head = Head::Request { id: MsgId(0x0102_0304), timeout_ms: Some(0x0506_0708), key: None };
+    for method in [String::new(), "add".to_owned(), "é".repeat(15), "x".repeat(32), "x".repeat(255)] {
+        let body = EncodedArgs::dynamic(method, &(1, 2)).into_message(head);
+        assert!(plain_request(&body).is_some());
+        assert_eq!(parse(&body), parse_any(&body));
+        for cut in 0..body.len() {
+            assert_eq!(parse(&body[..cut]), parse_any(&body[..cut]));
+            let mut changed = body.to_vec();
+            for bit in 0..8 {
+                changed[cut] = body[cut] ^ 1 << bit;
+                assert_eq!(parse(&changed), parse_any(&changed), "{changed:x?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn any_width_of_a_number_is_accepted() {
     for id in
         [&b"\x07"[..], b"\xcc\x07", b"\xcd\0\x07", b"\xce\0\0\0\x07", b"\xcf\0\0\0\0\0\0\0\x07", b"\xd0\x07"]

@@ -8,9 +8,10 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::{sync::watch, task::coop, time};
+use tokio::{sync::watch, time};
 
 use crate::{
+    io_thread::give_way,
     message::batch::Batch,
     server::{
         dispatch::{Dispatcher, Reply},
@@ -124,8 +125,9 @@ pub(crate) async fn serve(
             }
         }
         sending.send(&mut listener, &dispatcher, &mut replies);
-        // The engine's own tasks have to run on this thread too, and nothing above need ever wait.
-        coop::consume_budget().await;
+        // The engine's own tasks have to run on this thread too, and nothing above need ever wait: so what was sent is
+        // written now, while the peer can use it.
+        give_way().await;
     }
 }
 

@@ -7,11 +7,13 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
 
 use crate::server::run::News;
 
@@ -32,7 +34,8 @@ pub(crate) struct Outbox(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     news: Mutex<VecDeque<News>>,
-    arrived: Notify,
+    /// Whoever waits for news: the loop.
+    reader: AtomicWaker,
 }
 
 impl Outbox {
@@ -47,14 +50,20 @@ impl Outbox {
     }
 
     fn announce(&self) {
-        self.0.arrived.notify_one();
+        self.0.reader.wake();
     }
 
     /// Waits until there are news in `out`. Cancel-safe.
     pub(crate) async fn recv(&self, out: &mut VecDeque<News>) {
-        while out.is_empty() && !self.take(out) {
-            self.0.arrived.notified().await;
-        }
+        poll_fn(|cx| {
+            if !out.is_empty() || self.take(out) {
+                return Poll::Ready(());
+            }
+            self.0.reader.register(cx.waker());
+            // Announced before there was somebody to wake?
+            if self.take(out) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Moves what is there to `out`, which is empty, and tells whether there was something.
@@ -120,6 +129,8 @@ impl Announcer {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use futures_util::FutureExt;
 
     use super::*;
@@ -129,13 +140,17 @@ mod tests {
         News::Unwanted(Ticket(0))
     }
 
+    /// Whether whoever waits was woken; from now on there is somebody.
     fn was_woken(outbox: &Outbox) -> bool {
-        outbox.0.arrived.notified().now_or_never().is_some()
+        let woken = outbox.0.reader.take().is_none();
+        outbox.0.reader.register(Waker::noop());
+        woken
     }
 
     #[test]
     fn a_worker_that_has_just_woken_the_loop_may_owe_that() {
         let (outbox, mut announcer) = (Outbox::default(), Announcer::default());
+        was_woken(&outbox);
         announcer.send(&outbox, news());
         assert!(was_woken(&outbox) && !announcer.is_owing());
         // As if no time had passed, whatever the machine does meanwhile.
@@ -154,6 +169,8 @@ mod tests {
     #[test]
     fn another_loop_is_woken_and_so_is_the_one_before() {
         let (a, b, mut announcer) = (Outbox::default(), Outbox::default(), Announcer::default());
+        was_woken(&a);
+        was_woken(&b);
         announcer.woken = Some((a.clone(), Instant::now() + Duration::from_secs(60)));
         announcer.send(&a, news());
         assert!(!was_woken(&a));

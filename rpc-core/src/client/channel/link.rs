@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, oneshot},
-    task::{JoinSet, coop},
+    task::JoinSet,
     time,
 };
 
@@ -24,13 +24,15 @@ use crate::{
         links::{LinkId, Peer},
     },
     error::{ErrorKind, Ran, RpcError},
-    io_thread::LINGER,
+    io_thread::{LINGER, give_way},
     message::{self, Incoming, MsgId, batch},
     transport::{LinkReceiver, LinkSender, TransportError},
 };
 
-/// How many messages are sent between two looks at the queue: enough to make the lock's cost small.
-const BATCH: usize = 256;
+/// How many messages are taken to be sent while the lock is held: about as many small ones as fit into a batch.
+const TAKEN: usize = 64;
+/// How many replies are taken in before callers are woken.
+const RECEIVED: usize = 256;
 /// How often a link is looked at within the longest silence. All but the last look that finds it silent send a ping.
 const LOOKS: u32 = 4;
 
@@ -95,9 +97,9 @@ pub(super) async fn serve(
 /// Sends what is queued, until the link is lost or its server has answered everything and leaves.
 async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>) -> TransportError {
     let mut leaves = Some(leaves);
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut batch = Vec::with_capacity(TAKEN);
     loop {
-        let progress = link.channel.take(link.id, BATCH, Instant::now(), &mut batch);
+        let progress = link.channel.take(link.id, TAKEN, Instant::now(), &mut batch);
         if progress.leaving
             && let Some(leaves) = leaves.take()
         {
@@ -119,14 +121,14 @@ async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>)
                 link.channel.complete(link.id, done, &mut Vec::new());
             }
             // The engine's own task has to run on this thread too, and sending never waits for it.
-            coop::consume_budget().await;
+            give_way().await;
         }
     }
 }
 
 /// Hands replies to their calls until the link ends, and tells why it did.
 async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError {
-    let (mut replies, mut wakers) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+    let (mut replies, mut wakers) = (Vec::with_capacity(RECEIVED), Vec::with_capacity(RECEIVED));
     loop {
         let mut next = Some(receiver.recv().await);
         let mut lost = None;
@@ -136,15 +138,18 @@ async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError 
                 Ok(body) => take_in(&link, body, &mut replies),
                 Err(cause) => lost = Some(cause),
             }
-            next =
-                if lost.is_none() && replies.len() < BATCH { receiver.recv().now_or_never() } else { None };
+            next = if lost.is_none() && replies.len() < RECEIVED {
+                receiver.recv().now_or_never()
+            } else {
+                None
+            };
         }
         link.channel.complete(link.id, replies.drain(..), &mut wakers);
         if let Some(cause) = lost {
             return cause;
         }
-        // Other links have to run on this thread too.
-        coop::consume_budget().await;
+        // Other links have to run on this thread too, and so may the callers.
+        give_way().await;
     }
 }
 

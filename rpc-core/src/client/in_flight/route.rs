@@ -36,7 +36,8 @@ impl Packer<'_> {
     /// Adds a message, and `more` will follow.
     fn add(&mut self, message: &mut Message, head: Head<'_>, notification: Option<MsgId>, more: usize) {
         let len = message.len_with(head);
-        let together = self.batches && Batch::suits(len);
+        let alone = self.batch.count() == 0 && more == 0;
+        let together = self.batches && Batch::suits(len) && !alone;
         if !together || !self.batch.has_room(len) {
             self.flush();
         }
