@@ -86,6 +86,7 @@ fn words_table(rounds: &[WordsRound]) -> String {
         let _ = writeln!(out, "| {name} | {:.0} ms | {:.0} ms |", ms(|took| took.wall), ms(|took| took.cpu));
     };
     row("a plain loop on one core", &|round| round.plain);
+    row("two threads, half of it each, and no calls", &|round| round.threads);
     for (at, size) in words::CHUNKS.into_iter().enumerate() {
         row(&format!("rpc-pool, two workers, {} a call", size_of(size)), &|round| round.calls[at]);
     }

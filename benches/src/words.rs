@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     future::Future,
     io::{self, BufRead as _, Write as _},
-    process,
+    mem, process, thread,
     time::Instant,
 };
 
@@ -27,8 +27,10 @@ pub(crate) const CHUNKS: [usize; 2] = [64 * KIB, 12 * MIB];
 /// How many chunks are under way at once: two that are counted, and two more so that the workers never wait.
 const UNDER_WAY: usize = 4;
 
+type Counts = HashMap<String, u64>;
+
 #[remote(idempotent)]
-fn count_words_of_chunk(text: &str) -> HashMap<String, u64> {
+fn count_words_of_chunk(text: &str) -> Counts {
     count_words(text)
 }
 
@@ -43,6 +45,8 @@ pub(crate) struct Took {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct WordsRound {
     pub(crate) plain: Took,
+    /// By two threads, half each, without any calls: what can be gained at all.
+    pub(crate) threads: Took,
     /// In pieces of each of the sizes in [`CHUNKS`].
     pub(crate) calls: [Took; 2],
 }
@@ -58,15 +62,15 @@ pub(crate) fn run() -> Result<(), Failure> {
         for line in io::stdin().lock().lines() {
             line?;
             let (plain, expected) = took(async { Ok(count_words(&text)) }).await?;
+            let (threads, counts) = took(async { count_by_threads(&text) }).await?;
+            assert_same(&counts, &expected)?;
             let mut calls = [plain; 2];
             for (call, size) in calls.iter_mut().zip(CHUNKS) {
                 let counts;
                 (*call, counts) = took(count_by_calls(&client, &text, size)).await?;
-                if counts != expected {
-                    return Err("the counts differ".into());
-                }
+                assert_same(&counts, &expected)?;
             }
-            println!("{}", serde_json::to_string(&WordsRound { plain, calls })?);
+            println!("{}", serde_json::to_string(&WordsRound { plain, threads, calls })?);
             io::stdout().flush()?;
         }
         server.shutdown().await;
@@ -81,24 +85,50 @@ async fn took<T>(what: impl Future<Output = Result<T, Failure>>) -> Result<(Took
     Ok((Took { wall: wall.as_secs_f64(), cpu }, done))
 }
 
-async fn count_by_calls(client: &Client, text: &str, size: usize) -> Result<HashMap<String, u64>, Failure> {
+fn assert_same(counts: &Counts, expected: &Counts) -> Result<(), Failure> {
+    if counts == expected { Ok(()) } else { Err("the counts differ".into()) }
+}
+
+fn count_by_threads(text: &str) -> Result<Counts, Failure> {
+    let (first, second) = text.split_at(end_of_chunk(text, text.len() / 2));
+    thread::scope(|scope| {
+        let counting = scope.spawn(|| count_words(first));
+        let mut all = count_words(second);
+        add_up(&mut all, counting.join().map_err(|_| "a thread has panicked")?);
+        Ok(all)
+    })
+}
+
+fn add_up(all: &mut Counts, mut counts: Counts) {
+    // The fewer into the more.
+    if all.len() < counts.len() {
+        mem::swap(all, &mut counts);
+    }
+    for (word, count) in counts {
+        *all.entry(word).or_default() += count;
+    }
+}
+
+async fn count_by_calls(client: &Client, text: &str, size: usize) -> Result<Counts, Failure> {
     let mut results = count_words_of_chunk::map(client, chunks(text, size)).concurrency(UNDER_WAY);
     let mut all = HashMap::new();
     while let Some((_, counts)) = results.next().await {
-        for (word, count) in counts? {
-            *all.entry(word).or_default() += count;
-        }
+        add_up(&mut all, counts?);
     }
     Ok(all)
+}
+
+/// Where the first word ends after `size` bytes.
+fn end_of_chunk(text: &str, size: usize) -> usize {
+    let at = size.min(text.len());
+    text[at..].find(' ').map_or(text.len(), |space| at + space)
 }
 
 /// The text in pieces, cut between words.
 fn chunks(text: &str, size: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let at = size.min(rest.len());
-        let end = rest[at..].find(' ').map_or(rest.len(), |space| at + space);
-        let (chunk, after) = rest.split_at(end);
+        let (chunk, after) = rest.split_at(end_of_chunk(rest, size));
         rest = after;
         (!chunk.is_empty()).then_some(chunk)
     })

@@ -76,7 +76,8 @@ impl IoThread {
     }
 }
 
-/// Lets every task of this thread run that is ready, before the one that awaits it goes on.
+/// Lets every task of this runtime run that is ready, before the one that awaits it goes on. Unlike tokio's `yield_now`
+/// it does not look for what the system has ready first, which is a system call.
 pub(crate) async fn give_way() {
     let mut gave_way = false;
     poll_fn(|cx| {

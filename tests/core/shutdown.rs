@@ -187,7 +187,7 @@ async fn a_call_dropped_while_the_server_drains_is_cancelled() {
     let shutdown = tokio::spawn(server.shutdown());
     raw.recv().await;
     // A hello that comes late is told at once.
-    raw.send(&[b"", b"\x94\x00\x02\xa9rpc.hello\x90"]).await;
+    raw.send(&[b"", b"\x94\x00\x02\xa9rpc.hello\x91\x81\xa7batches\xc3"]).await;
     raw.recv().await;
     assert_eq!(raw.recv().await[1], &b"\x93\x02\xabrpc.goodbye\x90"[..]);
     call.abort();

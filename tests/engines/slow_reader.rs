@@ -33,16 +33,16 @@ async fn omq_drops_the_replies_that_a_peer_does_not_read() {
         }
     };
     soon("all requests are answered", answered).await;
-    // Now it reads. The first replies are there, in order; then there is room for new ones.
+    // Now it reads. The first replies are there, in order; and as it reads there is room for new ones. When that is
+    // depends on the engine and on what the system buffers: so it asks again and again.
     let mut read = 0;
-    while read < 1_000 {
-        assert!(peer.recv().await[1].len() > LENGTH);
-        read += 1;
-    }
-    peer.send(&[b"", b"\x94\x00\x08\xa8rpc.ping\x90"]).await;
     while peer.recv().await[1].len() > LENGTH {
         read += 1;
+        if read % 500 == 0 {
+            peer.send(&[b"", b"\x94\x00\x08\xa8rpc.ping\x90"]).await;
+        }
     }
+    assert!(read >= 1_000, "{read}");
     assert!(read < REQUESTS, "everything was kept");
     pair.end().await;
 }

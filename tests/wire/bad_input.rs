@@ -14,7 +14,9 @@ async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
     let mut peer = RawClient::connect(server.endpoint()).await;
     let deep = [b"\x94\x00\x07\xa3add\x91".as_slice(), &vec![0x91; 100_000]].concat();
     let deep_options = [b"\x95\x00\x07\xa3add\x81\xa1x".as_slice(), &vec![0x91; 100_000]].concat();
-    let answered: [(&[u8], &str); 22] = [
+    let too_many = [b"\xdc\x04\x02\x03".as_slice(), &b"\xc4\x00".repeat(1_025)].concat();
+    let too_long = [b"\x92\x03\xc5\xff\xff".as_slice(), &vec![0; 65_535]].concat();
+    let answered: [(&[u8], &str); 25] = [
         (b"", "bad_request"),
         (b"\x00", "bad_request"),
         (b"GET / HTTP/1.1\r\n\r\n", "bad_request"),
@@ -37,6 +39,9 @@ async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
         (b"\x92\x03\xc4\x02\x91\x03", "bad_request"),
         (b"\x91\x03\xc0", "bad_request"),
         (b"\xdd\xff\xff\xff\xff\x03", "bad_request"),
+        (b"\xdc\x00\x00\x03", "bad_request"),
+        (&too_many, "bad_request"),
+        (&too_long, "bad_request"),
     ];
     for (body, code) in answered {
         let reply = peer.ask(body).await;
@@ -157,6 +162,9 @@ async fn a_client_survives_what_a_hostile_server_sends() {
             b"\x94\x01\xce\xff\xff\xff\xff\xc0\x01",
             b"\x94\x00\x01\xa3add\x90",
             b"\x93\x02\xa8rpc.item\x90",
+            b"\x91\x03",
+            b"\x92\x03\xa1x",
+            b"\x93\x03\xc4\x01\xc1\xc4\x05\x94\x01",
         ] {
             peer.send(&identity, noise).await;
         }
@@ -164,8 +172,11 @@ async fn a_client_survives_what_a_hostile_server_sends() {
         let error = soon("the call", call).await.unwrap().unwrap_err();
         assert_eq!((error.kind(), error.ran()), (kind, ran), "{outcome:?}: {error}");
     }
-    let call = tokio::spawn(add::call(&client, 1, 2));
-    let [identity, _, request] = peer.recv().await;
-    peer.send(&identity, &[b"\x94\x01", &request[2..7], b"\xc0\x03"].concat()).await;
-    assert_eq!(soon("the call", call).await.unwrap().unwrap(), 3);
+    // A reply alone, and one in a batch that is cut behind it.
+    for (before, after) in [(&b""[..], &b""[..]), (b"\x94\x03\xc4\x09", b"\xc4\x02\xc1\xc1\xc4")] {
+        let call = tokio::spawn(add::call(&client, 1, 2));
+        let [identity, _, request] = peer.recv().await;
+        peer.send(&identity, &[before, b"\x94\x01", &request[2..7], b"\xc0\x03", after].concat()).await;
+        assert_eq!(soon("the call", call).await.unwrap().unwrap(), 3);
+    }
 }

@@ -254,10 +254,10 @@ impl Channel {
         self.with_calls(|calls| calls.fail(link, id, error, Instant::now()));
     }
 
-    /// Moves what is to be sent next to `batch`.
-    fn take(&self, link: LinkId, max: usize, now: Instant, batch: &mut Vec<Outgoing>) -> Progress {
+    /// Moves what is to be sent next to `out`.
+    fn take(&self, link: LinkId, max: usize, now: Instant, out: &mut Vec<Outgoing>) -> Progress {
         let mut state = self.lock();
-        let wakers = state.in_flight.take(link, max, now, batch);
+        let wakers = state.in_flight.take(link, max, now, out);
         let progress = state
             .in_flight
             .links

@@ -6,8 +6,11 @@ use rmp::decode;
 
 /// The longest batch that is taken, in bytes: a message that came in one keeps all of it in memory.
 const MAX_LEN: usize = 64 * 1024;
-/// The longest batch that is made, in bytes. Longer ones save nothing more, and keep the other side waiting.
+/// The longest batch that is made, in bytes. Longer ones save nothing more, and keep the other side waiting. Of a longer
+/// one that is received each message is copied, so that it does not keep the others.
 const FULL_LEN: usize = 8 * 1024;
+/// How many messages are taken in one batch: more than fit into what is made here.
+const MAX_MESSAGES: u32 = 1_024;
 /// Longer messages travel alone: to copy one takes as long as is saved.
 const MAX_MESSAGE_LEN: usize = 1_024;
 
@@ -63,6 +66,10 @@ impl Batch {
             _ => {
                 let [b, a] = (count + 1).to_be_bytes();
                 buffer[..HEAD_LEN].copy_from_slice(&[ARRAY16, b, a, KIND]);
+                // Fewer came than were expected: what counts for it is its length.
+                if buffer.capacity() > 2 * buffer.len() {
+                    buffer.shrink_to_fit();
+                }
                 Some(Bytes::from(buffer))
             }
         }
@@ -85,7 +92,7 @@ pub(crate) fn unpack(body: &Bytes) -> Option<Messages> {
         [0xdd, d, c, b, a, KIND, ..] => (u32::from_be_bytes([d, c, b, a]), 6),
         _ => return None,
     };
-    Some(Messages { body: body.clone(), at, left: elements.saturating_sub(1) })
+    Some(Messages { body: body.clone(), at, left: elements.checked_sub(1)? })
 }
 
 impl Messages {
@@ -102,6 +109,9 @@ impl Iterator for Messages {
         if self.body.len() > MAX_LEN {
             return Some(self.fail("a batch has at most 64 KiB"));
         }
+        if self.left > MAX_MESSAGES {
+            return Some(self.fail("a batch has at most 1,024 messages"));
+        }
         let mut rest = &self.body[self.at..];
         if self.left == 0 {
             return (!rest.is_empty()).then(|| self.fail("bytes follow the batch"));
@@ -111,9 +121,12 @@ impl Iterator for Messages {
         let Some(message) = len.and_then(|len| rest.get(..len)) else {
             return Some(self.fail("a batch holds messages as bin, and nothing else"));
         };
-        let message = self.body.slice_ref(message);
         self.at = self.body.len() - rest.len() + message.len();
-        Some(Ok(message))
+        Some(Ok(if self.body.len() > FULL_LEN {
+            Bytes::copy_from_slice(message)
+        } else {
+            self.body.slice_ref(message)
+        }))
     }
 }
 
@@ -170,6 +183,21 @@ mod tests {
             }
         }
         assert_eq!(read(&[0x91, 3]), []);
+        assert!(unpack(&Bytes::from_static(&[0xdc, 0, 0, 3])).is_none(), "an array of nothing");
+    }
+
+    #[test]
+    fn a_message_keeps_no_more_than_a_batch_of_ours() {
+        let long = [&[0x93, 3, 0xc4, 1, 7, 0xc5, 0x20, 0][..], &vec![0; 0x2000]].concat();
+        let body = Bytes::from(long);
+        let within = |message: &Bytes| body.as_ptr_range().contains(&message.as_ptr());
+        let messages: Vec<_> = unpack(&body).unwrap().flatten().collect();
+        assert!(messages.len() == 2 && !messages.iter().any(within));
+        let mut batch = Batch::default();
+        batch.begin(1, 1_000).push(7);
+        batch.begin(1, 1_000).push(7);
+        let body = batch.take().unwrap();
+        assert!(Vec::from(body.clone()).capacity() < 64, "nothing is kept for what did not come");
     }
 
     #[test]
@@ -180,6 +208,12 @@ mod tests {
             assert!(matches!(found[..], [Ok(_), Err(_)]), "{bad:?}: {found:?}");
         }
         assert!(matches!(read(&[&[0x92, 3], bin, bin].concat())[..], [Ok(_), Err(_)]), "bytes follow");
+        let many = |count: u16| {
+            let [b, a] = (count + 1).to_be_bytes();
+            [&[0xdc, b, a, 3][..], &[0xc4, 0].repeat(count.into())].concat()
+        };
+        assert!(read(&many(1_024)).iter().all(Result::is_ok));
+        assert!(matches!(read(&many(1_025))[..], [Err(_)]));
         // Announced in 5 bytes, and not believed.
         assert!(matches!(read(&[0xdd, 0xff, 0xff, 0xff, 0xff, 3])[..], [Err(_)]));
         assert!(matches!(read(&[&[0x92, 3, 0xc6, 0, 1, 0, 0][..], &vec![0; 65_536]].concat())[..], [Err(_)]));

@@ -59,6 +59,14 @@ impl Service {
 pub(crate) struct Reply {
     pub(crate) envelope: Envelope,
     pub(crate) body: Bytes,
+    /// It travels in no batch.
+    pub(crate) alone: bool,
+}
+
+impl Reply {
+    fn new(envelope: Envelope, body: Bytes) -> Self {
+        Self { envelope, body, alone: false }
+    }
 }
 
 /// The state of one listener.
@@ -135,17 +143,19 @@ impl<R: Run> Dispatcher<R> {
         self.greeted.takes_batches(envelope)
     }
 
-    /// Handles a body that arrived at `now`, and tells how many messages were in it. What is to be sent at once is
-    /// added to `out`.
+    /// Handles a body that arrived at `now`, and tells how many messages were in it, an empty batch being one. What is to be sent at once is
+    /// added to `out`; `after_each` message it may be.
     pub(crate) fn on_body(
         &mut self,
         envelope: Envelope,
         body: &Bytes,
         now: Instant,
         out: &mut Vec<Reply>,
+        mut after_each: impl FnMut(&Self, &mut Vec<Reply>),
     ) -> usize {
         let Some(messages) = batch::unpack(body) else {
             self.on_message(envelope, body, now, out);
+            after_each(self, out);
             return 1;
         };
         let mut count = 0;
@@ -155,8 +165,9 @@ impl<R: Run> Dispatcher<R> {
                 Ok(message) => self.on_message(envelope.clone(), &message, now, out),
                 Err(reason) => out.push(Self::on_malformed(envelope.clone(), reason)),
             }
+            after_each(self, out);
         }
-        count
+        count.max(1)
     }
 
     fn on_message(&mut self, envelope: Envelope, body: &Bytes, now: Instant, out: &mut Vec<Reply>) {
@@ -348,7 +359,7 @@ impl<R: Run> Dispatcher<R> {
     /// The server begins to shut down: who said hello is told.
     pub(crate) fn goodbye(&self, out: &mut Vec<Reply>) {
         let body = builtin::goodbye();
-        let goodbye = |envelope: &Envelope| Reply { envelope: envelope.clone(), body: body.clone() };
+        let goodbye = |envelope: &Envelope| Reply::new(envelope.clone(), body.clone());
         out.extend(self.greeted.iter().map(goodbye));
     }
 
@@ -387,7 +398,7 @@ impl<R: Run> Dispatcher<R> {
 
     fn answer(&self, caller: Caller, result: HandlerResult) -> Reply {
         let Caller { envelope, id } = caller;
-        Reply { envelope, body: self.reply(id, result) }
+        Reply::new(envelope, self.reply(id, result))
     }
 
     /// The response to the request `id`, which a result has in it already.
@@ -413,9 +424,10 @@ impl<R: Run> Dispatcher<R> {
         }
         // Whatever the limit is: this is how the client learns of it.
         let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
-        out.push(Reply { envelope: envelope.clone(), body });
+        // Alone, because it says whether batches may be sent.
+        out.push(Reply { envelope: envelope.clone(), body, alone: true });
         if self.service.draining.load(Ordering::Relaxed) {
-            out.push(Reply { envelope: envelope.clone(), body: builtin::goodbye() });
+            out.push(Reply::new(envelope.clone(), builtin::goodbye()));
         }
         self.greeted.add(&envelope, builtin::greeting(params));
     }
@@ -438,7 +450,7 @@ fn deadline(timeout: Option<Duration>, now: Instant) -> Option<Instant> {
 }
 
 fn refuse(envelope: Envelope, id: Option<MsgId>, error: &WireError) -> Reply {
-    Reply { envelope, body: message::error_response(id, error) }
+    Reply::new(envelope, message::error_response(id, error))
 }
 
 #[cfg(test)]

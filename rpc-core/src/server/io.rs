@@ -22,8 +22,11 @@ use crate::{
     transport::{Event, Listener},
 };
 
-/// How many messages, and how many outcomes, are handled before looking at anything else.
-const BATCH: usize = 256;
+/// How many messages, and how many outcomes, are handled before looking at anything else; what came in one body is
+/// handled to its end.
+const ROUND: usize = 256;
+/// A reply that is longer, in bytes, is sent before the next message is handled.
+const LONG: usize = 16 * 1024;
 /// How often deadlines are looked at, at most. Calls may end this much late.
 const DEADLINE_TICK: Duration = Duration::from_millis(1);
 /// How long a listener that has drained goes on answering what peers had already sent that never said hello.
@@ -58,16 +61,16 @@ pub(crate) async fn serve(
     // Set once it drains and nothing runs.
     let mut idle_since = None;
     let mut draining = false;
-    // One timer, set anew only when the moment changes: to make one costs as much as a call.
+    // One timer, set anew only when it has gone off or is too late: to set one costs as much as a call.
     let mut alarm = pin!(time::sleep(Duration::ZERO));
     loop {
         // From the last look on, and not from now: otherwise a busy loop would put it off for ever.
         let deadline = dispatcher.next_deadline().map(|next| next.max(looked_at + DEADLINE_TICK));
         let look_again_at = look_again.filter(|_| !dispatcher.is_idle());
         let deadline = deadline.into_iter().chain(look_again_at).min();
-        // A server without deadlines does not wake up for them.
-        if let Some(deadline) =
-            deadline.map(time::Instant::from).filter(|deadline| *deadline != alarm.deadline())
+        // A server without deadlines does not wake up for them. An alarm that comes too early does no harm.
+        if let Some(deadline) = deadline.map(time::Instant::from)
+            && (alarm.is_elapsed() || deadline < alarm.deadline())
         {
             alarm.as_mut().reset(deadline);
         }
@@ -101,24 +104,33 @@ pub(crate) async fn serve(
                 dispatcher.goodbye(&mut replies);
             }
             () = alarm.as_mut(), if deadline.is_some() => {
-                // What was not announced is taken in the next round.
                 looked_at = Instant::now();
-                look_again = None;
+                look_again = look_again.filter(|at| *at > looked_at);
+                // What has ended in time comes before what has not, whether it was announced or not.
+                while !news.is_empty() || outbox.take(&mut news) {
+                    replies.extend(news.pop_front().and_then(|news| dispatcher.on_news(news, looked_at)));
+                }
                 dispatcher.on_time(looked_at, &mut replies);
             }
             () = until(ends_at), if drained => return,
             () = outbox.recv(&mut news) => {
                 let now = Instant::now();
-                let some = news.len().min(BATCH);
+                let some = news.len().min(ROUND);
                 replies.extend(news.drain(..some).filter_map(|news| dispatcher.on_news(news, now)));
+                // Workers take peers in turn, and a batch is for one.
+                if replies.windows(2).any(|pair| pair[0].envelope != pair[1].envelope) {
+                    replies.sort_by(|a, b| a.envelope.peer().cmp(b.envelope.peer()));
+                }
                 look_again = Some(now + LOOK_AGAIN);
             }
             event = listener.recv() => {
                 let now = Instant::now();
-                let mut handled = sending.handle(event, now, &mut dispatcher, &mut replies);
+                let mut handled = sending.handle(event, now, &mut listener, &mut dispatcher, &mut replies);
                 // Whatever else has arrived is taken along, before anything sleeps.
-                while handled < BATCH && let Some(event) = listener.recv().now_or_never() {
-                    handled += sending.handle(event, now, &mut dispatcher, &mut replies);
+                while handled < ROUND
+                    && let Some(event) = listener.recv().now_or_never()
+                {
+                    handled += sending.handle(event, now, &mut listener, &mut dispatcher, &mut replies);
                 }
                 dispatcher.begin();
                 look_again = Some(now + LOOK_AGAIN);
@@ -147,16 +159,24 @@ struct Sending {
 }
 
 impl Sending {
-    /// Tells how many messages it were.
+    /// Tells how many messages it were. Sends already if there is much to be sent: before that nothing bounds it.
     fn handle(
         &mut self,
         event: Event,
         now: Instant,
+        listener: &mut Listener,
         dispatcher: &mut Dispatcher<Runner>,
         replies: &mut Vec<Reply>,
     ) -> usize {
         match event {
-            Event::Message(envelope, body) => return dispatcher.on_body(envelope, &body, now, replies),
+            Event::Message(envelope, body) => {
+                return dispatcher.on_body(envelope, &body, now, replies, |dispatcher, replies| {
+                    let long = replies.last().is_some_and(|reply| reply.body.len() > LONG);
+                    if long || replies.len() >= ROUND {
+                        self.send(listener, dispatcher, replies);
+                    }
+                });
+            }
             Event::Malformed(envelope, reason) => {
                 replies.push(Dispatcher::<Runner>::on_malformed(envelope, reason));
             }
@@ -171,10 +191,12 @@ impl Sending {
     /// Small replies to the same client travel together, if it takes that.
     fn send(&mut self, listener: &mut Listener, dispatcher: &Dispatcher<Runner>, replies: &mut Vec<Reply>) {
         let mut replies = replies.drain(..).peekable();
-        while let Some(Reply { envelope, mut body }) = replies.next() {
+        while let Some(Reply { envelope, mut body, alone }) = replies.next() {
             let mut count = 1;
-            let joins = |next: &Reply| next.envelope == envelope && Batch::suits(next.body.len());
+            let joins =
+                |next: &Reply| next.envelope == envelope && Batch::suits(next.body.len()) && !next.alone;
             if Batch::suits(body.len())
+                && !alone
                 && replies.peek().is_some_and(joins)
                 && dispatcher.takes_batches(&envelope)
             {

@@ -1,9 +1,9 @@
 //! Where workers, tasks and other listeners put what a listener's loop is to know.
 //!
 //! To wake the loop costs more than a small function does, so a worker that has more to run may leave its news
-//! [unannounced](Outbox::put): for [`UNANNOUNCED`] after it has woken the loop, and no longer. The loop looks again
-//! [`LOOK_AGAIN`] after it did anything, as long as something runs. So news that nobody announces, because the next
-//! function takes long, are late by that time at most.
+//! [unannounced](Outbox::put): for [`UNANNOUNCED`] from before it put the news there that it woke the loop for. The loop
+//! looks again [`LOOK_AGAIN`] after it took news, as long as something runs. So news that nobody announces, because the
+//! next function takes long, are late by that time at most, and what the timer adds: it counts in milliseconds.
 
 use std::{
     collections::VecDeque,
@@ -98,17 +98,17 @@ pub(crate) struct Announcer {
 impl Announcer {
     /// Tells the loop, now or soon. [`announce`](Self::announce) is to be called before the worker waits.
     pub(crate) fn send(&mut self, outbox: &Outbox, news: News) {
+        // The loop takes these news after this moment, and looks again so much later: the thread may stop anywhere
+        // between these lines.
+        let before = Instant::now();
         outbox.put(news);
-        // The clock is read after the news are there: see above.
-        let now = Instant::now();
+        let soon_enough = |at: &Instant| at.elapsed() < UNANNOUNCED;
         match &self.woken {
-            Some((woken, at)) if woken.is_same(outbox) && now.duration_since(*at) < UNANNOUNCED => {
-                self.owes = true;
-            }
+            Some((woken, at)) if woken.is_same(outbox) && soon_enough(at) => self.owes = true,
             _ => {
                 self.announce();
                 outbox.announce();
-                self.woken = Some((outbox.clone(), now));
+                self.woken = Some((outbox.clone(), before));
             }
         }
     }

@@ -66,7 +66,8 @@ type AsyncFn = fn(Invocation) -> HandlerFuture;
 
 /// Starts and stops functions. Dispatch knows no more of threads than this.
 pub(crate) trait Run {
-    /// Has a worker run a sync function, which may begin only with [`begin`](Self::begin). `Err` if too many wait.
+    /// Has a worker run a sync function, which perhaps does not begin before [`begin`](Self::begin). `Err` if too many
+    /// wait.
     fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()>;
     /// Has the runtime run an async function.
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running;
@@ -79,31 +80,38 @@ pub(crate) trait Run {
     fn stop(&mut self, running: &Running);
 }
 
+/// How many jobs wait for [`Run::begin`] at most, so that the first does not wait for long.
+const AT_ONCE: usize = 32;
+
 /// Runs functions for real.
 #[derive(Debug)]
 pub(crate) struct Runner {
     pool: Arc<Pool>,
     runtime: Handle,
     outbox: Outbox,
-    /// Workers were given something that they were not woken for.
-    submitted: bool,
+    /// How many jobs workers were given that they were not woken for.
+    submitted: usize,
 }
 
 impl Runner {
     pub(crate) fn new(pool: Arc<Pool>, runtime: Handle, outbox: Outbox) -> Self {
-        Self { pool, runtime, outbox, submitted: false }
+        Self { pool, runtime, outbox, submitted: 0 }
     }
 }
 
 impl Run for Runner {
     fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()> {
         let job = Job { function, work, outbox: self.outbox.clone() };
-        self.submitted = true;
-        self.pool.submit(job).map(Running::Job).map_err(drop)
+        let job = self.pool.submit(job).map(Running::Job).map_err(drop);
+        self.submitted += 1;
+        if self.submitted == AT_ONCE {
+            self.begin();
+        }
+        job
     }
 
     fn begin(&mut self) {
-        if std::mem::take(&mut self.submitted) {
+        if std::mem::take(&mut self.submitted) > 0 {
             self.pool.wake();
         }
     }

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -45,6 +45,8 @@ struct Link {
     wake: Arc<Notify>,
     /// How many messages have come.
     received: AtomicU64,
+    /// How many bodies were taken to be sent, and the socket does not have yet.
+    unsent: AtomicUsize,
 }
 
 /// A link that is in the table. Dropped with its task, also if that panics or its runtime ends: calls would go on
@@ -75,7 +77,14 @@ pub(super) async fn serve(
     let extended = peer.extended;
     let id = channel.link_up(endpoint, peer, &wake);
     tracing::info!(endpoint = &*channel.endpoints[endpoint], "connected");
-    let link = Arc::new(Link { channel, id, extended, wake, received: AtomicU64::new(0) });
+    let link = Arc::new(Link {
+        channel,
+        id,
+        extended,
+        wake,
+        received: AtomicU64::new(0),
+        unsent: AtomicUsize::new(0),
+    });
     let mut up = Up { link: Arc::clone(&link), cause: "its task ended".into() };
     // A task of its own, because a link is read even while its sender waits for room.
     let mut reader = JoinSet::new();
@@ -97,25 +106,27 @@ pub(super) async fn serve(
 /// Sends what is queued, until the link is lost or its server has answered everything and leaves.
 async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>) -> TransportError {
     let mut leaves = Some(leaves);
-    let mut batch = Vec::with_capacity(TAKEN);
+    let mut outgoing = Vec::with_capacity(TAKEN);
     loop {
-        let progress = link.channel.take(link.id, TAKEN, Instant::now(), &mut batch);
+        let progress = link.channel.take(link.id, TAKEN, Instant::now(), &mut outgoing);
         if progress.leaving
             && let Some(leaves) = leaves.take()
         {
             // An error would mean that the channel closes.
             let _ = leaves.send(());
         }
-        if batch.is_empty() {
+        if outgoing.is_empty() {
             if progress.leaving && !progress.awaits {
                 return "the server left".into();
             }
             link.wake.notified().await;
         }
-        for Outgoing { body, notifications } in batch.drain(..) {
+        link.unsent.store(outgoing.len(), Ordering::Relaxed);
+        for Outgoing { body, notifications } in outgoing.drain(..) {
             if let Err(cause) = sender.send(body).await {
                 return cause;
             }
+            link.unsent.fetch_sub(1, Ordering::Relaxed);
             if !notifications.is_empty() {
                 let done = notifications.into_iter().map(|id| (id, Bytes::new()));
                 link.channel.complete(link.id, done, &mut Vec::new());
@@ -231,7 +242,8 @@ async fn flushed(link: &Link) {
     }
     // What the socket has taken is all that can be known.
     let give_up = Instant::now() + LINGER;
-    while link.channel.has_outgoing(link.id) && Instant::now() < give_up {
+    let waits = || link.channel.has_outgoing(link.id) || link.unsent.load(Ordering::Relaxed) > 0;
+    while waits() && Instant::now() < give_up {
         time::sleep(LOOK_AGAIN).await;
     }
 }

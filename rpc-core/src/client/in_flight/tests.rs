@@ -367,7 +367,7 @@ fn an_idempotent_call_with_a_key_goes_anywhere() {
 fn small_messages_travel_together_and_in_order() {
     let (mut tested, links) = Tested::linked(1);
     let text = |len| ("x".repeat(len),);
-    // As long as what both sides take at most: it travels alone.
+    // As long as what both sides take at most.
     let long = 1_000 - b"\x91\xda..".len() - message::max_head_len("f");
     let lengths = [1, 2, long, 3, 4];
     let ids = lengths.map(|len| tested.submit_args(plain(), &text(len)).unwrap());

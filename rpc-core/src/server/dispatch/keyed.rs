@@ -156,5 +156,5 @@ impl<R: Run> Dispatcher<R> {
 
 /// The response that another request got, for this one.
 pub(super) fn again(caller: Caller, response: &[u8]) -> Reply {
-    Reply { envelope: caller.envelope, body: message::with_id(response, caller.id) }
+    Reply::new(caller.envelope, message::with_id(response, caller.id))
 }

@@ -98,7 +98,7 @@ fn notification(method: &str, params: impl serde::Serialize) -> Bytes {
 
 fn send(tested: &mut Tested, body: &Bytes, now: Instant) -> Vec<Reply> {
     let mut out = Vec::new();
-    tested.on_body(client(), body, now, &mut out);
+    tested.on_body(client(), body, now, &mut out, |_, _| {});
     out
 }
 
@@ -157,7 +157,7 @@ fn each_message_of_a_batch_is_one_of_its_own() {
         Bytes::from_static(b"nonsense"),
         request(6, "inlined", None),
     ];
-    assert_eq!(tested.on_body(client(), &batch_of(&messages), now, &mut out), messages.len());
+    assert_eq!(tested.on_body(client(), &batch_of(&messages), now, &mut out, |_, _| {}), messages.len());
     assert!(out.iter().all(|reply| reply.envelope == client()));
     let ids: Vec<_> = out.iter().map(|reply| message::classify(&reply.body)).collect();
     let response = |id, failed| Incoming::Response { id: MsgId(id), failed };
@@ -172,12 +172,30 @@ fn each_message_of_a_batch_is_one_of_its_own() {
 }
 
 #[test]
+fn what_a_batch_makes_can_be_sent_after_each_of_its_messages() {
+    let mut tested = dispatcher(10);
+    let body = batch_of(&[(); 100].map(|()| request(1, "inlined", None)));
+    let (mut sent, mut out) = (0, Vec::new());
+    let count = tested.on_body(client(), &body, Instant::now(), &mut out, |_, out| {
+        assert_eq!(out.len(), 1);
+        sent += out.drain(..).count();
+    });
+    assert_eq!((count, sent), (100, 100));
+    let empty = Bytes::from_static(&[0x91, 3]);
+    assert_eq!(
+        tested.on_body(client(), &empty, Instant::now(), &mut out, |_, _| {}),
+        1,
+        "it costs something"
+    );
+}
+
+#[test]
 fn what_follows_malformed_bytes_in_a_batch_is_lost_and_what_came_before_is_not() {
     let mut tested = dispatcher(10);
     let mut out = Vec::new();
     let mut body = batch_of(&[request(1, "inlined", None), request(2, "inlined", None)]).to_vec();
     body.pop();
-    assert_eq!(tested.on_body(client(), &body.into(), Instant::now(), &mut out), 2);
+    assert_eq!(tested.on_body(client(), &body.into(), Instant::now(), &mut out, |_, _| {}), 2);
     assert_eq!(code(&out[..1]).0, "ok");
     let error = String::from_utf8_lossy(&out[1].body);
     assert!(error.contains("bad_request") && error.contains("a batch holds"), "{error}");
@@ -235,7 +253,7 @@ fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
     };
     let other = |tested: &mut Tested, body: &Bytes| {
         let mut out = Vec::new();
-        tested.on_body(Envelope::of(&["other", ""]), body, now, &mut out);
+        tested.on_body(Envelope::of(&["other", ""]), body, now, &mut out, |_, _| {});
         out.is_empty()
     };
     let mut tested = dispatcher(10);
@@ -387,7 +405,7 @@ fn every_client_behind_a_proxy_is_told_goodbye_and_stays_known_until_it_leaves()
     let (now, mut out) = (Instant::now(), Vec::new());
     let clients = ["a", "b"].map(|client| Envelope::of(&["proxy", client, ""]));
     for client in &clients {
-        tested.on_body(client.clone(), &request(1, "rpc.hello", None), now, &mut out);
+        tested.on_body(client.clone(), &request(1, "rpc.hello", None), now, &mut out, |_, _| {});
     }
     out.clear();
     tested.service.draining.store(true, Ordering::Relaxed);

@@ -16,7 +16,7 @@ fn keyed(id: u32, method: &str, timeout_ms: u16) -> Bytes {
 
 fn from(tested: &mut Tested, client: &'static str, body: &Bytes, now: Instant) -> Vec<Reply> {
     let mut out = Vec::new();
-    tested.on_body(Envelope::of(&[client, ""]), body, now, &mut out);
+    tested.on_body(Envelope::of(&[client, ""]), body, now, &mut out, |_, _| {});
     out
 }
 
