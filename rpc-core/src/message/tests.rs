@@ -1,9 +1,12 @@
 //! Every kind of message there and back, and bytes that are none.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::{
     args::EncodedArgs,
-    error::{Code, ErrorKind},
+    codec,
+    error::{Code, ErrorKind, Ran, WireError},
 };
 
 fn request(timeout_ms: Option<u32>) -> Bytes {
