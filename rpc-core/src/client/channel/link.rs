@@ -31,6 +31,8 @@ use crate::{
 
 /// How many messages are taken to be sent while the lock is held: about as many small ones as fit into a batch.
 const TAKEN: usize = 64;
+/// How many bytes are given to the engine before it is left to write them.
+const UNWRITTEN: usize = 64 * 1024;
 /// How many replies are taken in before callers are woken.
 const RECEIVED: usize = 256;
 /// How often a link is looked at within the longest silence. All but the last look that finds it silent send a ping.
@@ -122,7 +124,9 @@ async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>)
             link.wake.notified().await;
         }
         link.unsent.store(outgoing.len(), Ordering::Relaxed);
+        let mut unwritten = 0;
         for Outgoing { body, notifications } in outgoing.drain(..) {
+            unwritten += body.len();
             if let Err(cause) = sender.send(body).await {
                 return cause;
             }
@@ -132,8 +136,12 @@ async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>)
                 link.channel.complete(link.id, done, &mut Vec::new());
             }
             // The engine's own task has to run on this thread too, and sending never waits for it.
-            give_way().await;
+            if unwritten > UNWRITTEN {
+                unwritten = 0;
+                give_way().await;
+            }
         }
+        give_way().await;
     }
 }
 
