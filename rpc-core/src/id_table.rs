@@ -10,7 +10,8 @@ pub(crate) struct IdTable<T> {
     used: usize,
 }
 
-const FIRST_LEN: usize = 64;
+/// Small, because many clients have one call at a time: ids count up, so that each call uses the next slot.
+const FIRST_LEN: usize = 4;
 
 impl<T> IdTable<T> {
     pub(crate) fn new() -> Self {

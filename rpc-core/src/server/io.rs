@@ -79,6 +79,8 @@ pub(crate) async fn serve(
         let patience = if dispatcher.has_clients() { LAST_CLIENTS } else { LAST_MESSAGES };
         // It ends then, whatever still comes.
         let ends_at = idle_since.map(|since| since + patience);
+        // Whether there may be more of what was looked at.
+        let mut more = true;
         // What makes room comes before what takes it.
         tokio::select! {
             biased;
@@ -134,12 +136,15 @@ pub(crate) async fn serve(
                 }
                 dispatcher.begin();
                 look_again = Some(now + LOOK_AGAIN);
+                more = handled >= ROUND;
             }
         }
         sending.send(&mut listener, &dispatcher, &mut replies);
         // The engine's own tasks have to run on this thread too, and nothing above need ever wait: so what was sent is
         // written now, while the peer can use it.
-        give_way().await;
+        if more {
+            give_way().await;
+        }
     }
 }
 

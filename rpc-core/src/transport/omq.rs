@@ -56,8 +56,10 @@ const MESSAGES: u32 = 1_024;
 /// client of ours has no more calls in flight, unless it is told to, and so finds them all.
 const REPLIES: usize = 65_536;
 /// Events wait for the server's loop, which takes them before anything else. Each peer that comes and goes
-/// makes three.
+/// makes three. The engine keeps the memory for all, some 300 bytes each.
 const EVENTS: usize = 4_096;
+/// The same for a client's socket, which has one peer, once.
+const CLIENT_EVENTS: usize = 64;
 /// What a message may be longer than its body: identities of proxies, and what the engine counts for each frame.
 const ENVELOPE: usize = 64 * 1024;
 /// The engine only says that a connection could not be made if it is to try again. So it is to, but not before
@@ -79,7 +81,6 @@ fn options(max_message_size: usize) -> Options {
         .tcp_user_timeout(UNREAD)
         .send_hwm(MESSAGES)
         .recv_hwm(MESSAGES)
-        .monitor_capacity(EVENTS)
         .linger(LINGER)
 }
 
@@ -110,7 +111,7 @@ pub(super) struct Binding(Listener);
 impl Binding {
     pub(super) fn new(max_message_size: usize) -> Self {
         // With `router_mandatory` it says so when a peer has gone or its queue is full.
-        let options = options(max_message_size).router_mandatory(true);
+        let options = options(max_message_size).router_mandatory(true).monitor_capacity(EVENTS);
         let socket = socket(SocketType::Router, options);
         let monitor = socket.monitor();
         let (files, bound) = (Vec::new(), Vec::new());
@@ -264,8 +265,10 @@ pub(super) async fn connect(
     max_message_size: usize,
     timeout: Duration,
 ) -> Result<(LinkSender, LinkReceiver), TransportError> {
-    let options =
-        options(max_message_size).handshake_timeout(timeout * 7 / 8).reconnect(ReconnectPolicy::Fixed(NEVER));
+    let options = options(max_message_size)
+        .monitor_capacity(CLIENT_EVENTS)
+        .handshake_timeout(timeout * 7 / 8)
+        .reconnect(ReconnectPolicy::Fixed(NEVER));
     let socket = socket(SocketType::Dealer, options);
     let mut monitor = socket.monitor();
     socket.connect(address(endpoint)?).await.map_err(cause)?;

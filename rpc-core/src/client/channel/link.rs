@@ -2,15 +2,17 @@
 //! nobody is there any more.
 
 use std::{
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, oneshot},
     task::JoinSet,
@@ -71,7 +73,7 @@ pub(super) async fn serve(
     channel: Arc<Channel>,
     endpoint: usize,
     peer: Peer,
-    mut sender: LinkSender,
+    sender: LinkSender,
     receiver: LinkReceiver,
     leaves: oneshot::Sender<()>,
 ) {
@@ -88,15 +90,15 @@ pub(super) async fn serve(
         unsent: AtomicUsize::new(0),
     });
     let mut up = Up { link: Arc::clone(&link), cause: "its task ended".into() };
-    // A task of its own, because a link is read even while its sender waits for room.
-    let mut reader = JoinSet::new();
-    reader.spawn(receive(Arc::clone(&link), receiver));
+    // Tasks of their own: a link is read even while its sender waits for room, and what wakes one need not look at all.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(receive(Arc::clone(&link), receiver));
+    tasks.spawn(send(Arc::clone(&link), sender, leaves));
     up.cause = tokio::select! {
-        ended = reader.join_next() => match ended {
+        ended = tasks.join_next() => match ended {
             Some(Ok(cause)) => cause,
-            _ => "its reading task ended".into(),
+            _ => "one of its tasks ended".into(),
         },
-        cause = send(&link, &mut sender, leaves) => cause,
         cause = watch(&link) => cause,
         () = flushed(&link) => "the client was closed".into(),
     };
@@ -106,9 +108,9 @@ pub(super) async fn serve(
 }
 
 /// Sends what is queued, until the link is lost or its server has answered everything and leaves.
-async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>) -> TransportError {
+async fn send(link: Arc<Link>, mut sender: LinkSender, leaves: oneshot::Sender<()>) -> TransportError {
     let mut leaves = Some(leaves);
-    let mut outgoing = Vec::with_capacity(TAKEN);
+    let mut outgoing = Vec::new();
     loop {
         let progress = link.channel.take(link.id, TAKEN, Instant::now(), &mut outgoing);
         if progress.leaving
@@ -121,11 +123,17 @@ async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>)
             if progress.leaving && !progress.awaits {
                 return "the server left".into();
             }
+            // The engine's own task runs meanwhile, on this thread too.
             link.wake.notified().await;
+            continue;
         }
         link.unsent.store(outgoing.len(), Ordering::Relaxed);
         let mut unwritten = 0;
         for Outgoing { body, notifications } in outgoing.drain(..) {
+            if unwritten > UNWRITTEN {
+                unwritten = 0;
+                give_way().await;
+            }
             unwritten += body.len();
             if let Err(cause) = sender.send(body).await {
                 return cause;
@@ -135,40 +143,36 @@ async fn send(link: &Link, sender: &mut LinkSender, leaves: oneshot::Sender<()>)
                 let done = notifications.into_iter().map(|id| (id, Bytes::new()));
                 link.channel.complete(link.id, done, &mut Vec::new());
             }
-            // The engine's own task has to run on this thread too, and sending never waits for it.
-            if unwritten > UNWRITTEN {
-                unwritten = 0;
-                give_way().await;
-            }
         }
-        give_way().await;
+        // Sending never waits for the engine to write.
+        if link.channel.has_outgoing(link.id) {
+            give_way().await;
+        }
     }
 }
 
 /// Hands replies to their calls until the link ends, and tells why it did.
 async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError {
-    let (mut replies, mut wakers) = (Vec::with_capacity(RECEIVED), Vec::with_capacity(RECEIVED));
+    let (mut replies, mut wakers) = (Vec::new(), Vec::new());
     loop {
-        let mut next = Some(receiver.recv().await);
-        let mut lost = None;
-        // Whatever else has arrived is taken along, so that it costs one lock and not many.
-        while let Some(received) = next {
-            match received {
-                Ok(body) => take_in(&link, body, &mut replies),
-                Err(cause) => lost = Some(cause),
+        let mut next = pin!(receiver.recv());
+        let received = poll_fn(|cx| {
+            let received = next.as_mut().poll(cx);
+            // Whatever has arrived is taken along before, so that it costs one lock and not many.
+            if !matches!(received, Poll::Ready(Ok(_))) {
+                link.channel.complete(link.id, replies.drain(..), &mut wakers);
             }
-            next = if lost.is_none() && replies.len() < RECEIVED {
-                receiver.recv().now_or_never()
-            } else {
-                None
-            };
+            received
+        });
+        match received.await {
+            Ok(body) => take_in(&link, body, &mut replies),
+            Err(cause) => return cause,
         }
-        link.channel.complete(link.id, replies.drain(..), &mut wakers);
-        if let Some(cause) = lost {
-            return cause;
+        if replies.len() >= RECEIVED {
+            link.channel.complete(link.id, replies.drain(..), &mut wakers);
+            // Other links have to run on this thread too, and so may the callers.
+            give_way().await;
         }
-        // Other links have to run on this thread too, and so may the callers.
-        give_way().await;
     }
 }
 
