@@ -76,6 +76,10 @@ impl IoThread {
     }
 }
 
+/// How many bytes of messages a task takes or sends before it gives way. What follows then finds the memory of what
+/// went before free, and in the processor's cache: with messages of 1 MiB that is twice as fast as to take what there is.
+pub(crate) const BYTES_AT_ONCE: usize = 64 * 1024;
+
 /// Lets every task of this runtime run that is ready, before the one that awaits it goes on. Unlike tokio's `yield_now`
 /// it does not look for what the system has ready first, which is a system call.
 pub(crate) async fn give_way() {

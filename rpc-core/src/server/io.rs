@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use tokio::{sync::watch, time};
 
 use crate::{
-    io_thread::give_way,
+    io_thread::{BYTES_AT_ONCE, give_way},
     message::batch::Batch,
     server::{
         dispatch::{Dispatcher, Reply},
@@ -22,8 +22,8 @@ use crate::{
     transport::{Event, Listener},
 };
 
-/// How many messages, and how many outcomes, are handled before looking at anything else; what came in one body is
-/// handled to its end.
+/// How many messages, and how many outcomes, are handled before looking at anything else, if they are no more than
+/// [`BYTES_AT_ONCE`]; what came in one body is handled to its end.
 const ROUND: usize = 256;
 /// A reply that is longer, in bytes, is sent before the next message is handled.
 const LONG: usize = 16 * 1024;
@@ -55,7 +55,7 @@ pub(crate) async fn serve(
 ) {
     let mut replies = Vec::new();
     let mut news = VecDeque::new();
-    let mut sending = Sending { unread, dropped: 0 };
+    let mut sending = Sending { unread, bytes: 0, dropped: 0 };
     let mut looked_at = Instant::now();
     let mut look_again: Option<Instant> = None;
     // Set once it drains and nothing runs.
@@ -117,8 +117,16 @@ pub(crate) async fn serve(
             () = until(ends_at), if drained => return,
             () = outbox.recv(&mut news) => {
                 let now = Instant::now();
-                let some = news.len().min(ROUND);
-                replies.extend(news.drain(..some).filter_map(|news| dispatcher.on_news(news, now)));
+                let (mut handled, mut bytes) = (0, 0);
+                while handled < ROUND
+                    && bytes < BYTES_AT_ONCE
+                    && let Some(news) = news.pop_front()
+                {
+                    handled += 1;
+                    let reply = dispatcher.on_news(news, now);
+                    bytes += reply.as_ref().map_or(0, |reply| reply.body.len());
+                    replies.extend(reply);
+                }
                 // Workers take peers in turn, and a batch is for one.
                 if replies.windows(2).any(|pair| pair[0].envelope != pair[1].envelope) {
                     replies.sort_by(|a, b| a.envelope.peer().cmp(b.envelope.peer()));
@@ -130,18 +138,20 @@ pub(crate) async fn serve(
                 let mut handled = sending.handle(event, now, &mut listener, &mut dispatcher, &mut replies);
                 // Whatever else has arrived is taken along, before anything sleeps.
                 while handled < ROUND
+                    && sending.bytes < BYTES_AT_ONCE
                     && let Some(event) = listener.recv().now_or_never()
                 {
                     handled += sending.handle(event, now, &mut listener, &mut dispatcher, &mut replies);
                 }
                 dispatcher.begin();
                 look_again = Some(now + LOOK_AGAIN);
-                more = handled >= ROUND;
+                more = handled >= ROUND || sending.bytes >= BYTES_AT_ONCE;
             }
         }
         sending.send(&mut listener, &dispatcher, &mut replies);
         // The engine's own tasks have to run on this thread too, and nothing above need ever wait: so what was sent is
         // written now, while the peer can use it.
+        sending.bytes = 0;
         if more {
             give_way().await;
         }
@@ -159,6 +169,8 @@ async fn until(moment: Option<Instant>) {
 /// The way out: what peers have not read, and what was dropped because of it.
 struct Sending {
     unread: Unread,
+    /// How many came and went since the loop last gave way.
+    bytes: usize,
     /// Replies that found no peer, or one that does not read.
     dropped: u64,
 }
@@ -175,6 +187,7 @@ impl Sending {
     ) -> usize {
         match event {
             Event::Message(envelope, body) => {
+                self.bytes += body.len();
                 return dispatcher.on_body(envelope, &body, now, replies, |dispatcher, replies| {
                     let long = replies.last().is_some_and(|reply| reply.body.len() > LONG);
                     if long || replies.len() >= ROUND {
@@ -214,6 +227,7 @@ impl Sending {
                 count = batch.count().into();
                 body = batch.take().unwrap_or_default();
             }
+            self.bytes += body.len();
             let part = self.unread.take(envelope.peer(), body.len());
             if !part.is_some_and(|part| listener.send(envelope, body, part)) {
                 self.count_dropped(count);

@@ -26,15 +26,13 @@ use crate::{
         links::{LinkId, Peer},
     },
     error::{ErrorKind, Ran, RpcError},
-    io_thread::{LINGER, give_way},
+    io_thread::{BYTES_AT_ONCE, LINGER, give_way},
     message::{self, Incoming, MsgId, batch},
     transport::{LinkReceiver, LinkSender, TransportError},
 };
 
 /// How many messages are taken to be sent while the lock is held: about as many small ones as fit into a batch.
 const TAKEN: usize = 64;
-/// How many bytes are given to the engine before it is left to write them.
-const UNWRITTEN: usize = 64 * 1024;
 /// How many replies are taken in before callers are woken.
 const RECEIVED: usize = 256;
 /// How often a link is looked at within the longest silence. All but the last look that finds it silent send a ping.
@@ -130,7 +128,7 @@ async fn send(link: Arc<Link>, mut sender: LinkSender, leaves: oneshot::Sender<(
         link.unsent.store(outgoing.len(), Ordering::Relaxed);
         let mut unwritten = 0;
         for Outgoing { body, notifications } in outgoing.drain(..) {
-            if unwritten > UNWRITTEN {
+            if unwritten >= BYTES_AT_ONCE {
                 unwritten = 0;
                 give_way().await;
             }
@@ -154,21 +152,26 @@ async fn send(link: Arc<Link>, mut sender: LinkSender, leaves: oneshot::Sender<(
 /// Hands replies to their calls until the link ends, and tells why it did.
 async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError {
     let (mut replies, mut wakers) = (Vec::new(), Vec::new());
+    let mut size = 0;
     loop {
         let mut next = pin!(receiver.recv());
-        let received = poll_fn(|cx| {
-            let received = next.as_mut().poll(cx);
-            // Whatever has arrived is taken along before, so that it costs one lock and not many.
-            if !matches!(received, Poll::Ready(Ok(_))) {
+        let taken = poll_fn(|cx| {
+            let taken = next.as_mut().poll(cx);
+            // Only when nothing more is there, so that it costs one lock and not many.
+            if !matches!(taken, Poll::Ready(Ok(_))) {
                 link.channel.complete(link.id, replies.drain(..), &mut wakers);
             }
-            received
+            taken
         });
-        match received.await {
-            Ok(body) => take_in(&link, body, &mut replies),
+        match taken.await {
+            Ok(body) => {
+                size += body.len();
+                take_in(&link, body, &mut replies);
+            }
             Err(cause) => return cause,
         }
-        if replies.len() >= RECEIVED {
+        if replies.len() >= RECEIVED || size >= BYTES_AT_ONCE {
+            size = 0;
             link.channel.complete(link.id, replies.drain(..), &mut wakers);
             // Other links have to run on this thread too, and so may the callers.
             give_way().await;
