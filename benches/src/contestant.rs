@@ -123,10 +123,6 @@ impl Contestant {
                 let small = work.function != Function::Echo(MIB);
                 python::interpreter().is_some() && small && work.clients == 1 && work.window <= 64
             }
-            // A thousand clients have more than a gigabyte, and all contestants of a work have theirs at once.
-            Kind::Rpc(place, Engine::Omq) if work.clients > 1 => {
-                place == Place::Inline && self.threads == Threads::Two
-            }
             _ => true,
         }
     }

@@ -48,7 +48,9 @@ fn table(work: Work, measured: &[&Measured]) -> String {
     let many = work.clients > 1;
     let mut out = format!("\n### {}\n| | calls/s | ", work.title());
     out.push_str(if large { "MiB/s | " } else { "" });
-    out.push_str("p50 | p99 | CPU per call, client + server | peak memory, client + server |");
+    out.push_str(
+        "p50 | p99 | CPU per call (of it in the kernel), client + server | peak memory, client + server |",
+    );
     out.push_str(if many { " server per client |\n" } else { "\n" });
     out.push_str("|---|---|---|---|---|---|");
     out.push_str(if large || many { "---|\n" } else { "\n" });
@@ -63,11 +65,13 @@ fn table(work: Work, measured: &[&Measured]) -> String {
         let mib = |bytes| float(bytes) / 1_048_576.0;
         let _ = write!(
             out,
-            " {} | {} | {} + {} | {:.1} + {:.1} MiB |",
+            " {} | {} | {} ({}) + {} ({}) | {:.1} + {:.1} MiB |",
             micros(Metric::P50),
             micros(Metric::P99),
             micros(Metric::ClientCpu),
+            micros(Metric::ClientKernel),
             micros(Metric::ServerCpu),
+            micros(Metric::ServerKernel),
             mib(measured.client_peak),
             mib(measured.server_peak),
         );

@@ -1,14 +1,31 @@
 //! What was measured, and what follows from it: medians and spreads.
 
+use std::ops::Sub;
+
 use crate::{contestant::Contestant, drive::Turn, words::WordsRound, work::Work};
 
 /// One turn of a contestant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
     pub(crate) turn: Turn,
-    /// In seconds, of all calls.
-    pub(crate) client_cpu: f64,
-    pub(crate) server_cpu: f64,
+    pub(crate) client: Used,
+    pub(crate) server: Used,
+}
+
+/// The CPU time of a process, in seconds, for all calls of a turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) cpu: f64,
+    /// What of it was spent in the kernel.
+    pub(crate) kernel: f64,
+}
+
+impl Sub for Used {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { cpu: self.cpu - before.cpu, kernel: self.kernel - before.kernel }
+    }
 }
 
 /// All turns of a contestant at one work.
@@ -47,6 +64,9 @@ pub(crate) enum Metric {
     ServerCpu,
     /// Of both.
     Cpu,
+    /// What of it was spent in the kernel.
+    ClientKernel,
+    ServerKernel,
 }
 
 impl Round {
@@ -56,9 +76,11 @@ impl Round {
             Metric::CallsPerSecond => calls / self.turn.took,
             Metric::P50 => self.turn.p50,
             Metric::P99 => self.turn.p99,
-            Metric::ClientCpu => self.client_cpu / calls,
-            Metric::ServerCpu => self.server_cpu / calls,
-            Metric::Cpu => (self.client_cpu + self.server_cpu) / calls,
+            Metric::ClientCpu => self.client.cpu / calls,
+            Metric::ServerCpu => self.server.cpu / calls,
+            Metric::Cpu => (self.client.cpu + self.server.cpu) / calls,
+            Metric::ClientKernel => self.client.kernel / calls,
+            Metric::ServerKernel => self.server.kernel / calls,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     contestant::{Contestant, Kind},
     contestants::python,
     process::Process,
-    results::{Measured, Results, Round},
+    results::{Measured, Results, Round, Used},
     usage, words,
     work::Work,
 };
@@ -73,17 +73,14 @@ impl Pair {
     }
 
     fn turn(&mut self, time: Duration, counts: bool) -> Result<(), Failure> {
-        let cpu = |pair: &Self| -> Result<_, Failure> {
-            Ok((usage::cpu_time(pair.client.pid())?, usage::cpu_time(pair.server.pid())?))
-        };
-        let before = cpu(self)?;
+        let before = (used(&self.client)?, used(&self.server)?);
         let turn = self.client.ask(&time.as_secs_f64().to_string())?;
-        let after = cpu(self)?;
+        let after = (used(&self.client)?, used(&self.server)?);
         if counts {
             self.measured.rounds.push(Round {
                 turn: serde_json::from_str(&turn)?,
-                client_cpu: after.0 - before.0,
-                server_cpu: after.1 - before.1,
+                client: after.0 - before.0,
+                server: after.1 - before.1,
             });
         }
         Ok(())
@@ -94,6 +91,11 @@ impl Pair {
         self.measured.client_peak = usage::peak_memory(self.client.pid())?;
         Ok(self.measured)
     }
+}
+
+/// By a process so far.
+fn used(process: &Process) -> Result<Used, Failure> {
+    Ok(Used { cpu: usage::cpu_time(process.pid())?, kernel: usage::kernel_time(process.pid())? })
 }
 
 /// Has a long text counted, in one process.

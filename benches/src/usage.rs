@@ -1,4 +1,5 @@
-//! What a process uses: CPU time as its clock tells it, in nanoseconds, and memory as Linux does.
+//! What a process uses: CPU time as its clock tells it, in nanoseconds; its share in the kernel, and memory, as `/proc`
+//! does.
 
 use std::{fs, time::Duration};
 
@@ -14,6 +15,17 @@ use crate::Failure;
 pub(crate) fn cpu_time(pid: u32) -> Result<f64, Failure> {
     let pid = Pid::from_raw(pid.try_into()?);
     Ok(Duration::from(ClockId::pid_cpu_clock_id(pid)?.now()?).as_secs_f64())
+}
+
+/// How much of it in the kernel, as the system estimates by looking at what runs a hundred times a second.
+pub(crate) fn kernel_time(pid: u32) -> Result<f64, Failure> {
+    /// Linux counts this in hundredths of a second, whatever it measures in.
+    const TICK: f64 = 0.01;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is a name in parentheses, and may have blanks; this is the 15th.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: u32 = fields.split_whitespace().nth(12).ok_or("the process has ended")?.parse()?;
+    Ok(f64::from(ticks) * TICK)
 }
 
 /// The memory that the process holds in RAM, in bytes.

@@ -21,9 +21,11 @@ use crate::{
 /// What it is called on the command line.
 pub(crate) const NAME: &str = "long-text-50MB";
 const LENGTH: usize = 50_000_000;
-/// What the example that counts words sends in a call, and what a text of this size allows: every chunk has the
-/// frequent words again, so that larger ones leave less to be sent back and added up.
-pub(crate) const CHUNKS: [usize; 2] = [64 * KIB, 12 * MIB];
+/// What the example that counts words sends in a call, and half the text: every chunk has the frequent words again, so
+/// that larger ones leave less to be sent back and added up.
+pub(crate) const CHUNKS: [usize; 2] = [64 * KIB, 24 * MIB];
+/// So that half the text, and its call, may be one message.
+const MAX_MESSAGE_SIZE: usize = 32 * MIB;
 /// How many chunks are under way at once: two that are counted, and two more so that the workers never wait.
 const UNDER_WAY: usize = 4;
 
@@ -55,9 +57,10 @@ pub(crate) struct WordsRound {
 pub(crate) fn run() -> Result<(), Failure> {
     let text = text(LENGTH);
     Threads::Two.runtime()?.block_on(async {
-        let server = Server::builder().workers(2).serve::<count_words_of_chunk>();
+        let server = Server::builder().workers(2).max_message_size(MAX_MESSAGE_SIZE);
+        let server = server.serve::<count_words_of_chunk>();
         let server = server.bind("inproc://words").await?.spawn()?;
-        let client = Client::connect(server.endpoint()).await?;
+        let client = Client::builder().max_message_size(MAX_MESSAGE_SIZE).connect(server.endpoint()).await?;
         // Nothing else is to be done meanwhile, so that blocking here does no harm.
         for line in io::stdin().lock().lines() {
             line?;
