@@ -76,22 +76,44 @@ impl IoThread {
     }
 }
 
-/// How many bytes of messages a task takes or sends before it gives way. What follows then finds the memory of what
-/// went before free, and in the processor's cache: with messages of 1 MiB that is twice as fast as to take what there is.
-pub(crate) const BYTES_AT_ONCE: usize = 64 * 1024;
+/// What a task of this thread has done since others last had a turn.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    messages: usize,
+    bytes: usize,
+}
 
-/// Lets every task of this runtime run that is ready, before the one that awaits it goes on. Unlike tokio's `yield_now`
-/// it does not look for what the system has ready first, which is a system call.
-pub(crate) async fn give_way() {
-    let mut gave_way = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut gave_way, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+impl Turn {
+    /// How many messages a task takes or sends in a turn, about; what came in one body is handled to its end.
+    const MESSAGES: usize = 256;
+    /// How many bytes. What follows then finds the memory of what went before free, and in the processor's cache: with
+    /// messages of 1 MiB that is twice as fast as to take whatever there is.
+    const BYTES: usize = 64 * 1024;
+
+    pub(crate) fn add(&mut self, messages: usize, bytes: usize) {
+        self.messages += messages;
+        self.bytes += bytes;
+    }
+
+    /// Whether others have to have theirs.
+    pub(crate) fn is_over(&self) -> bool {
+        self.messages >= Self::MESSAGES || self.bytes >= Self::BYTES
+    }
+
+    /// Lets every task of this runtime run that is ready, before the one that awaits it goes on. Unlike tokio's
+    /// `yield_now` it does not look for what the system has ready first, which is a system call.
+    pub(crate) async fn give_way(&mut self) {
+        *self = Self::default();
+        let mut gave_way = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut gave_way, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 async fn wait_for_tasks(runtime: &Handle) {
@@ -100,5 +122,31 @@ async fn wait_for_tasks(runtime: &Handle) {
     // The engine's writer tasks cannot be joined, only counted.
     while runtime.metrics().num_alive_tasks() > 0 && Instant::now() < give_up {
         tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_turn_is_over_after_so_many_messages_or_bytes() {
+        let mut turn = Turn::default();
+        for _ in 0..Turn::MESSAGES {
+            assert!(!turn.is_over());
+            turn.add(1, 1);
+        }
+        assert!(turn.is_over());
+        turn.give_way().await;
+        assert!(!turn.is_over());
+        turn.add(1, Turn::BYTES);
+        assert!(turn.is_over());
+    }
+
+    #[tokio::test]
+    async fn who_gives_way_lets_others_run() {
+        let other = tokio::spawn(async {});
+        Turn::default().give_way().await;
+        assert!(other.is_finished());
     }
 }

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use tokio::{sync::watch, time};
 
 use crate::{
-    io_thread::{BYTES_AT_ONCE, give_way},
+    io_thread::Turn,
     message::batch::Batch,
     server::{
         dispatch::{Dispatcher, Reply},
@@ -22,11 +22,9 @@ use crate::{
     transport::{Event, Listener},
 };
 
-/// How many messages, and how many outcomes, are handled before looking at anything else, if they are no more than
-/// [`BYTES_AT_ONCE`]; what came in one body is handled to its end.
-const ROUND: usize = 256;
-/// A reply that is longer, in bytes, is sent before the next message is handled.
-const LONG: usize = 16 * 1024;
+/// How many replies, and how many bytes of them, wait until they are sent: no more messages are handled before.
+const REPLIES: usize = 256;
+const REPLY_BYTES: usize = 16 * 1024;
 /// How often deadlines are looked at, at most. Calls may end this much late.
 const DEADLINE_TICK: Duration = Duration::from_millis(1);
 /// How long a listener that has drained goes on answering what peers had already sent that never said hello.
@@ -55,7 +53,7 @@ pub(crate) async fn serve(
 ) {
     let mut replies = Vec::new();
     let mut news = VecDeque::new();
-    let mut sending = Sending { unread, bytes: 0, dropped: 0 };
+    let mut sending = Sending { unread, turn: Turn::default(), waiting: 0, dropped: 0 };
     let mut looked_at = Instant::now();
     let mut look_again: Option<Instant> = None;
     // Set once it drains and nothing runs.
@@ -79,7 +77,7 @@ pub(crate) async fn serve(
         let patience = if dispatcher.has_clients() { LAST_CLIENTS } else { LAST_MESSAGES };
         // It ends then, whatever still comes.
         let ends_at = idle_since.map(|since| since + patience);
-        // Whether there may be more of what was looked at.
+        // Whether there may be more of what is looked at first.
         let mut more = true;
         // What makes room comes before what takes it.
         tokio::select! {
@@ -108,23 +106,22 @@ pub(crate) async fn serve(
             () = alarm.as_mut(), if deadline.is_some() => {
                 looked_at = Instant::now();
                 look_again = look_again.filter(|at| *at > looked_at);
-                // What has ended in time comes before what has not, whether it was announced or not.
-                while !news.is_empty() || outbox.take(&mut news) {
-                    replies.extend(news.pop_front().and_then(|news| dispatcher.on_news(news, looked_at)));
+                if dispatcher.next_deadline().is_some_and(|deadline| deadline <= looked_at) {
+                    // What has ended in time comes before what has not, whether it was announced or not.
+                    while !news.is_empty() || outbox.take(&mut news) {
+                        replies.extend(news.pop_front().and_then(|news| dispatcher.on_news(news, looked_at)));
+                    }
+                    dispatcher.on_time(looked_at, &mut replies);
                 }
-                dispatcher.on_time(looked_at, &mut replies);
             }
             () = until(ends_at), if drained => return,
             () = outbox.recv(&mut news) => {
                 let now = Instant::now();
-                let (mut handled, mut bytes) = (0, 0);
-                while handled < ROUND
-                    && bytes < BYTES_AT_ONCE
+                while !sending.turn.is_over()
                     && let Some(news) = news.pop_front()
                 {
-                    handled += 1;
                     let reply = dispatcher.on_news(news, now);
-                    bytes += reply.as_ref().map_or(0, |reply| reply.body.len());
+                    sending.turn.add(1, reply.as_ref().map_or(0, |reply| reply.body.len()));
                     replies.extend(reply);
                 }
                 // Workers take peers in turn, and a batch is for one.
@@ -135,25 +132,23 @@ pub(crate) async fn serve(
             }
             event = listener.recv() => {
                 let now = Instant::now();
-                let mut handled = sending.handle(event, now, &mut listener, &mut dispatcher, &mut replies);
+                sending.handle(event, now, &mut listener, &mut dispatcher, &mut replies);
                 // Whatever else has arrived is taken along, before anything sleeps.
-                while handled < ROUND
-                    && sending.bytes < BYTES_AT_ONCE
+                while !sending.turn.is_over()
                     && let Some(event) = listener.recv().now_or_never()
                 {
-                    handled += sending.handle(event, now, &mut listener, &mut dispatcher, &mut replies);
+                    sending.handle(event, now, &mut listener, &mut dispatcher, &mut replies);
                 }
                 dispatcher.begin();
                 look_again = Some(now + LOOK_AGAIN);
-                more = handled >= ROUND || sending.bytes >= BYTES_AT_ONCE;
+                more = false;
             }
         }
         sending.send(&mut listener, &dispatcher, &mut replies);
-        // The engine's own tasks have to run on this thread too, and nothing above need ever wait: so what was sent is
-        // written now, while the peer can use it.
-        sending.bytes = 0;
-        if more {
-            give_way().await;
+        // The engine's own tasks have to run on this thread too, so that what was sent is written now, while the peer can
+        // use it. If there is no more they run while this one sleeps.
+        if more || sending.turn.is_over() {
+            sending.turn.give_way().await;
         }
     }
 }
@@ -169,14 +164,15 @@ async fn until(moment: Option<Instant>) {
 /// The way out: what peers have not read, and what was dropped because of it.
 struct Sending {
     unread: Unread,
-    /// How many came and went since the loop last gave way.
-    bytes: usize,
+    turn: Turn,
+    /// How many bytes the replies have that wait.
+    waiting: usize,
     /// Replies that found no peer, or one that does not read.
     dropped: u64,
 }
 
 impl Sending {
-    /// Tells how many messages it were. Sends already if there is much to be sent: before that nothing bounds it.
+    /// Sends already if there is much to be sent: before that nothing bounds it.
     fn handle(
         &mut self,
         event: Event,
@@ -184,30 +180,34 @@ impl Sending {
         listener: &mut Listener,
         dispatcher: &mut Dispatcher<Runner>,
         replies: &mut Vec<Reply>,
-    ) -> usize {
+    ) {
         match event {
             Event::Message(envelope, body) => {
-                self.bytes += body.len();
-                return dispatcher.on_body(envelope, &body, now, replies, |dispatcher, replies| {
-                    let long = replies.last().is_some_and(|reply| reply.body.len() > LONG);
-                    if long || replies.len() >= ROUND {
+                let mut counted = replies.len();
+                let messages = dispatcher.on_body(envelope, &body, now, replies, |dispatcher, replies| {
+                    self.waiting += replies[counted..].iter().map(|reply| reply.body.len()).sum::<usize>();
+                    if self.waiting >= REPLY_BYTES || replies.len() >= REPLIES {
                         self.send(listener, dispatcher, replies);
                     }
+                    counted = replies.len();
                 });
+                self.turn.add(messages, body.len());
             }
             Event::Malformed(envelope, reason) => {
                 replies.push(Dispatcher::<Runner>::on_malformed(envelope, reason));
+                self.turn.add(1, 0);
             }
             Event::PeerGone(peer) => {
                 self.unread.peer_gone(&peer);
                 dispatcher.on_peer_gone(&peer, now);
+                self.turn.add(1, 0);
             }
         }
-        1
     }
 
     /// Small replies to the same client travel together, if it takes that.
     fn send(&mut self, listener: &mut Listener, dispatcher: &Dispatcher<Runner>, replies: &mut Vec<Reply>) {
+        self.waiting = 0;
         let mut replies = replies.drain(..).peekable();
         while let Some(Reply { envelope, mut body, alone }) = replies.next() {
             let mut count = 1;
@@ -227,7 +227,7 @@ impl Sending {
                 count = batch.count().into();
                 body = batch.take().unwrap_or_default();
             }
-            self.bytes += body.len();
+            self.turn.add(0, body.len());
             let part = self.unread.take(envelope.peer(), body.len());
             if !part.is_some_and(|part| listener.send(envelope, body, part)) {
                 self.count_dropped(count);

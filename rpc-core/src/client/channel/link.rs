@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -26,14 +26,14 @@ use crate::{
         links::{LinkId, Peer},
     },
     error::{ErrorKind, Ran, RpcError},
-    io_thread::{BYTES_AT_ONCE, LINGER, give_way},
+    io_thread::{LINGER, Turn},
     message::{self, Incoming, MsgId, batch},
     transport::{LinkReceiver, LinkSender, TransportError},
 };
 
 /// How many messages are taken to be sent while the lock is held: about as many small ones as fit into a batch.
 const TAKEN: usize = 64;
-/// How many replies are taken in before callers are woken.
+/// How many replies are taken in before callers are woken, if a [`Turn`] is not over before.
 const RECEIVED: usize = 256;
 /// How often a link is looked at within the longest silence. All but the last look that finds it silent send a ping.
 const LOOKS: u32 = 4;
@@ -47,8 +47,8 @@ struct Link {
     wake: Arc<Notify>,
     /// How many messages have come.
     received: AtomicU64,
-    /// How many bodies were taken to be sent, and the socket does not have yet.
-    unsent: AtomicUsize,
+    /// What was taken to be sent may not all be with the socket yet.
+    sending: AtomicBool,
 }
 
 /// A link that is in the table. Dropped with its task, also if that panics or its runtime ends: calls would go on
@@ -85,10 +85,11 @@ pub(super) async fn serve(
         extended,
         wake,
         received: AtomicU64::new(0),
-        unsent: AtomicUsize::new(0),
+        sending: AtomicBool::new(false),
     });
     let mut up = Up { link: Arc::clone(&link), cause: "its task ended".into() };
-    // Tasks of their own: a link is read even while its sender waits for room, and what wakes one need not look at all.
+    // Tasks of their own: a link is read even while its sender waits for room, and what wakes one of them does not poll
+    // what the others wait for.
     let mut tasks = JoinSet::new();
     tasks.spawn(receive(Arc::clone(&link), receiver));
     tasks.spawn(send(Arc::clone(&link), sender, leaves));
@@ -100,6 +101,8 @@ pub(super) async fn serve(
         cause = watch(&link) => cause,
         () = flushed(&link) => "the client was closed".into(),
     };
+    // What they are doing they finish, before it is decided what became of calls.
+    tasks.shutdown().await;
     if !*link.channel.closing.borrow() {
         tracing::warn!(endpoint = &*link.channel.endpoints[endpoint], cause = %up.cause, "disconnected");
     }
@@ -109,7 +112,10 @@ pub(super) async fn serve(
 async fn send(link: Arc<Link>, mut sender: LinkSender, leaves: oneshot::Sender<()>) -> TransportError {
     let mut leaves = Some(leaves);
     let mut outgoing = Vec::new();
+    let mut turn = Turn::default();
     loop {
+        // Before it is taken: what is queued, or being sent, is seen by whoever asks for both in this order.
+        link.sending.store(true, Ordering::Relaxed);
         let progress = link.channel.take(link.id, TAKEN, Instant::now(), &mut outgoing);
         if progress.leaving
             && let Some(leaves) = leaves.take()
@@ -118,33 +124,30 @@ async fn send(link: Arc<Link>, mut sender: LinkSender, leaves: oneshot::Sender<(
             let _ = leaves.send(());
         }
         if outgoing.is_empty() {
+            link.sending.store(false, Ordering::Relaxed);
             if progress.leaving && !progress.awaits {
                 return "the server left".into();
             }
-            // The engine's own task runs meanwhile, on this thread too.
+            // The engine writes meanwhile.
             link.wake.notified().await;
             continue;
         }
-        link.unsent.store(outgoing.len(), Ordering::Relaxed);
-        let mut unwritten = 0;
         for Outgoing { body, notifications } in outgoing.drain(..) {
-            if unwritten >= BYTES_AT_ONCE {
-                unwritten = 0;
-                give_way().await;
+            if turn.is_over() {
+                turn.give_way().await;
             }
-            unwritten += body.len();
+            turn.add(1, body.len());
             if let Err(cause) = sender.send(body).await {
                 return cause;
             }
-            link.unsent.fetch_sub(1, Ordering::Relaxed);
             if !notifications.is_empty() {
                 let done = notifications.into_iter().map(|id| (id, Bytes::new()));
                 link.channel.complete(link.id, done, &mut Vec::new());
             }
         }
-        // Sending never waits for the engine to write.
+        // Sending never waits for the engine, which is to write what it has while more is made ready.
         if link.channel.has_outgoing(link.id) {
-            give_way().await;
+            turn.give_way().await;
         }
     }
 }
@@ -152,7 +155,7 @@ async fn send(link: Arc<Link>, mut sender: LinkSender, leaves: oneshot::Sender<(
 /// Hands replies to their calls until the link ends, and tells why it did.
 async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError {
     let (mut replies, mut wakers) = (Vec::new(), Vec::new());
-    let mut size = 0;
+    let mut turn = Turn::default();
     loop {
         let mut next = pin!(receiver.recv());
         let taken = poll_fn(|cx| {
@@ -165,16 +168,15 @@ async fn receive(link: Arc<Link>, mut receiver: LinkReceiver) -> TransportError 
         });
         match taken.await {
             Ok(body) => {
-                size += body.len();
+                turn.add(1, body.len());
                 take_in(&link, body, &mut replies);
             }
             Err(cause) => return cause,
         }
-        if replies.len() >= RECEIVED || size >= BYTES_AT_ONCE {
-            size = 0;
+        if replies.len() >= RECEIVED || turn.is_over() {
             link.channel.complete(link.id, replies.drain(..), &mut wakers);
-            // Other links have to run on this thread too, and so may the callers.
-            give_way().await;
+            // To other links, and to the callers if they are on this thread.
+            turn.give_way().await;
         }
     }
 }
@@ -257,7 +259,7 @@ async fn flushed(link: &Link) {
     }
     // What the socket has taken is all that can be known.
     let give_up = Instant::now() + LINGER;
-    let waits = || link.channel.has_outgoing(link.id) || link.unsent.load(Ordering::Relaxed) > 0;
+    let waits = || link.channel.has_outgoing(link.id) || link.sending.load(Ordering::Relaxed);
     while waits() && Instant::now() < give_up {
         time::sleep(LOOK_AGAIN).await;
     }
