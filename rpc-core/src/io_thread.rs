@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
+    task,
 };
 
 /// How long a stopping thread waits for its tasks, above all for what they still have to send.
@@ -100,10 +101,13 @@ impl Turn {
         self.messages >= Self::MESSAGES || self.bytes >= Self::BYTES
     }
 
-    /// Lets every task of this runtime run that is ready, before the one that awaits it goes on. Unlike tokio's
-    /// `yield_now` it does not look for what the system has ready first, which is a system call.
+    /// Lets every task of this runtime run that is ready, before the one that awaits it goes on. What the system has
+    /// ready meanwhile is looked for after much was moved, and not otherwise, because it is a system call.
     pub(crate) async fn give_way(&mut self) {
-        *self = Self::default();
+        let Self { bytes, .. } = std::mem::take(self);
+        if bytes >= Self::BYTES {
+            return task::yield_now().await;
+        }
         let mut gave_way = false;
         poll_fn(|cx| {
             if std::mem::replace(&mut gave_way, true) {

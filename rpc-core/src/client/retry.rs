@@ -37,11 +37,20 @@ impl Rules {
 }
 
 /// How long to wait before the retry after `retries` others: exponential, and somewhere in its upper half at
-/// random, so that calls which failed together do not come back together. Never less than the server asked for.
-pub(crate) fn pause(retries: u32, asked: Option<Duration>, random: &mut fastrand::Rng) -> Duration {
+/// random, so that calls which failed together do not come back together; shorter where there is not so much time
+/// `left` for the call. Never less than the server asked for. `None` if there is no time for another.
+pub(crate) fn pause(
+    retries: u32,
+    asked: Option<Duration>,
+    left: Duration,
+    random: &mut fastrand::Rng,
+) -> Option<Duration> {
     let full = FIRST_PAUSE.saturating_mul(1 << retries.min(16)).min(LONGEST_PAUSE);
     let pause = full.mul_f64(0.5 + random.f64() / 2.0);
-    asked.map_or(pause, |asked| asked.mul_f64(1.0 + random.f64() / 4.0).max(pause))
+    let least = asked.unwrap_or(FIRST_PAUSE / 2);
+    let longest = least + left.checked_sub(least)? / 2;
+    let asked = asked.map_or(Duration::ZERO, |asked| asked.mul_f64(1.0 + random.f64() / 4.0));
+    Some(pause.max(asked).min(longest))
 }
 
 /// Bounds the retries of all calls of a client, so that a failing service is not hit by a multiple of its usual
@@ -125,15 +134,32 @@ mod tests {
     #[test]
     fn pauses_double_with_jitter_up_to_the_longest() {
         let mut random = fastrand::Rng::with_seed(7);
+        let left = Duration::from_secs(60);
         for (retries, longest) in [(0, 10), (1, 20), (2, 40), (7, 1_000), (40, 1_000), (u32::MAX, 1_000)] {
             let longest = Duration::from_millis(longest);
-            let pauses: Vec<_> = (0..100).map(|_| pause(retries, None, &mut random)).collect();
+            let pauses: Vec<_> = (0..100).map(|_| pause(retries, None, left, &mut random).unwrap()).collect();
             assert!(pauses.iter().all(|pause| (longest / 2..=longest).contains(pause)), "{pauses:?}");
             assert!(pauses.iter().any(|pause| *pause != pauses[0]));
         }
         let asked = Duration::from_secs(3);
-        assert!((asked..=asked * 5 / 4).contains(&pause(0, Some(asked), &mut random)));
-        assert!(pause(7, Some(Duration::ZERO), &mut random) >= LONGEST_PAUSE / 2);
+        assert!((asked..=asked * 5 / 4).contains(&pause(0, Some(asked), left, &mut random).unwrap()));
+        assert!(pause(7, Some(Duration::ZERO), left, &mut random).unwrap() >= LONGEST_PAUSE / 2);
+    }
+
+    #[test]
+    fn calls_are_made_again_until_there_is_no_time() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for asked in [None, Some(Duration::from_millis(100))] {
+            let least = asked.unwrap_or(FIRST_PAUSE / 2);
+            let (mut left, mut retries) = (Duration::from_secs(2), 0);
+            while let Some(pause) = pause(retries, asked, left, &mut random) {
+                assert!((least..=left).contains(&pause), "{pause:?} of {left:?}");
+                left -= pause;
+                retries += 1;
+            }
+            assert!(left < least, "{left:?} after {retries} with {asked:?}");
+            assert!(retries < 60, "{retries}");
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ const STABLE: Duration = Duration::from_secs(1);
 /// How long the first attempt to connect may take; it doubles up to the longest.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
+/// None is made that could not find out why it fails.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
 /// How many links to servers that are leaving may stay open for the replies they owe. With so many, the next
 /// connection waits until one has ended.
 const MAX_LEAVING: usize = 4;
@@ -91,6 +93,17 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
+/// How long to wait before the next attempt: shorter where there is `left` until giving up, so that it is made before.
+/// `None` if that leaves no time for one.
+fn wait(pause: Duration, left: Option<Duration>) -> Option<Duration> {
+    match left {
+        None => Some(jittered(pause)),
+        Some(left) => {
+            Some(left / 2).filter(|half| *half >= SHORTEST_ATTEMPT).map(|half| half.min(jittered(pause)))
+        }
+    }
+}
+
 /// Tries until there is a link and its peer has answered.
 async fn connect(
     channel: &Channel,
@@ -108,10 +121,13 @@ async fn connect(
         };
         tracing::debug!(endpoint = &*channel.endpoints[index], %cause, "cannot connect");
         channel.link_failed(index, &cause.to_string());
-        if by.take_if(|by| *by <= Instant::now() + pause).is_some() {
+        let left = by.map(|by| by.saturating_duration_since(Instant::now()));
+        let wait = wait(pause, left);
+        time::sleep(wait.or(left).unwrap_or_default()).await;
+        if wait.is_none() {
+            by = None;
             channel.gave_up();
         }
-        time::sleep(jittered(pause)).await;
         pause = (2 * pause).min(LONGEST_PAUSE);
         longest = (2 * longest).min(LONGEST_ATTEMPT);
     }
@@ -157,4 +173,29 @@ async fn hello(
         }
         None => Peer { extended: false, max_message_size, batches: false, instance: None },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_up_has_tried_until_shortly_before() {
+        let (mut left, mut pause, mut attempts) = (Duration::from_secs(5), FIRST_PAUSE, 1);
+        while let Some(wait) = wait(pause, Some(left)) {
+            assert!(wait + SHORTEST_ATTEMPT <= left, "an attempt follows");
+            left -= wait;
+            pause = (2 * pause).min(LONGEST_PAUSE);
+            attempts += 1;
+        }
+        assert!(left < 2 * SHORTEST_ATTEMPT, "{left:?}");
+        assert!((10..40).contains(&attempts), "{attempts}");
+    }
+
+    #[test]
+    fn pauses_are_cut_by_half_at_most() {
+        let waits: Vec<_> = (0..100).filter_map(|_| wait(LONGEST_PAUSE, None)).collect();
+        assert!(waits.iter().all(|wait| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(wait)), "{waits:?}");
+        assert_eq!(waits.len(), 100);
+    }
 }

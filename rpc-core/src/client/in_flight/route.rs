@@ -117,16 +117,16 @@ impl InFlight {
         let retries = history.map_or(0, |history| history.retries);
         // The server asked for a pause of its own: another that is well need not wait for it.
         let asked = error.retry_after().filter(|_| !self.links.has_other(endpoint, now));
-        let pause = retry::pause(retries, asked, &mut self.random);
+        let left = slot.call.deadline.saturating_duration_since(now);
+        let pause = retry::pause(retries, asked, left, &mut self.random);
         let may_ran = error.ran() != Ran::No;
         let remembered_by = match history {
             Some(History { remembered_by: Some(instance), .. }) => Some(Arc::clone(instance)),
             _ => instance.filter(|_| may_ran && !rules.idempotent && rules.key.is_some()).cloned(),
         };
         let error = error.at(&self.places[endpoint].name);
-        if !rules.allow(&error, retries, remembered_by.is_some()) || now + pause >= slot.call.deadline {
-            return self.end(id, error);
-        }
+        let allowed = rules.allow(&error, retries, remembered_by.is_some());
+        let Some(pause) = pause.filter(|pause| allowed && *pause < left) else { return self.end(id, error) };
         let maybe_ran = may_ran || history.is_some_and(|history| history.maybe_ran);
         let history = History { retries: retries + 1, maybe_ran, error, endpoint, remembered_by };
         slot.history = Some(Box::new(history));
