@@ -1,7 +1,7 @@
 //! Measures rpc-core beside other ways to call a function in another process.
 //!
 //! ```sh
-//! cargo run --release --manifest-path benches/Cargo.toml                      # all of it: about 20 minutes
+//! cargo run --release --manifest-path benches/Cargo.toml                      # all of it: about 25 minutes
 //! cargo run --release --manifest-path benches/Cargo.toml -- --quick           # the same, briefly
 //! cargo run --release --manifest-path benches/Cargo.toml -- --only echo-64B-1024/ --only long-text
 //! cargo run --release --manifest-path benches/Cargo.toml -- --write           # and updates docs/PERFORMANCE.md
