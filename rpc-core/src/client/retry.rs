@@ -47,10 +47,10 @@ pub(crate) fn pause(
 ) -> Option<Duration> {
     let full = FIRST_PAUSE.saturating_mul(1 << retries.min(16)).min(LONGEST_PAUSE);
     let pause = full.mul_f64(0.5 + random.f64() / 2.0);
-    let least = asked.unwrap_or(FIRST_PAUSE / 2);
-    let longest = least + left.checked_sub(least)? / 2;
+    let least = asked.unwrap_or_default().max(FIRST_PAUSE / 2);
+    let spare = left.checked_sub(least).filter(|spare| !spare.is_zero())?;
     let asked = asked.map_or(Duration::ZERO, |asked| asked.mul_f64(1.0 + random.f64() / 4.0));
-    Some(pause.max(asked).min(longest))
+    Some(pause.max(asked).min(least + spare / 2))
 }
 
 /// Bounds the retries of all calls of a client, so that a failing service is not hit by a multiple of its usual
@@ -157,7 +157,7 @@ mod tests {
                 left -= pause;
                 retries += 1;
             }
-            assert!(left < least, "{left:?} after {retries} with {asked:?}");
+            assert!(left <= least, "{left:?} after {retries} with {asked:?}");
             assert!(retries < 60, "{retries}");
         }
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use rmp::decode;
 
-/// The longest batch that is taken, in bytes: a message that came in one keeps all of it in memory.
+/// The longest batch that is taken, in bytes.
 const MAX_LEN: usize = 64 * 1024;
 /// The longest batch that is made, in bytes. Longer ones save nothing more, and keep the other side waiting. Of a longer
 /// one that is received each message is copied, so that it does not keep the others.

@@ -143,8 +143,8 @@ impl<R: Run> Dispatcher<R> {
         self.greeted.takes_batches(envelope)
     }
 
-    /// Handles a body that arrived at `now`, and tells how many messages were in it, an empty batch being one. What is to be sent at once is
-    /// added to `out`; `after_each` message it may be.
+    /// Handles a body that arrived at `now`, and tells how many messages were in it, an empty batch being one. What is
+    /// to be sent at once is added to `out`; `after_each` message it may be.
     pub(crate) fn on_body(
         &mut self,
         envelope: Envelope,

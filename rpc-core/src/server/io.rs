@@ -16,7 +16,7 @@ use crate::{
     server::{
         dispatch::{Dispatcher, Reply},
         outbox::{LOOK_AGAIN, Outbox},
-        run::Runner,
+        run::{News, Runner},
         unread::Unread,
     },
     transport::{Event, Listener},
@@ -92,10 +92,7 @@ pub(crate) async fn serve(
                     }
                     dispatcher.give_up(Instant::now(), &mut replies);
                     // Who waited for what was given up has news of it.
-                    while !news.is_empty() || outbox.take(&mut news) {
-                        let told = news.pop_front().and_then(|news| dispatcher.on_news(news, Instant::now()));
-                        replies.extend(told);
-                    }
+                    take_all(&outbox, &mut news, &mut dispatcher, Instant::now(), &mut replies);
                     sending.send(&mut listener, &dispatcher, &mut replies);
                     return;
                 }
@@ -107,10 +104,8 @@ pub(crate) async fn serve(
                 looked_at = Instant::now();
                 look_again = look_again.filter(|at| *at > looked_at);
                 if dispatcher.next_deadline().is_some_and(|deadline| deadline <= looked_at) {
-                    // What has ended in time comes before what has not, whether it was announced or not.
-                    while !news.is_empty() || outbox.take(&mut news) {
-                        replies.extend(news.pop_front().and_then(|news| dispatcher.on_news(news, looked_at)));
-                    }
+                    // What has ended in time comes before what has not.
+                    take_all(&outbox, &mut news, &mut dispatcher, looked_at, &mut replies);
                     dispatcher.on_time(looked_at, &mut replies);
                 }
             }
@@ -150,6 +145,19 @@ pub(crate) async fn serve(
         if more || sending.turn.is_over() {
             sending.turn.give_way().await;
         }
+    }
+}
+
+/// Deals with all news, whether they were announced or not.
+fn take_all(
+    outbox: &Outbox,
+    news: &mut VecDeque<News>,
+    dispatcher: &mut Dispatcher<Runner>,
+    now: Instant,
+    replies: &mut Vec<Reply>,
+) {
+    while !news.is_empty() || outbox.take(news) {
+        replies.extend(news.pop_front().and_then(|news| dispatcher.on_news(news, now)));
     }
 }
 

@@ -96,12 +96,8 @@ fn jittered(pause: Duration) -> Duration {
 /// How long to wait before the next attempt: shorter where there is `left` until giving up, so that it is made before.
 /// `None` if that leaves no time for one.
 fn wait(pause: Duration, left: Option<Duration>) -> Option<Duration> {
-    match left {
-        None => Some(jittered(pause)),
-        Some(left) => {
-            Some(left / 2).filter(|half| *half >= SHORTEST_ATTEMPT).map(|half| half.min(jittered(pause)))
-        }
-    }
+    let longest = left.map_or(Duration::MAX, |left| left / 2);
+    (longest >= SHORTEST_ATTEMPT).then(|| jittered(pause).min(longest))
 }
 
 /// Tries until there is a link and its peer has answered.

@@ -126,7 +126,7 @@ impl InFlight {
         };
         let error = error.at(&self.places[endpoint].name);
         let allowed = rules.allow(&error, retries, remembered_by.is_some());
-        let Some(pause) = pause.filter(|pause| allowed && *pause < left) else { return self.end(id, error) };
+        let Some(pause) = pause.filter(|_| allowed) else { return self.end(id, error) };
         let maybe_ran = may_ran || history.is_some_and(|history| history.maybe_ran);
         let history = History { retries: retries + 1, maybe_ran, error, endpoint, remembered_by };
         slot.history = Some(Box::new(history));
