@@ -65,7 +65,8 @@ fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
 /// Threads share one client, and so one connection.
 fn from_many_threads(client: &Client) -> Result<(), RpcError> {
     let sums = thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || add::call(client, n, n).wait())).collect();
+        let threads: Vec<_> =
+            (0..8).map(|n| scope.spawn(move || add::call(client, n, n).wait())).collect();
         let joined = threads.into_iter().map(|thread| thread.join().expect("it does not panic"));
         joined.collect::<Result<Vec<_>, _>>()
     })?;

@@ -76,12 +76,14 @@ async fn success(client: &Client) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The function's own error arrives as the type that it is. A panic is an error as well, and the server
-/// survives it.
+/// The function's own error arrives as the type that it is. A panic is an error as well, and the
+/// server survives it.
 async fn failure(client: &Client) -> Result<(), Box<dyn Error>> {
     match divide::call(client, 1, 0).await {
         Ok(quotient) => println!("1 / 0 = {quotient}"),
-        Err(CallError::Failed(DivideError::DivisionByZero)) => println!("1 / 0: there is no such number"),
+        Err(CallError::Failed(DivideError::DivisionByZero)) => {
+            println!("1 / 0: there is no such number")
+        }
         Err(CallError::Failed(error)) => println!("1 / 0: {error}"),
         Err(CallError::Rpc(error)) => return Err(error.into()),
     }
@@ -107,7 +109,8 @@ async fn timeout(client: &Client) {
     println!("{error} (after {:?})", start.elapsed());
 }
 
-/// To drop a call is to cancel it. The worker that spins here sees that nobody waits, and is free again.
+/// To drop a call is to cancel it. The worker that spins here sees that nobody waits, and is free
+/// again.
 async fn cancellation(client: &Client) {
     tokio::select! {
         result = spin_ms::call(client, 60_000) => println!("spin_ms ended by itself: {result:?}"),
@@ -126,8 +129,8 @@ async fn by_name(client: &Client) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One function over many inputs. Results come as calls end, with the index of their input, or in the order of
-/// the inputs. An error would not end it.
+/// One function over many inputs. Results come as calls end, with the index of their input, or in
+/// the order of the inputs. An error would not end it.
 async fn many(client: &Client) -> Result<(), Box<dyn Error>> {
     let texts = ["a b", "c", "", "d e f"];
     let mut words = 0;
@@ -161,7 +164,8 @@ async fn notification(client: &Client) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A client is cheap to clone, and a call is a future like any other: here each has a task of its own.
+/// A client is cheap to clone, and a call is a future like any other: here each has a task of its
+/// own.
 async fn at_the_same_time(client: &Client) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let mut calls = JoinSet::new();

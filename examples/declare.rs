@@ -5,8 +5,9 @@
 //! cargo run --release --example declare -- --server tcp://127.0.0.1:5555
 //! ```
 //!
-//! A declaration is what the compiler checks calls against. That it says the same as the implementation is
-//! checked when a call arrives: a server refuses arguments, and a client a result, of another type.
+//! A declaration is what the compiler checks calls against. That it says the same as the
+//! implementation is checked when a call arrives: a server refuses arguments, and a client a
+//! result, of another type.
 
 use std::{collections::HashMap, error::Error, process::ExitCode};
 

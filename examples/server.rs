@@ -1,12 +1,13 @@
-//! A server of its own process: serves every function of this package's library until it is told to stop.
+//! A server of its own process: serves every function of this package's library until it is told to
+//! stop.
 //!
 //! ```sh
 //! cargo run --release --example server
 //! cargo run --release --example server -- --bind tcp://127.0.0.1:0 --bind ipc:///tmp/words --workers 4
 //! ```
 //!
-//! It writes a line for each endpoint and for each function to stdout, and its log to stderr. On SIGTERM or
-//! Ctrl-C it takes no new calls, ends those that run, and exits with 0.
+//! It writes a line for each endpoint and for each function to stdout, and its log to stderr. On
+//! SIGTERM or Ctrl-C it takes no new calls, ends those that run, and exits with 0.
 
 use std::{
     error::Error,

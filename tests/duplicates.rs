@@ -1,4 +1,5 @@
-//! Two functions of one name in one program. A program of its own, because it cannot serve what is linked.
+//! Two functions of one name in one program. A program of its own, because it cannot serve what is
+//! linked.
 
 use rpc_core::{ServeError, remote};
 use tests::unique;
@@ -28,7 +29,8 @@ async fn two_functions_of_one_name_are_refused_with_both_places() {
 
 #[tokio::test]
 async fn names_need_only_be_unique_among_what_is_served() {
-    let server = tests::server().serve::<other::GreetBack>().bind(format!("inproc://{}", unique())).await;
+    let server =
+        tests::server().serve::<other::GreetBack>().bind(format!("inproc://{}", unique())).await;
     let server = server.unwrap().spawn().unwrap();
     let client = tests::client().connect(server.endpoint()).await.unwrap();
     assert_eq!(greet::call(&client, "Ada").await.unwrap(), "Ada greets back");

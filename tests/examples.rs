@@ -25,7 +25,8 @@ fn crash();
 #[remote]
 fn visits() -> u64;
 
-/// The folder of the built examples. They are built here, so that they are never those of an earlier state.
+/// The folder of the built examples. They are built here, so that they are never those of an
+/// earlier state.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -65,11 +66,13 @@ impl ServerProcess {
     fn start_at(endpoint: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(built().join("server"));
         command.args(["--bind", endpoint]).args(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it was built");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it was built");
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         stdout.read_line(&mut line).expect("it writes where it listens");
-        let endpoint = line.trim().strip_prefix("listening on ").expect("it says so first").to_owned();
+        let endpoint =
+            line.trim().strip_prefix("listening on ").expect("it says so first").to_owned();
         Self { child, endpoint, _stdout: Some(stdout) }
     }
 
@@ -79,7 +82,9 @@ impl ServerProcess {
 
     fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("there is `kill`").success());
+        assert!(
+            Command::new("kill").args([signal, &pid]).status().expect("there is `kill`").success()
+        );
     }
 
     /// Kills it, and starts another where it was.
@@ -111,7 +116,8 @@ impl Folder {
 
     fn file(&self, name: &str, content: &[u8]) -> String {
         let path = self.0.join(name);
-        fs::create_dir_all(path.parent().expect("it is in the folder")).expect("folders can be made");
+        fs::create_dir_all(path.parent().expect("it is in the folder"))
+            .expect("folders can be made");
         fs::write(&path, content).expect("files can be made");
         path.to_str().expect("it is UTF-8").to_owned()
     }
@@ -173,8 +179,12 @@ fn count_words_uses_servers_that_run_elsewhere() {
     let folder = Folder::new();
     let file = folder.file("words", "x y ".repeat(10_000).as_bytes());
     let servers = ["--server", &one.endpoint, "--server", &two.endpoint];
-    let output = example("count_words", &[&servers[..], &["--json", "--chunk", "100", &file]].concat());
-    assert_eq!(counts(&output), HashMap::from([("x".to_owned(), 10_000), ("y".to_owned(), 10_000)]));
+    let output =
+        example("count_words", &[&servers[..], &["--json", "--chunk", "100", &file]].concat());
+    assert_eq!(
+        counts(&output),
+        HashMap::from([("x".to_owned(), 10_000), ("y".to_owned(), 10_000)])
+    );
 }
 
 #[test]
@@ -188,20 +198,24 @@ fn count_words_is_right_though_servers_die_and_freeze() {
     let file = folder.file("large.txt", line.repeat(usize::try_from(lines).unwrap()).as_bytes());
     let arguments = ["--workers", "1"];
     let mut servers = [(); 3].map(|()| ServerProcess::start(&arguments));
-    let endpoints = servers.each_ref().map(|server| format!("--server {}", server.endpoint)).join(" ");
+    let endpoints =
+        servers.each_ref().map(|server| format!("--server {}", server.endpoint)).join(" ");
     let program = built().join("count_words");
-    // In small pieces, so that the job outlasts what befalls the servers, also where it is fast; and on a terminal,
-    // so that there is a progress bar.
+    // In small pieces, so that the job outlasts what befalls the servers, also where it is fast;
+    // and on a terminal, so that there is a progress bar.
     let chunk = if cfg!(debug_assertions) { 1_024 } else { 64 };
     let command = format!("{} --chunk {chunk} --top 9 {endpoints} {file}", program.display());
-    let job = Command::new("script").args(["-qec", &command, "/dev/null"]).stdout(Stdio::piped()).spawn();
+    let job =
+        Command::new("script").args(["-qec", &command, "/dev/null"]).stdout(Stdio::piped()).spawn();
     let mut job = job.expect("there is `script`");
 
     // Under way as soon as a server is busy: it has used more processor time than starting takes.
     let busy = |server: &ServerProcess| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", server.child.id())).expect("it runs");
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", server.child.id())).expect("it runs");
         let ticks = |field: &str| field.parse::<u64>().expect("it is a number");
-        let fields: Vec<_> = stat.rsplit(')').next().expect("a name is in it").split_whitespace().collect();
+        let fields: Vec<_> =
+            stat.rsplit(')').next().expect("a name is in it").split_whitespace().collect();
         ticks(fields[11]) + ticks(fields[12]) > 10
     };
     while !servers.iter().all(busy) {
@@ -256,7 +270,9 @@ fn the_server_says_what_it_serves() {
     assert!(lines.next().unwrap().starts_with("listening on tcp://127.0.0.1:"));
     assert!(lines.next().unwrap().starts_with("listening on ipc:///"));
     let functions: Vec<_> = lines.by_ref().take(8).collect();
-    for function in ["add", "count_words", "crash", "divide", "echo", "sleep_ms", "spin_ms", "visits"] {
+    for function in
+        ["add", "count_words", "crash", "divide", "echo", "sleep_ms", "spin_ms", "visits"]
+    {
         assert!(functions.iter().any(|line| line.contains(function)), "{function}: {functions:?}");
     }
     // Not killed, so that it takes its socket's file along.
@@ -315,7 +331,8 @@ async fn a_crashing_function_does_not_end_the_process() {
 fn an_endpoint_that_is_taken_is_told() {
     let server = ServerProcess::start(&[]);
     let mut second = Command::new(built().join("server"));
-    let mut second = second.args(["--bind", &server.endpoint]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut second =
+        second.args(["--bind", &server.endpoint]).stderr(Stdio::piped()).spawn().unwrap();
     assert_eq!(second.wait().unwrap().code(), Some(1));
     let mut stderr = String::new();
     second.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();

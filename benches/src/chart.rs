@@ -41,7 +41,8 @@ pub(crate) fn chart(results: &Results) -> Result<Option<String>, Failure> {
     let count = u32::try_from(bars.len())?;
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (WIDTH, HEAD + BAR * count)).into_drawing_area();
+        let area =
+            SVGBackend::with_string(&mut svg, (WIDTH, HEAD + BAR * count)).into_drawing_area();
         area.fill(&BACKGROUND)?;
         let title = ("sans-serif", 18).into_font().color(&TEXT);
         area.draw(&Text::new(format!("{}: calls/s", work.title()), (10, 14), title))?;
@@ -49,7 +50,8 @@ pub(crate) fn chart(results: &Results) -> Result<Option<String>, Failure> {
         let label = ("sans-serif", 13).into_font().color(&TEXT);
         // Names stand left of zero, figures right of the longest bar.
         let range = (-0.3 * longest)..(1.15 * longest);
-        let mut chart = ChartBuilder::on(&area).margin(5).build_cartesian_2d(range, 0.0..f64::from(count))?;
+        let mut chart =
+            ChartBuilder::on(&area).margin(5).build_cartesian_2d(range, 0.0..f64::from(count))?;
         for (at, (contestant, calls)) in (0..count).map(f64::from).zip(bars) {
             let color = match contestant.kind {
                 Kind::Rpc(..) => OURS,

@@ -40,7 +40,8 @@ pub(crate) enum Place {
     Async,
 }
 
-/// The runtime that the callers are on. Servers have two workers, but for the floor's, which has what its client has.
+/// The runtime that the callers are on. Servers have two workers, but for the floor's, which has
+/// what its client has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
     /// A current-thread runtime, which connections share with callers.
@@ -92,7 +93,8 @@ impl Contestant {
 
     pub(crate) fn named(name: &str) -> Result<Self, Failure> {
         let mut all = Self::all().into_iter();
-        all.find(|contestant| contestant.name() == name).ok_or_else(|| format!("no contestant {name}").into())
+        all.find(|contestant| contestant.name() == name)
+            .ok_or_else(|| format!("no contestant {name}").into())
     }
 
     pub(crate) fn name(self) -> String {

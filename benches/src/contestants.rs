@@ -51,9 +51,15 @@ pub(crate) fn drive(contestant: Contestant, work: Work, endpoint: &str) -> Resul
         Kind::Rpc(place, engine) => runtime.block_on(drive_all(work, async || {
             rpc::connect(place, engine, threads, endpoint).await.map(Tasks)
         })),
-        Kind::Tarpc => runtime.block_on(drive_all(work, async || tarpc::connect(endpoint).await.map(Tasks))),
-        Kind::Tonic => runtime.block_on(drive_all(work, async || tonic::connect(endpoint).await.map(Tasks))),
-        Kind::Floor => runtime.block_on(drive_all(work, async || floor::Connection::open(endpoint).await)),
+        Kind::Tarpc => {
+            runtime.block_on(drive_all(work, async || tarpc::connect(endpoint).await.map(Tasks)))
+        }
+        Kind::Tonic => {
+            runtime.block_on(drive_all(work, async || tonic::connect(endpoint).await.map(Tasks)))
+        }
+        Kind::Floor => {
+            runtime.block_on(drive_all(work, async || floor::Connection::open(endpoint).await))
+        }
         Kind::Python => Err("its client is a program of its own".into()),
     }
 }

@@ -1,4 +1,5 @@
-//! Puts the report and the chart into `docs/`. Of the document only what is between two markers changes.
+//! Puts the report and the chart into `docs/`. Of the document only what is between two markers
+//! changes.
 
 use std::{fs, path::Path};
 
@@ -33,7 +34,10 @@ mod tests {
     #[test]
     fn only_what_is_between_the_markers_changes() {
         let document = format!("before\n{BEGIN}old\n{END}\nafter");
-        assert_eq!(replaced(&document, "new\n").unwrap(), format!("before\n{BEGIN}new\n{END}\nafter"));
+        assert_eq!(
+            replaced(&document, "new\n").unwrap(),
+            format!("before\n{BEGIN}new\n{END}\nafter")
+        );
         assert!(replaced("no markers", "").is_none());
     }
 }

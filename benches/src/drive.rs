@@ -21,8 +21,8 @@ use crate::{
     work::{Input, Output, Work},
 };
 
-/// The time is taken of one call in so many, if there are several in flight: looking at the clock costs as much as
-/// a tenth of a call.
+/// The time is taken of one call in so many, if there are several in flight: looking at the clock
+/// costs as much as a tenth of a call.
 const SAMPLED: u64 = 32;
 
 /// What is to be done in one turn.
@@ -45,7 +45,8 @@ impl Load {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Whether the time of this call is taken and its result compared byte by byte, of those that one caller makes.
+    /// Whether the time of this call is taken and its result compared byte by byte, of those that
+    /// one caller makes.
     pub(crate) fn samples(&self, call: u64) -> bool {
         call.is_multiple_of(self.sampled)
     }
@@ -133,7 +134,8 @@ pub(crate) async fn drive<C: Connection>(
     println!("connected");
     io::stdout().flush()?;
     while let Some(line) = lines.recv().await {
-        let turn = turn(&mut connections, work, Duration::from_secs_f64(line.trim().parse()?)).await?;
+        let turn =
+            turn(&mut connections, work, Duration::from_secs_f64(line.trim().parse()?)).await?;
         println!("{}", serde_json::to_string(&turn)?);
         io::stdout().flush()?;
     }
@@ -149,7 +151,11 @@ fn lines() -> mpsc::UnboundedReceiver<String> {
     lines
 }
 
-async fn turn<C: Connection>(connections: &mut Vec<C>, work: Work, time: Duration) -> Result<Turn, Failure> {
+async fn turn<C: Connection>(
+    connections: &mut Vec<C>,
+    work: Work,
+    time: Duration,
+) -> Result<Turn, Failure> {
     let load = Load::new(work);
     let mut running = JoinSet::new();
     let start = Instant::now();

@@ -1,5 +1,6 @@
-//! How many instructions one call takes, in the client and in the server together, and whether that is within its
-//! budget: over inproc, so that it is what this library does and not what the engine and the kernel do.
+//! How many instructions one call takes, in the client and in the server together, and whether that
+//! is within its budget: over inproc, so that it is what this library does and not what the engine
+//! and the kernel do.
 
 use bytes::Bytes;
 use rpc_core::{Client, Server};

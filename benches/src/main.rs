@@ -9,9 +9,10 @@
 //! cargo run --release --manifest-path benches/Cargo.toml -- --stages          # of a call: instructions and time
 //! ```
 //!
-//! For each work it starts a server and a client process of every contestant, and then gives each of them a turn,
-//! round after round: A B C, A B C. What the machine does to one in a minute, it does to all. Both processes are
-//! this program again. The Python program takes part if `BENCH_PYTHON` names an interpreter that has pyzmq.
+//! For each work it starts a server and a client process of every contestant, and then gives each
+//! of them a turn, round after round: A B C, A B C. What the machine does to one in a minute, it
+//! does to all. Both processes are this program again. The Python program takes part if
+//! `BENCH_PYTHON` names an interpreter that has pyzmq.
 
 mod budget;
 mod chart;
@@ -61,8 +62,8 @@ struct Options {
     /// Writes the tables and the chart into `docs/`.
     #[arg(long)]
     write: bool,
-    /// Counts the instructions of one call over inproc with valgrind, and measures nothing else. Fails if there are more
-    /// than its budget allows.
+    /// Counts the instructions of one call over inproc with valgrind, and measures nothing else.
+    /// Fails if there are more than its budget allows.
     #[arg(long)]
     instructions: bool,
     /// Counts and times the stages of a call, and measures nothing else.
@@ -115,7 +116,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let done = match &options.role {
         None => measure(&options),
-        Some(Role::Serve { contestant }) => Contestant::named(contestant).and_then(contestants::serve),
+        Some(Role::Serve { contestant }) => {
+            Contestant::named(contestant).and_then(contestants::serve)
+        }
         Some(Role::Drive { contestant, work, endpoint }) => drive_named(contestant, work, endpoint),
         Some(Role::Words) => words::run(),
         Some(Role::Calls { place, count }) => instructions::make_calls(place, *count),
@@ -162,7 +165,8 @@ fn measure(options: &Options) -> Result<(), Failure> {
     }
     if results.measured.is_empty() && results.words.is_empty() {
         return Err(
-            "nothing that takes part has that in its name: --list tells the works and contestants".into()
+            "nothing that takes part has that in its name: --list tells the works and contestants"
+                .into(),
         );
     }
     let report = report::report(&results, extent);

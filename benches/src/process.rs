@@ -1,4 +1,5 @@
-//! The processes that are measured. Each is killed when it is dropped, and ends by itself when this one does.
+//! The processes that are measured. Each is killed when it is dropped, and ends by itself when this
+//! one does.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

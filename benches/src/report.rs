@@ -21,7 +21,8 @@ pub(crate) fn report(results: &Results, extent: Extent) -> String {
         out.extend(judged.iter().map(ratio));
     }
     for work in Work::all() {
-        let measured: Vec<_> = results.measured.iter().filter(|measured| measured.work == work).collect();
+        let measured: Vec<_> =
+            results.measured.iter().filter(|measured| measured.work == work).collect();
         if !measured.is_empty() {
             out.push_str(&table(work, &measured));
         }
@@ -34,7 +35,8 @@ pub(crate) fn report(results: &Results, extent: Extent) -> String {
 
 fn ratio(judged: &Judged) -> String {
     let Judged { what, value, range, unit, target } = judged;
-    let range = range.map_or_else(String::new, |(lowest, highest)| format!("{lowest:.2}–{highest:.2}"));
+    let range =
+        range.map_or_else(String::new, |(lowest, highest)| format!("{lowest:.2}–{highest:.2}"));
     let wanted = match target {
         Target::AtLeast(least) => format!("≥ {least}{unit}"),
         Target::AtMost(most) => format!("≤ {most}{unit}"),
@@ -57,7 +59,12 @@ fn table(work: Work, measured: &[&Measured]) -> String {
     for measured in measured {
         let calls = measured.median(Metric::CallsPerSecond);
         let spread = 100.0 * measured.spread(Metric::CallsPerSecond);
-        let _ = write!(out, "| {} | {} ± {spread:.0} % |", measured.contestant.name(), thousands(calls));
+        let _ = write!(
+            out,
+            "| {} | {} ± {spread:.0} % |",
+            measured.contestant.name(),
+            thousands(calls)
+        );
         if large {
             let _ = write!(out, " {calls:.0} |");
         }
@@ -84,10 +91,18 @@ fn table(work: Work, measured: &[&Measured]) -> String {
 }
 
 fn words_table(rounds: &[WordsRound]) -> String {
-    let mut out = "\n### count_words of 50 MB, in one process\n| | wall | CPU |\n|---|---|---|\n".to_owned();
+    let mut out =
+        "\n### count_words of 50 MB, in one process\n| | wall | CPU |\n|---|---|---|\n".to_owned();
     let mut row = |name: &str, of: &dyn Fn(&WordsRound) -> Took| {
-        let ms = |time: fn(&Took) -> f64| 1e3 * median(rounds.iter().map(|round| time(&of(round))).collect());
-        let _ = writeln!(out, "| {name} | {:.0} ms | {:.0} ms |", ms(|took| took.wall), ms(|took| took.cpu));
+        let ms = |time: fn(&Took) -> f64| {
+            1e3 * median(rounds.iter().map(|round| time(&of(round))).collect())
+        };
+        let _ = writeln!(
+            out,
+            "| {name} | {:.0} ms | {:.0} ms |",
+            ms(|took| took.wall),
+            ms(|took| took.cpu)
+        );
     };
     row("a plain loop on one core", &|round| round.plain);
     row("two threads, half of it each, and no calls", &|round| round.threads);
@@ -122,8 +137,8 @@ fn machine(extent: Extent) -> String {
         let line = text.lines().find(|line| line.starts_with(name))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     };
-    let processor =
-        field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown processor".to_owned());
+    let processor = field(&read("/proc/cpuinfo"), "model name")
+        .unwrap_or_else(|| "unknown processor".to_owned());
     let memory = field(&read("/proc/meminfo"), "MemTotal")
         .and_then(|kib| kib.strip_suffix(" kB")?.parse::<u64>().ok());
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -135,15 +150,19 @@ fn machine(extent: Extent) -> String {
         compiler(),
         extent.rounds,
         extent.turn,
-        format!("cargo run --release --manifest-path benches/Cargo.toml -- {}", arguments.join(" "))
-            .trim_end_matches(" -- "),
+        format!(
+            "cargo run --release --manifest-path benches/Cargo.toml -- {}",
+            arguments.join(" ")
+        )
+        .trim_end_matches(" -- "),
     )
 }
 
 /// Its name and version.
 pub(crate) fn compiler() -> String {
     let output = Command::new("rustc").arg("--version").output().ok();
-    let version = output.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    let version =
+        output.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
     version.split(" (").next().unwrap_or_default().to_owned()
 }
 

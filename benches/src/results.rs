@@ -48,7 +48,9 @@ pub(crate) struct Results {
 
 impl Results {
     pub(crate) fn of(&self, work: Work, contestant: Contestant) -> Option<&Measured> {
-        self.measured.iter().find(|measured| measured.work == work && measured.contestant == contestant)
+        self.measured
+            .iter()
+            .find(|measured| measured.work == work && measured.contestant == contestant)
     }
 }
 
@@ -102,7 +104,8 @@ impl Measured {
 
     /// How many bytes of the server's memory each client has cost.
     pub(crate) fn server_memory_per_client(&self) -> f64 {
-        float(self.server_peak.saturating_sub(self.server_at_first)) / float(self.work.clients as u64)
+        float(self.server_peak.saturating_sub(self.server_at_first))
+            / float(self.work.clients as u64)
     }
 }
 

@@ -68,7 +68,8 @@ impl Pair {
         // "connected"
         client.read_line()?;
         let rounds = Vec::new();
-        let measured = Measured { work, contestant, rounds, server_at_first, server_peak: 0, client_peak: 0 };
+        let measured =
+            Measured { work, contestant, rounds, server_at_first, server_peak: 0, client_peak: 0 };
         Ok(Self { server, client, measured })
     }
 

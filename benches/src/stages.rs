@@ -1,5 +1,6 @@
-//! What each stage of a call takes: instructions, which hardly change from run to run, and time, which does. They do not
-//! add up to a call: some share a part, and what lies between them, such as waking tasks, is in none.
+//! What each stage of a call takes: instructions, which hardly change from run to run, and time,
+//! which does. They do not add up to a call: some share a part, and what lies between them, such as
+//! waking tasks, is in none.
 
 use std::{
     hint::black_box,
@@ -39,7 +40,9 @@ impl Stage {
     async fn repeat(self, stages: &mut Stages, count: u32) {
         let data = Bytes::from_static(&[7; 64]);
         match self {
-            Self::EncodeRequest => repeat_here(count, || encode_request(echo_pool::args(data.clone()))),
+            Self::EncodeRequest => {
+                repeat_here(count, || encode_request(echo_pool::args(data.clone())))
+            }
             Self::InFlightOnClient => repeat_here(count, || stages.in_flight_on_client()),
             Self::DecodeHead => repeat_here(count, || stages.decode_head()),
             Self::LookUp => repeat_here(count, || stages.look_up()),
@@ -85,8 +88,8 @@ fn stages() -> Result<Stages, Failure> {
     Ok(Stages::new(echo_pool::args(Bytes::from_static(&[7; 64])))?)
 }
 
-/// How long each stage takes, in nanoseconds, on a runtime like that of a server's I/O thread. They have their turns round
-/// after round, so that what the machine does to one it does to all.
+/// How long each stage takes, in nanoseconds, on a runtime like that of a server's I/O thread. They
+/// have their turns round after round, so that what the machine does to one it does to all.
 fn times() -> Result<Vec<(Stage, f64)>, Failure> {
     Threads::One.runtime()?.block_on(async {
         let mut stages = stages()?;

@@ -1,5 +1,5 @@
-//! What a process uses: CPU time as its clock tells it, in nanoseconds; its share in the kernel, and memory, as `/proc`
-//! does.
+//! What a process uses: CPU time as its clock tells it, in nanoseconds; its share in the kernel,
+//! and memory, as `/proc` does.
 
 use std::{fs, time::Duration};
 
@@ -11,13 +11,15 @@ use nix::{
 
 use crate::Failure;
 
-/// The CPU time in seconds that the process has used so far, of all its threads, in user code and in the kernel.
+/// The CPU time in seconds that the process has used so far, of all its threads, in user code and
+/// in the kernel.
 pub(crate) fn cpu_time(pid: u32) -> Result<f64, Failure> {
     let pid = Pid::from_raw(pid.try_into()?);
     Ok(Duration::from(ClockId::pid_cpu_clock_id(pid)?.now()?).as_secs_f64())
 }
 
-/// How much of it in the kernel, as the system estimates by looking at what runs a hundred times a second.
+/// How much of it in the kernel, as the system estimates by looking at what runs a hundred times a
+/// second.
 pub(crate) fn kernel_time(pid: u32) -> Result<f64, Failure> {
     /// Linux counts this in hundredths of a second, whatever it measures in.
     const TICK: f64 = 0.01;
@@ -40,7 +42,8 @@ pub(crate) fn peak_memory(pid: u32) -> Result<u64, Failure> {
 
 fn status(pid: u32, name: &str) -> Result<u64, Failure> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("the process has ended")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(name)).ok_or("the process has ended")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 

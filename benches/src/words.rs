@@ -1,4 +1,5 @@
-//! The words of a long text, counted by two workers of a server in this process, and by a plain loop on one core.
+//! The words of a long text, counted by two workers of a server in this process, and by a plain
+//! loop on one core.
 
 use std::{
     collections::HashMap,
@@ -21,12 +22,13 @@ use crate::{
 /// What it is called on the command line.
 pub(crate) const NAME: &str = "long-text-50MB";
 const LENGTH: usize = 50_000_000;
-/// What the example that counts words sends in a call, and half the text: every chunk has the frequent words again, so
-/// that larger ones leave less to be sent back and added up.
+/// What the example that counts words sends in a call, and half the text: every chunk has the
+/// frequent words again, so that larger ones leave less to be sent back and added up.
 pub(crate) const CHUNKS: [usize; 2] = [64 * KIB, 24 * MIB];
 /// So that half the text, and its call, may be one message.
 const MAX_MESSAGE_SIZE: usize = 32 * MIB;
-/// How many chunks are under way at once: two that are counted, and two more so that the workers never wait.
+/// How many chunks are under way at once: two that are counted, and two more so that the workers
+/// never wait.
 const UNDER_WAY: usize = 4;
 
 type Counts = HashMap<String, u64>;
@@ -60,7 +62,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         let server = Server::builder().workers(2).max_message_size(MAX_MESSAGE_SIZE);
         let server = server.serve::<count_words_of_chunk>();
         let server = server.bind("inproc://words").await?.spawn()?;
-        let client = Client::builder().max_message_size(MAX_MESSAGE_SIZE).connect(server.endpoint()).await?;
+        let client =
+            Client::builder().max_message_size(MAX_MESSAGE_SIZE).connect(server.endpoint()).await?;
         // Nothing else is to be done meanwhile, so that blocking here does no harm.
         for line in io::stdin().lock().lines() {
             line?;
@@ -137,8 +140,8 @@ fn chunks(text: &str, size: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Words about as frequent, as many and as long as those of English prose: by Zipf's law, with 5.8 bytes for each,
-/// and 3,400 different ones among ten thousand. It is the same text every time.
+/// Words about as frequent, as many and as long as those of English prose: by Zipf's law, with 5.8
+/// bytes for each, and 3,400 different ones among ten thousand. It is the same text every time.
 fn text(length: usize) -> String {
     const EXPONENT: f64 = 1.1;
     const VOCABULARY: f64 = 100_000.0;
@@ -149,7 +152,8 @@ fn text(length: usize) -> String {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let uniform = f64::from(u32::try_from(state >> 32).expect("it has 32 bits")) / f64::from(u32::MAX);
+        let uniform =
+            f64::from(u32::try_from(state >> 32).expect("it has 32 bits")) / f64::from(u32::MAX);
         let rest = 1.0 - uniform * (1.0 - VOCABULARY.powf(1.0 - EXPONENT));
         push_word(&mut text, rest.powf(1.0 / (1.0 - EXPONENT)));
         text.push(' ');

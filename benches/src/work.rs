@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::Failure;
 
-/// The text whose words are counted: 89 characters, as in the measurements before there was this program.
+/// The text whose words are counted: 89 characters, as in the measurements before there was this
+/// program.
 pub(crate) const SENTENCE: &str =
     "the quick brown fox jumps over the lazy dog and the dog sleeps on while the fox runs away";
 const _: () = assert!(SENTENCE.len() == 89);
@@ -41,7 +42,8 @@ impl Work {
     }
 
     /// A thousand clients, and one call of each.
-    pub(crate) const MANY_CLIENTS: Self = Self { function: Function::Echo(64), clients: 1000, window: 1 };
+    pub(crate) const MANY_CLIENTS: Self =
+        Self { function: Function::Echo(64), clients: 1000, window: 1 };
 
     pub(crate) fn all() -> Vec<Self> {
         let mut all = Vec::new();
@@ -90,7 +92,8 @@ impl Work {
     /// The arguments of its calls.
     pub(crate) fn input(self) -> Input {
         match self.function {
-            // No two neighbouring bytes are the same, so that pieces that were mixed up are noticed.
+            // No two neighbouring bytes are the same, so that pieces that were mixed up are
+            // noticed.
             Function::Echo(bytes) => Input::Data((0..=250).cycle().take(bytes).collect()),
             Function::CountWords => Input::Text(SENTENCE),
         }
@@ -121,11 +124,13 @@ pub(crate) enum Output {
 }
 
 impl Input {
-    /// Whether the output is right. Unless this is to be `thorough`, only its length is looked at, so that comparing
-    /// does not become what is measured.
+    /// Whether the output is right. Unless this is to be `thorough`, only its length is looked at,
+    /// so that comparing does not become what is measured.
     pub(crate) fn check(&self, output: &Output, thorough: bool) -> Result<(), Failure> {
         let right = match (self, output) {
-            (Self::Data(sent), Output::Data(got)) => sent.len() == got.len() && (!thorough || sent == got),
+            (Self::Data(sent), Output::Data(got)) => {
+                sent.len() == got.len() && (!thorough || sent == got)
+            }
             (Self::Text(_), Output::Counts(counts)) if !thorough => counts.len() == 14,
             (Self::Text(text), Output::Counts(counts)) => *counts == count_words(text),
             _ => false,

@@ -14,8 +14,9 @@ pub(crate) enum InputError {
     NotUtf8 { path: PathBuf, position: usize },
 }
 
-/// The text of each file and of each file in a folder: what is hidden there, is a `target` or is no text is
-/// skipped, with a note on stderr. Without paths, the texts of the workspace's *.md and *.rs files.
+/// The text of each file and of each file in a folder: what is hidden there, is a `target` or is no
+/// text is skipped, with a note on stderr. Without paths, the texts of the workspace's *.md and
+/// *.rs files.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<String>, InputError> {
     let mut texts = Vec::new();
     if paths.is_empty() {
@@ -102,7 +103,8 @@ fn note_skipped(path: &Path, why: &str) {
 }
 
 fn read_text(path: &Path) -> Result<String, InputError> {
-    let bytes = fs::read(path).map_err(|source| InputError::Io { path: path.to_owned(), source })?;
+    let bytes =
+        fs::read(path).map_err(|source| InputError::Io { path: path.to_owned(), source })?;
     String::from_utf8(bytes).map_err(|error| InputError::NotUtf8 {
         path: path.to_owned(),
         position: error.utf8_error().valid_up_to(),

@@ -7,11 +7,11 @@
 //! cargo run --release --example count_words -- --server tcp://10.0.0.5:5555 --server tcp://10.0.0.6:5555
 //! ```
 //!
-//! It reads the input, cuts it at whitespace into tasks, calls [`count_words`] for each, with several calls
-//! under way at a time, and adds the counts up. Without `--server` it starts a server in this process; calls
-//! go through ZeroMQ all the same. With several, calls go to whichever has less to do; a server that dies,
-//! freezes or is restarted costs time and no counts, because the function is idempotent and so its calls are
-//! made again elsewhere.
+//! It reads the input, cuts it at whitespace into tasks, calls [`count_words`] for each, with
+//! several calls under way at a time, and adds the counts up. Without `--server` it starts a server
+//! in this process; calls go through ZeroMQ all the same. With several, calls go to whichever has
+//! less to do; a server that dies, freezes or is restarted costs time and no counts, because the
+//! function is idempotent and so its calls are made again elsewhere.
 
 mod input;
 mod output;
@@ -40,11 +40,12 @@ struct Options {
     /// A server to use, may be given several times; without any, one is started in this process.
     #[arg(long = "server", value_name = "ENDPOINT")]
     servers: Vec<String>,
-    /// How many bytes of text go into a call, about: a word is never cut. With much less the calls cost more
-    /// than the counting, with much more a small input keeps one core busy and not all.
+    /// How many bytes of text go into a call, about: a word is never cut. With much less the calls
+    /// cost more than the counting, with much more a small input keeps one core busy and not all.
     #[arg(long, value_name = "BYTES", default_value = "65536")]
     chunk: NonZero<usize>,
-    /// How many calls are under way at once on each server: enough that its workers never wait for us.
+    /// How many calls are under way at once on each server: enough that its workers never wait for
+    /// us.
     #[arg(long, value_name = "N", default_value = "16")]
     concurrency: NonZero<usize>,
     /// How many of the most frequent words are shown.
@@ -55,7 +56,8 @@ struct Options {
     json: bool,
 }
 
-/// A server that owes counts answers pings in milliseconds; this long without a word, it is frozen or cut off.
+/// A server that owes counts answers pings in milliseconds; this long without a word, it is frozen
+/// or cut off.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
 /// How long a task may take, over all servers that it is tried on: as long as somebody will watch.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -120,7 +122,8 @@ async fn count(client: &Client, tasks: &[&str], concurrency: usize) -> Result<Co
         tokio::select! {
             result = results.next() => {
                 let Some((_, counts)) = result else { break };
-                // On the first error the calls that are still under way are dropped, which cancels them.
+                // On the first error the calls that are still under way are dropped, which cancels
+                // them.
                 for (word, count) in counts? {
                     *all.entry(word).or_default() += count;
                 }
@@ -143,7 +146,8 @@ fn progress_bar(calls: usize) -> ProgressBar {
 /// What the servers are doing that they should not, and how many calls that has cost.
 fn what_happens(client: &Client) -> String {
     let status = client.status();
-    let troubled = status.endpoints.iter().filter(|server| server.state != EndpointState::Connected);
+    let troubled =
+        status.endpoints.iter().filter(|server| server.state != EndpointState::Connected);
     let mut lines: Vec<_> =
         troubled.map(|server| format!("\n  {}: {}", server.endpoint, server.state)).collect();
     if status.retries > 0 {

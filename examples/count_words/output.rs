@@ -41,7 +41,8 @@ pub(crate) fn print(counts: &Counts, top: usize, summary: &Summary) -> io::Resul
     let (total, different) = (counts.values().sum::<u64>(), counts.len());
     let seconds = took.as_secs_f64();
     #[allow(clippy::cast_precision_loss)] // Nobody reads more than a few digits.
-    let (per_second, megabytes_per_second) = (*calls as f64 / seconds, *bytes as f64 / 1e6 / seconds);
+    let (per_second, megabytes_per_second) =
+        (*calls as f64 / seconds, *bytes as f64 / 1e6 / seconds);
     writeln!(out)?;
     writeln!(out, "words    {total} ({different} different)")?;
     writeln!(out, "files    {files} ({bytes} bytes)")?;

@@ -1,5 +1,5 @@
-//! The functions that are served. The attribute changes nothing about them here: each can still be called as
-//! the function that it is.
+//! The functions that are served. The attribute changes nothing about them here: each can still be
+//! called as the function that it is.
 
 // What is served should look as it would in your program: `#[remote]` is all that it needs.
 #![allow(clippy::must_use_candidate)]
@@ -24,8 +24,8 @@ pub fn server() -> ServerBuilder {
 
 /// Counts how often each word occurs in a text.
 ///
-/// A sync function runs on the server's worker threads, several calls at a time. The text is borrowed from
-/// the message that it came in.
+/// A sync function runs on the server's worker threads, several calls at a time. The text is
+/// borrowed from the message that it came in.
 #[remote(idempotent)]
 pub fn count_words(text: &str) -> HashMap<String, u64> {
     let mut counts: HashMap<&str, u64> = HashMap::new();
@@ -51,7 +51,8 @@ pub fn add(a: i64, b: i64) -> i64 {
 
 /// Sleeps for some milliseconds.
 ///
-/// An async function occupies no thread while it waits. If its caller no longer waits for it, it is dropped.
+/// An async function occupies no thread while it waits. If its caller no longer waits for it, it is
+/// dropped.
 #[remote]
 pub async fn sleep_ms(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -59,8 +60,8 @@ pub async fn sleep_ms(ms: u64) {
 
 /// Keeps a worker busy for some milliseconds, and tells for how many it did.
 ///
-/// Nobody can stop a sync function from outside, so one that takes long asks now and then whether its caller
-/// still waits.
+/// Nobody can stop a sync function from outside, so one that takes long asks now and then whether
+/// its caller still waits.
 #[remote]
 pub fn spin_ms(#[context] cx: &Context, ms: u64) -> u64 {
     let start = Instant::now();

@@ -1,7 +1,7 @@
 //! Words and chunks: text is cut at exactly the characters at which Python's `str.split()` cuts it.
 
-/// Whether Python's `str.isspace()` says so: Unicode's `White_Space`, and the four ASCII separators U+001C to
-/// U+001F, which Rust's [`char::is_whitespace`] leaves out.
+/// Whether Python's `str.isspace()` says so: Unicode's `White_Space`, and the four ASCII separators
+/// U+001C to U+001F, which Rust's [`char::is_whitespace`] leaves out.
 #[must_use]
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
@@ -12,8 +12,9 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
-/// Cuts a text into pieces of about `size` bytes, at least one, which together are the text. A word is never
-/// cut: a piece ends at the first space that it meets from `size` bytes on, however far that is.
+/// Cuts a text into pieces of about `size` bytes, at least one, which together are the text. A word
+/// is never cut: a piece ends at the first space that it meets from `size` bytes on, however far
+/// that is.
 pub fn chunks(text: &str, size: usize) -> impl Iterator<Item = &str> {
     let size = size.max(1);
     let mut rest = text;
@@ -38,10 +39,10 @@ mod tests {
 
     /// `[chr(c) for c in range(0x110000) if chr(c).isspace()]`
     const PYTHON_SPACES: [char; 29] = [
-        '\u{9}', '\u{a}', '\u{b}', '\u{c}', '\u{d}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{1f}', '\u{20}',
-        '\u{85}', '\u{a0}', '\u{1680}', '\u{2000}', '\u{2001}', '\u{2002}', '\u{2003}', '\u{2004}',
-        '\u{2005}', '\u{2006}', '\u{2007}', '\u{2008}', '\u{2009}', '\u{200a}', '\u{2028}', '\u{2029}',
-        '\u{202f}', '\u{205f}', '\u{3000}',
+        '\u{9}', '\u{a}', '\u{b}', '\u{c}', '\u{d}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{1f}',
+        '\u{20}', '\u{85}', '\u{a0}', '\u{1680}', '\u{2000}', '\u{2001}', '\u{2002}', '\u{2003}',
+        '\u{2004}', '\u{2005}', '\u{2006}', '\u{2007}', '\u{2008}', '\u{2009}', '\u{200a}',
+        '\u{2028}', '\u{2029}', '\u{202f}', '\u{205f}', '\u{3000}',
     ];
 
     /// Look like spaces, or are invisible, and are part of a word.

@@ -52,7 +52,8 @@ impl<F: RemoteFn> fmt::Debug for Args<F> {
     }
 }
 
-/// Params with room in front of them for the message's head, so that the whole message is one allocation.
+/// Params with room in front of them for the message's head, so that the whole message is one
+/// allocation.
 #[derive(Clone, Debug)]
 pub(crate) struct EncodedArgs {
     pub(crate) method: Cow<'static, str>,
@@ -105,7 +106,8 @@ impl EncodedArgs {
     }
 }
 
-/// A message whose head is written when it is sent: each time a new one, in front of the same params.
+/// A message whose head is written when it is sent: each time a new one, in front of the same
+/// params.
 #[derive(Debug)]
 pub(crate) struct Message {
     method: Cow<'static, str>,
@@ -130,7 +132,8 @@ impl Message {
         }
     }
 
-    /// Writes the head. Nothing is copied the first time, unless the head has a key, for which there is no room.
+    /// Writes the head. Nothing is copied the first time, unless the head has a key, for which
+    /// there is no room.
     pub(crate) fn with_head(&mut self, head: Head<'_>) -> Bytes {
         let head_len = message::head_len(&self.method, head);
         let room = head_len.max(self.params_at);

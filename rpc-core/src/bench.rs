@@ -1,5 +1,5 @@
-//! The stages of a call, one at a time, for the benchmarks: each runs what a call runs, and nothing here does I/O. Not
-//! public API.
+//! The stages of a call, one at a time, for the benchmarks: each runs what a call runs, and nothing
+//! here does I/O. Not public API.
 
 use std::{
     collections::VecDeque,
@@ -78,8 +78,10 @@ impl Stages {
     pub fn new<F: RemoteFn>(args: Args<F>) -> io::Result<Self> {
         let now = Instant::now();
         let deadline = now + TIME;
-        let registry = Registry::new(Registry::linked(), &States::new()).expect("no function wants a state");
-        let function = Arc::clone(registry.find(F::SIGNATURE.name).expect("the function is served here"));
+        let registry =
+            Registry::new(Registry::linked(), &States::new()).expect("no function wants a state");
+        let function =
+            Arc::clone(registry.find(F::SIGNATURE.name).expect("the function is served here"));
 
         let random = fastrand::Rng::with_seed(7);
         let room = Room::new(MANY, DEFAULT_MAX_MESSAGE_SIZE, WhenFull::Fail);
@@ -89,7 +91,9 @@ impl Stages {
         let (link, _) = calls.link_up(0, peer, Arc::default(), now);
 
         let body = encode_request(args.clone());
-        let Ok(Message::Request(request)) = message::parse(&body) else { panic!("it is a request") };
+        let Ok(Message::Request(request)) = message::parse(&body) else {
+            panic!("it is a request")
+        };
         let (id, params_at) = (request.id, request.params_at);
         let peer = Bytes::from_static(b"\0peer");
         let context = Context::new(peer.clone(), F::SIGNATURE.name, Some(deadline));
@@ -121,7 +125,8 @@ impl Stages {
         })
     }
 
-    /// A call in the client's table, from its making to its outcome. The table keeps the arguments, so they are copied.
+    /// A call in the client's table, from its making to its outcome. The table keeps the arguments,
+    /// so they are copied.
     ///
     /// # Panics
     /// If there is no outcome.
@@ -170,8 +175,8 @@ impl Stages {
         self.entry = self.requests.remove(black_box(ticket));
     }
 
-    /// Has a worker run a function that does nothing, and waits for its outcome as a server does. It is admitted first:
-    /// the worker ends the permit.
+    /// Has a worker run a function that does nothing, and waits for its outcome as a server does.
+    /// It is admitted first: the worker ends the permit.
     ///
     /// # Panics
     /// If there is no worker, or no outcome.
@@ -188,7 +193,9 @@ impl Stages {
         self.runner.run_sync(nothing, work).expect("there is room");
         self.runner.begin();
         self.runner.outbox().recv(&mut self.news).await;
-        let Some(News::Outcome(outcome)) = self.news.pop_front() else { panic!("there is one outcome") };
+        let Some(News::Outcome(outcome)) = self.news.pop_front() else {
+            panic!("there is one outcome")
+        };
         outcome.result.expect("it does nothing that could fail");
     }
 

@@ -39,28 +39,31 @@ use crate::{
     io_thread::{IoThread, LINGER},
 };
 
-/// Calls the functions of a server, or of several that serve the same: any number of tasks and threads make
-/// calls at the same time.
+/// Calls the functions of a server, or of several that serve the same: any number of tasks and
+/// threads make calls at the same time.
 ///
-/// Cheap to clone: the clones share one connection to each endpoint. The I/O runs on a thread that all clients
-/// of the process share, so that no async runtime is needed; see also
+/// Cheap to clone: the clones share one connection to each endpoint. The I/O runs on a thread that
+/// all clients of the process share, so that no async runtime is needed; see also
 /// [`ClientBuilder::use_current_runtime`].
 ///
 /// # When things fail
-/// - A lost connection is made again, for ever, with pauses that grow to two seconds. Calls that were not sent yet go to another endpoint, or wait
-///   within their deadline, or end at once if they [`fail_fast`](Call::fail_fast).
-/// - Of several endpoints, each call goes to the one with less to do of two that are chosen at random. One that is
-///   overloaded, or has not answered a ping, gets calls only if there is no other, until it answers.
+/// - A lost connection is made again, for ever, with pauses that grow to two seconds. Calls that
+///   were not sent yet go to another endpoint, or wait within their deadline, or end at once if
+///   they [`fail_fast`](Call::fail_fast).
+/// - Of several endpoints, each call goes to the one with less to do of two that are chosen at
+///   random. One that is overloaded, or has not answered a ping, gets calls only if there is no
+///   other, until it answers.
 /// - A server that owes replies and says nothing is pinged; after a
-///   [while](ClientBuilder::max_silence) its connection counts as lost. Pings are answered while every
-///   worker is busy.
-/// - A call that failed because its connection was lost, or its server was overloaded or shutting down, is made
-///   again within its deadline, elsewhere if possible, if that is safe: the function is `idempotent`, or it
-///   is known not to have run. Otherwise it ends as [`Disconnected`](crate::ErrorKind::Disconnected), and
-///   [`ran`](RpcError::ran) says `Maybe`. See [`Call::retries`] and [`Call::idempotency_key`].
+///   [while](ClientBuilder::max_silence) its connection counts as lost. Pings are answered while
+///   every worker is busy.
+/// - A call that failed because its connection was lost, or its server was overloaded or shutting
+///   down, is made again within its deadline, elsewhere if possible, if that is safe: the function
+///   is `idempotent`, or it is known not to have run. Otherwise it ends as
+///   [`Disconnected`](crate::ErrorKind::Disconnected), and [`ran`](RpcError::ran) says `Maybe`. See
+///   [`Call::retries`] and [`Call::idempotency_key`].
 ///
-/// When the last clone and the last [`Call`] have gone, what is still to be sent is sent in the background,
-/// for a second at most. [`close`](Self::close) waits for that.
+/// When the last clone and the last [`Call`] have gone, what is still to be sent is sent in the
+/// background, for a second at most. [`close`](Self::close) waits for that.
 ///
 /// ```
 /// use rpc_core::{Client, Server, remote};
@@ -108,7 +111,8 @@ impl Client {
     /// A client that connects in the background. See [`ClientBuilder::connect_lazy`].
     ///
     /// # Errors
-    /// [`InvalidEndpoint`](crate::ErrorKind::InvalidEndpoint), or if the I/O thread cannot be started.
+    /// [`InvalidEndpoint`](crate::ErrorKind::InvalidEndpoint), or if the I/O thread cannot be
+    /// started.
     pub fn connect_lazy(endpoints: impl Endpoints) -> Result<Self, RpcError> {
         Self::builder().connect_lazy(endpoints)
     }
@@ -129,9 +133,9 @@ impl Client {
         Notify::new(self.clone(), args)
     }
 
-    /// Calls a function that is known by name only. `params` becomes the params of the request: a tuple or
-    /// sequence by position, a struct or map by parameter name, `()` for none. Bytes among them need
-    /// `serde_bytes`. The result is decoded to `R`.
+    /// Calls a function that is known by name only. `params` becomes the params of the request: a
+    /// tuple or sequence by position, a struct or map by parameter name, `()` for none. Bytes among
+    /// them need `serde_bytes`. The result is decoded to `R`.
     ///
     /// ```
     /// # async fn example(client: rpc_core::Client) -> Result<(), rpc_core::RpcError> {
@@ -149,8 +153,8 @@ impl Client {
         self.call(Args::dynamic(name, &params))
     }
 
-    /// Asks a server whether it is there. The answer comes from its I/O thread, so that a server whose
-    /// workers are busy answers as fast as an idle one.
+    /// Asks a server whether it is there. The answer comes from its I/O thread, so that a server
+    /// whose workers are busy answers as fast as an idle one.
     ///
     /// # Errors
     /// [`RpcError`] if it did not answer in the client's timeout.
@@ -172,16 +176,18 @@ impl Client {
         self.0.channel.endpoints().iter().map(|endpoint| &**endpoint).collect()
     }
 
-    /// How the client is doing right now: which endpoints are connected, what is in flight, how often calls were
-    /// made again. It looks at every endpoint under the lock that calls take, so it is not for each call.
+    /// How the client is doing right now: which endpoints are connected, what is in flight, how
+    /// often calls were made again. It looks at every endpoint under the lock that calls take, so
+    /// it is not for each call.
     #[must_use]
     pub fn status(&self) -> ClientStatus {
         self.0.channel.status()
     }
 
-    /// Takes no new calls, waits until the servers have read what was sent (a second at most), and ends the
-    /// connections. Calls that are still waiting then end as
-    /// [`Disconnected`](crate::ErrorKind::Disconnected). The same goes for every clone of this client.
+    /// Takes no new calls, waits until the servers have read what was sent (a second at most), and
+    /// ends the connections. Calls that are still waiting then end as
+    /// [`Disconnected`](crate::ErrorKind::Disconnected). The same goes for every clone of this
+    /// client.
     ///
     /// It is lazy, and once begun it is to be finished: await it, or block with [`Close::wait`].
     pub fn close(self) -> Close {
@@ -227,8 +233,8 @@ pub struct Close(Pin<Box<dyn Future<Output = ()> + Send>>);
 impl Close {
     /// Blocks the thread until the client is closed, for programs without an async runtime.
     pub fn wait(self) {
-        // The connection's own task ends within the lingering time; if it does not run there is nothing to
-        // wait for.
+        // The connection's own task ends within the lingering time; if it does not run there is
+        // nothing to wait for.
         let _ = blocking::wait_until(Instant::now() + 2 * LINGER, self.0);
     }
 }

@@ -1,4 +1,5 @@
-//! Values ↔ MessagePack bytes. The only file that names rmp-serde; it never does I/O and knows no message.
+//! Values ↔ MessagePack bytes. The only file that names rmp-serde; it never does I/O and knows no
+//! message.
 
 use std::fmt;
 
@@ -10,7 +11,8 @@ use serde::{
     de::{DeserializeOwned, Error as _, Visitor},
 };
 
-/// How deep a received value may be nested. Deeper is refused, so that no input can exhaust the stack.
+/// How deep a received value may be nested. Deeper is refused, so that no input can exhaust the
+/// stack.
 pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Why a value could not be encoded.
@@ -45,10 +47,13 @@ impl std::error::Error for DecodeError {}
 impl From<rmp_serde::decode::Error> for DecodeError {
     fn from(error: rmp_serde::decode::Error) -> Self {
         use rmp_serde::decode::Error;
-        /// Serde quotes what it did not expect, and that is a stranger's: it is cut, so that messages stay small.
+        /// Serde quotes what it did not expect, and that is a stranger's: it is cut, so that
+        /// messages stay small.
         const LONGEST: usize = 200;
         let mut text = match error {
-            Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => "the bytes end too early".to_owned(),
+            Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => {
+                "the bytes end too early".to_owned()
+            }
             Error::TypeMismatch(found) => format!("{} was found", describe(found)),
             Error::DepthLimitExceeded => format!("nested deeper than {MAX_DEPTH} levels"),
             other => other.to_string(),
@@ -85,7 +90,8 @@ fn describe(marker: Marker) -> &'static str {
     }
 }
 
-/// Appends values to a buffer. Structs become maps with field names, so that fields can be added later.
+/// Appends values to a buffer. Structs become maps with field names, so that fields can be added
+/// later.
 #[derive(Debug, Default)]
 pub struct Writer {
     buffer: Vec<u8>,
@@ -102,7 +108,8 @@ impl Writer {
 
     /// Begins an array of `len` values, which the caller appends next.
     pub(crate) fn array(&mut self, len: u32) {
-        rmp::encode::write_array_len(&mut self.buffer, len).expect("a Vec takes any number of bytes");
+        rmp::encode::write_array_len(&mut self.buffer, len)
+            .expect("a Vec takes any number of bytes");
     }
 
     /// Appends any serde value.
@@ -135,7 +142,11 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Encode
 pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut deserializer = deserializer(bytes);
     let value = T::deserialize(&mut deserializer)?;
-    if at_end(&mut deserializer) { Ok(value) } else { Err(DecodeError("bytes follow the value".to_owned())) }
+    if at_end(&mut deserializer) {
+        Ok(value)
+    } else {
+        Err(DecodeError("bytes follow the value".to_owned()))
+    }
 }
 
 type Deserializer<'de> = rmp_serde::Deserializer<ReadRefReader<'de, [u8]>>;
@@ -146,8 +157,9 @@ fn deserializer(bytes: &[u8]) -> Deserializer<'_> {
     deserializer
 }
 
-/// rmp-serde does not tell its position, but it does tell when there is no further marker. Nil is asked for because
-/// nothing is read for it behind the first marker: what is cut short after that is something, and not the end.
+/// rmp-serde does not tell its position, but it does tell when there is no further marker. Nil is
+/// asked for because nothing is read for it behind the first marker: what is cut short after that
+/// is something, and not the end.
 fn at_end(deserializer: &mut Deserializer<'_>) -> bool {
     matches!(<()>::deserialize(deserializer), Err(rmp_serde::decode::Error::InvalidMarkerRead(_)))
 }
@@ -161,7 +173,9 @@ pub struct Reader<'de> {
 
 impl fmt::Debug for Reader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("missing", &self.deserializer.is_none()).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("missing", &self.deserializer.is_none())
+            .finish_non_exhaustive()
     }
 }
 
@@ -256,9 +270,17 @@ mod tests {
     fn bytes_after_the_value_are_refused() {
         assert_eq!(from_slice::<u8>(b"\x07").unwrap(), 7);
         // Whole values, beginnings of some, and what never is one.
-        for behind in
-            [&b"\x07"[..], b"\x91", b"\x81", b"\x92\x01", b"\xcd", b"\xa1", b"\xc7", b"\xd4", b"\xc1"]
-        {
+        for behind in [
+            &b"\x07"[..],
+            b"\x91",
+            b"\x81",
+            b"\x92\x01",
+            b"\xcd",
+            b"\xa1",
+            b"\xc7",
+            b"\xd4",
+            b"\xc1",
+        ] {
             let error = from_slice::<u8>(&[b"\x07", behind].concat()).unwrap_err();
             assert_eq!(error.to_string(), "bytes follow the value", "{behind:?}");
         }

@@ -49,8 +49,8 @@ impl Context {
         Self(Arc::new(Inner { peer, function, deadline, state, notify }))
     }
 
-    /// The caller's ZeroMQ identity, or the in-memory transport's number for it: it tells peers apart while
-    /// they are connected. It proves nothing, since a peer chooses its own.
+    /// The caller's ZeroMQ identity, or the in-memory transport's number for it: it tells peers
+    /// apart while they are connected. It proves nothing, since a peer chooses its own.
     #[must_use]
     pub fn peer(&self) -> &[u8] {
         &self.0.peer
@@ -78,17 +78,17 @@ impl Context {
         self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether nobody wants the result any more: the caller cancelled or vanished, or the deadline passed.
-    /// A sync function that runs for long should ask now and then, and return early.
+    /// Whether nobody wants the result any more: the caller cancelled or vanished, or the deadline
+    /// passed. A sync function that runs for long should ask now and then, and return early.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.state.load(Ordering::Acquire) & CANCELLED != 0
             || self.0.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// Completes when the call is cancelled. An async function need not wait for it, because its future is
-    /// dropped then; a task that it spawned may want to, but no longer than its call lasts: a call that has ended
-    /// is never cancelled.
+    /// Completes when the call is cancelled. An async function need not wait for it, because its
+    /// future is dropped then; a task that it spawned may want to, but no longer than its call
+    /// lasts: a call that has ended is never cancelled.
     pub async fn cancelled(&self) {
         let mut notified = pin!(self.0.notify.notified());
         // Registered before the flag is read, so that a cancellation between the two is not missed.
@@ -98,7 +98,8 @@ impl Context {
         }
     }
 
-    /// Notes that the function starts `now`. `false` if it must not, because it was cancelled or is too late.
+    /// Notes that the function starts `now`. `false` if it must not, because it was cancelled or is
+    /// too late.
     pub(crate) fn start(&self, now: Instant) -> bool {
         let in_time = self.0.deadline.is_none_or(|deadline| deadline > now);
         in_time && self.0.state.fetch_or(STARTED, Ordering::AcqRel) & CANCELLED == 0
@@ -109,7 +110,8 @@ impl Context {
         self.0.state.load(Ordering::Acquire) & STARTED != 0
     }
 
-    /// Notes that nobody wants the result. `true` if the function has started; otherwise it never will.
+    /// Notes that nobody wants the result. `true` if the function has started; otherwise it never
+    /// will.
     pub(crate) fn cancel(&self) -> bool {
         let before = self.0.state.fetch_or(CANCELLED, Ordering::AcqRel);
         self.0.notify.notify_waiters();

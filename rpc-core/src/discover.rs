@@ -58,7 +58,10 @@ impl From<&Signature> for FunctionDescription {
             name: signature.name.to_owned(),
             doc: signature.doc.to_owned(),
             params: params
-                .map(|param| ParamDescription { name: param.name.to_owned(), ty: param.ty.to_owned() })
+                .map(|param| ParamDescription {
+                    name: param.name.to_owned(),
+                    ty: param.ty.to_owned(),
+                })
                 .collect(),
             result: signature.output.to_owned(),
             error: signature.error.map(|name| name().to_owned()),

@@ -21,7 +21,8 @@ pub(crate) enum Host {
 }
 
 impl Endpoint {
-    /// An endpoint to listen on: the host may be `*` (every IPv4 interface), the port `0` or `*` (a free one).
+    /// An endpoint to listen on: the host may be `*` (every IPv4 interface), the port `0` or `*` (a
+    /// free one).
     pub(crate) fn to_bind(text: &str) -> Result<Self, String> {
         Self::parse(text, true)
     }
@@ -33,16 +34,23 @@ impl Endpoint {
 
     fn parse(text: &str, bind: bool) -> Result<Self, String> {
         let Some((transport, address)) = text.split_once("://") else {
-            return Err("an endpoint is `tcp://host:port`, `ipc:///path` or `inproc://name`".to_owned());
+            return Err(
+                "an endpoint is `tcp://host:port`, `ipc:///path` or `inproc://name`".to_owned()
+            );
         };
         match transport {
             "tcp" => tcp(address, bind),
-            "ipc" if address.is_empty() => Err("the path is missing: `ipc:///path/to/socket`".to_owned()),
+            "ipc" if address.is_empty() => {
+                Err("the path is missing: `ipc:///path/to/socket`".to_owned())
+            }
             "ipc" if address == "*" => {
-                Err("a wildcard path is not supported: name the file, as in `ipc:///run/app.sock`".to_owned())
+                Err("a wildcard path is not supported: name the file, as in `ipc:///run/app.sock`"
+                    .to_owned())
             }
             "ipc" => Ok(Self::Ipc(PathBuf::from(address))),
-            "inproc" if address.is_empty() => Err("the name is missing: `inproc://name`".to_owned()),
+            "inproc" if address.is_empty() => {
+                Err("the name is missing: `inproc://name`".to_owned())
+            }
             "inproc" => Ok(Self::Inproc(address.to_owned())),
             other => Err(format!("there is no transport `{other}`: use `tcp`, `ipc` or `inproc`")),
         }
@@ -55,7 +63,9 @@ fn tcp(address: &str, bind: bool) -> Result<Endpoint, String> {
     };
     let port = match (port, bind) {
         ("*", true) => 0,
-        ("*" | "0", false) => return Err("a client needs the port that the server listens on".to_owned()),
+        ("*" | "0", false) => {
+            return Err("a client needs the port that the server listens on".to_owned());
+        }
         (port, _) => port.parse().map_err(|_| format!("`{port}` is no port from 0 to 65535"))?,
     };
     let host = match host {
@@ -90,8 +100,12 @@ fn parse_host(host: &str) -> Result<Host, String> {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host: Host::Address(IpAddr::V6(host)), port } => write!(f, "tcp://[{host}]:{port}"),
-            Self::Tcp { host: Host::Address(IpAddr::V4(host)), port } => write!(f, "tcp://{host}:{port}"),
+            Self::Tcp { host: Host::Address(IpAddr::V6(host)), port } => {
+                write!(f, "tcp://[{host}]:{port}")
+            }
+            Self::Tcp { host: Host::Address(IpAddr::V4(host)), port } => {
+                write!(f, "tcp://{host}:{port}")
+            }
             Self::Tcp { host: Host::Name(host), port } => write!(f, "tcp://{host}:{port}"),
             Self::Ipc(path) => write!(f, "ipc://{}", path.display()),
             Self::Inproc(name) => write!(f, "inproc://{name}"),
@@ -172,9 +186,13 @@ mod tests {
 
     #[test]
     fn endpoints_are_read_as_they_are_written() {
-        for text in
-            ["tcp://127.0.0.1:5555", "tcp://[::1]:1", "tcp://a.example:80", "ipc:///tmp/x", "inproc://x"]
-        {
+        for text in [
+            "tcp://127.0.0.1:5555",
+            "tcp://[::1]:1",
+            "tcp://a.example:80",
+            "ipc:///tmp/x",
+            "inproc://x",
+        ] {
             assert_eq!(Endpoint::to_connect(text).unwrap().to_string(), text);
             assert_eq!(Endpoint::to_bind(text).unwrap().to_string(), text);
         }

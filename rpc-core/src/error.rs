@@ -1,5 +1,6 @@
-//! Errors, in layers: what a caller sees ([`RpcError`], [`CallError`]), what stops a server from starting
-//! ([`ServeError`]), and what crosses the wire ([`WireError`], never shown to users as it is).
+//! Errors, in layers: what a caller sees ([`RpcError`], [`CallError`]), what stops a server from
+//! starting ([`ServeError`]), and what crosses the wire ([`WireError`], never shown to users as it
+//! is).
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
@@ -29,29 +30,30 @@ pub enum ErrorKind {
     Panicked,
     /// The function returned an error, and the caller's side declared none. See [`RpcError::data`].
     Failed,
-    /// The server could not read the request's frame: the two sides disagree about the protocol. Or the idempotency
-    /// key was used for another call.
+    /// The server could not read the request's frame: the two sides disagree about the protocol. Or
+    /// the idempotency key was used for another call.
     BadRequest,
     /// The server has no function of that name. The message offers the nearest ones.
     UnknownFunction,
     /// The arguments could not be encoded, or do not decode to the function's parameters.
     BadArguments,
-    /// The request or the reply is larger than a side accepts. A peer that does not say how large gives zeros.
+    /// The request or the reply is larger than a side accepts. A peer that does not say how large
+    /// gives zeros.
     TooLarge {
         /// How many bytes the message has.
         size: usize,
         /// How many the side that refused it takes or sends.
         limit: usize,
     },
-    /// The time ran out. [`RpcError::ran`] is `No` if it is known that the function never started: the server may
-    /// know it, and its answer may come too late.
+    /// The time ran out. [`RpcError::ran`] is `No` if it is known that the function never started:
+    /// the server may know it, and its answer may come too late.
     DeadlineExceeded,
     /// The call was cancelled.
     Cancelled,
     /// The server, or this client, has as much under way as it accepts. Never started.
     Overloaded,
-    /// The server, or this client, is shutting down. Never started, unless [`RpcError::ran`] says that it did: then the
-    /// server gave it up when its time for draining had passed.
+    /// The server, or this client, is shutting down. Never started, unless [`RpcError::ran`] says
+    /// that it did: then the server gave it up when its time for draining had passed.
     ShuttingDown,
     /// This peer may not call this function. Never started.
     Denied,
@@ -59,14 +61,15 @@ pub enum ErrorKind {
     Disconnected,
     /// The reply does not decode to the function's result: the two sides disagree about a type.
     Protocol,
-    /// The peer answered with an error that this version does not know, or with plain MessagePack-RPC's.
+    /// The peer answered with an error that this version does not know, or with plain
+    /// MessagePack-RPC's.
     Remote,
 }
 
 /// Why a call has no result, apart from the function's own error.
 ///
-/// It is one pointer wide, so that results stay small. Its text names the function and the endpoint; what
-/// caused it is its [`source`](StdError::source), which `{:#}` adds to the text.
+/// It is one pointer wide, so that results stay small. Its text names the function and the
+/// endpoint; what caused it is its [`source`](StdError::source), which `{:#}` adds to the text.
 pub struct RpcError(Box<Inner>);
 
 struct Inner {
@@ -114,7 +117,10 @@ impl RpcError {
         self
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
         self.0.source = Some(source.into());
         self
     }
@@ -131,14 +137,15 @@ impl RpcError {
         self.0.ran
     }
 
-    /// The wire name of the function that was called; empty if the error is about the connection itself.
+    /// The wire name of the function that was called; empty if the error is about the connection
+    /// itself.
     #[must_use]
     pub fn function(&self) -> &str {
         &self.0.function
     }
 
-    /// The endpoint that was called (of several tries, the last one's), as it was given to the client; all of them,
-    /// joined by commas, if there was no connection to any.
+    /// The endpoint that was called (of several tries, the last one's), as it was given to the
+    /// client; all of them, joined by commas, if there was no connection to any.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.0.endpoint
@@ -156,8 +163,9 @@ impl RpcError {
         self.0.retry_after
     }
 
-    /// The error's `data`, decoded to `T`: the function's own error where the caller's side declared none
-    /// (as [`Client::call_dynamic`](crate::Client::call_dynamic) cannot). `None` without data, or if it is no `T`.
+    /// The error's `data`, decoded to `T`: the function's own error where the caller's side
+    /// declared none (as [`Client::call_dynamic`](crate::Client::call_dynamic) cannot). `None`
+    /// without data, or if it is no `T`.
     #[must_use]
     pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
         codec::from_slice(self.0.data.as_ref()?).ok()
@@ -180,7 +188,8 @@ impl fmt::Display for RpcError {
     }
 }
 
-/// Its text with its cause, and what a program would ask it: `main` shows this of an error that it returns.
+/// Its text with its cause, and what a program would ask it: `main` shows this of an error that it
+/// returns.
 impl fmt::Debug for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:#} ({:?}, ran: {:?})", self.0.kind, self.0.ran)
@@ -230,9 +239,11 @@ impl<E> CallError<E> {
     }
 }
 
-/// How a failed call is told to its caller: [`RpcError`] for a plain function, [`CallError<E>`] for one that
-/// returns a `Result`. Sealed: the macro chooses.
-pub trait CallFailure: From<RpcError> + fmt::Debug + fmt::Display + Send + 'static + sealed::Sealed {
+/// How a failed call is told to its caller: [`RpcError`] for a plain function, [`CallError<E>`] for
+/// one that returns a `Result`. Sealed: the macro chooses.
+pub trait CallFailure:
+    From<RpcError> + fmt::Debug + fmt::Display + Send + 'static + sealed::Sealed
+{
     /// Takes the function's own error out of `error`, where this side declared one.
     #[doc(hidden)]
     fn from_reply(error: RpcError) -> Self;
@@ -254,7 +265,8 @@ impl<E: IsError> CallFailure for CallError<E> {
             Some(Ok(failed)) => Self::Failed(failed),
             Some(Err(cause)) => {
                 error.0.kind = ErrorKind::Protocol;
-                error.0.message = format!("the function's error is no `{}`", std::any::type_name::<E>());
+                error.0.message =
+                    format!("the function's error is no `{}`", std::any::type_name::<E>());
                 Self::Rpc(error.with_source(cause))
             }
             None => Self::Rpc(error),
@@ -270,7 +282,8 @@ mod sealed {
 
 /// Why a server could not start.
 ///
-/// Its `Debug` is its text with its cause, because that is what `main` shows of an error that it returns.
+/// Its `Debug` is its text with its cause, because that is what `main` shows of an error that it
+/// returns.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -290,8 +303,8 @@ pub enum ServeError {
         /// What the transport said.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// Two served functions have one wire name. Give one another name with `#[remote(name = "...")]`, or
-    /// serve a subset.
+    /// Two served functions have one wire name. Give one another name with `#[remote(name =
+    /// "...")]`, or serve a subset.
     #[error(
         "two functions are named `{name}`: {first} and {second}; give one of them another name with \
          `#[remote(name = \"...\")]`, or serve a subset with `.serve::<function>()`"
@@ -394,7 +407,8 @@ impl WireError {
 
     /// A `what`, request or reply, of `size` bytes is over `limit`.
     pub(crate) fn too_large(what: &str, ran: Ran, size: usize, limit: usize) -> Self {
-        let text = format!("the {what} has {size} bytes, and the server's max_message_size is {limit}");
+        let text =
+            format!("the {what} has {size} bytes, and the server's max_message_size is {limit}");
         let data = codec::to_vec(&Sizes { size, limit }).ok();
         Self { data, ..Self::new(Code::TooLarge, ran, text) }
     }
@@ -413,8 +427,8 @@ struct Sizes {
     limit: usize,
 }
 
-/// An error as a client reads it from a response. Every field is optional, because a plain MessagePack-RPC
-/// peer may send anything.
+/// An error as a client reads it from a response. Every field is optional, because a plain
+/// MessagePack-RPC peer may send anything.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 pub(crate) struct ErrorReply {
@@ -445,7 +459,9 @@ impl ErrorReply {
             _ => Ran::Maybe,
         };
         let message = match (kind, self.message.is_empty()) {
-            (ErrorKind::Remote, false) if !self.code.is_empty() => format!("{}: {}", self.code, self.message),
+            (ErrorKind::Remote, false) if !self.code.is_empty() => {
+                format!("{}: {}", self.code, self.message)
+            }
             (_, false) => self.message,
             (_, true) if self.code.is_empty() => "the peer answered with an error".to_owned(),
             (_, true) => self.code,

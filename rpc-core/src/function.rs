@@ -1,5 +1,5 @@
-//! What `#[remote]` knows of a function at compile time, as constants: its signature for both sides, and the
-//! entry that a server runs. Generated code fills these in; nothing here does I/O.
+//! What `#[remote]` knows of a function at compile time, as constants: its signature for both
+//! sides, and the entry that a server runs. Generated code fills these in; nothing here does I/O.
 
 use std::{any::TypeId, future::Future, pin::Pin, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::{
     invocation::Invocation,
 };
 
-/// A remote function, as its caller sees it. `#[remote]` implements it for the struct that it adds beside the
-/// function; generic code can be written against it.
+/// A remote function, as its caller sees it. `#[remote]` implements it for the struct that it adds
+/// beside the function; generic code can be written against it.
 ///
 /// ```
 /// use rpc_core::{remote, Args, Client, RemoteFn};
@@ -40,7 +40,8 @@ use crate::{
 pub trait RemoteFn: Sized + Send + Sync + 'static {
     /// What a successful call yields: the function's result, or `T` if that is `Result<T, E>`.
     type Output: Send + 'static;
-    /// What a failed call yields: [`RpcError`](crate::RpcError), or [`CallError<E>`](crate::CallError).
+    /// What a failed call yields: [`RpcError`](crate::RpcError), or
+    /// [`CallError<E>`](crate::CallError).
     type Error: CallFailure;
     /// Name, parameters and options.
     const SIGNATURE: &'static Signature;
@@ -50,8 +51,8 @@ pub trait RemoteFn: Sized + Send + Sync + 'static {
     fn decode_output(reader: &mut Reader<'_>) -> Result<Self::Output, DecodeError>;
 }
 
-/// A remote function that is implemented in this program, and so can be served. A declaration without a body
-/// is a [`RemoteFn`] but not this.
+/// A remote function that is implemented in this program, and so can be served. A declaration
+/// without a body is a [`RemoteFn`] but not this.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be served: it has no body here",
     note = "a body-less `#[remote] fn ...;` only declares a function; serve the one that implements it"
@@ -104,7 +105,8 @@ pub enum Kind {
     Pool,
     /// An async function: on the tokio runtime that the server was bound in, so it must not block.
     Async,
-    /// A sync function marked `inline`: where the call was decoded. It must return within microseconds.
+    /// A sync function marked `inline`: where the call was decoded. It must return within
+    /// microseconds.
     Inline,
 }
 
@@ -129,7 +131,11 @@ impl Signature {
     /// Sets the result's type and, for a `Result`, the function that tells the error's type.
     #[doc(hidden)]
     #[must_use]
-    pub const fn with_output(mut self, output: &'static str, error: Option<fn() -> &'static str>) -> Self {
+    pub const fn with_output(
+        mut self,
+        output: &'static str,
+        error: Option<fn() -> &'static str>,
+    ) -> Self {
         self.output = output;
         self.error = error;
         self

@@ -1,5 +1,6 @@
-//! For the fuzz target and the tests of hostile input: one function that drives everything which decodes what a peer
-//! sent, and asserts what must hold of it. It does no I/O and runs no user code. Not public API.
+//! For the fuzz target and the tests of hostile input: one function that drives everything which
+//! decodes what a peer sent, and asserts what must hold of it. It does no I/O and runs no user
+//! code. Not public API.
 
 #![allow(clippy::missing_panics_doc)] // To panic is its purpose.
 
@@ -19,7 +20,8 @@ use crate::{
     value::{DecodeBySerde, EncodeBySerde, Value},
 };
 
-/// The longest answer to a request that cannot be served, in bytes: what a stranger sent is quoted in part only.
+/// The longest answer to a request that cannot be served, in bytes: what a stranger sent is quoted
+/// in part only.
 const LONGEST_REFUSAL: usize = 2_048;
 
 /// Decodes `bytes` in every way that a peer can make either side decode them.
@@ -60,7 +62,9 @@ fn as_a_server(body: &Bytes) {
                 assert_eq!(codec::from_slice::<(u32,)>(params).map(|(id,)| id).ok(), Some(id.0));
             }
             let again = message_of(notification.method, Head::Notification, params);
-            let Ok(Message::Notification(read)) = message::parse(&again) else { panic!("{body:?}") };
+            let Ok(Message::Notification(read)) = message::parse(&again) else {
+                panic!("{body:?}")
+            };
             assert_eq!(read.method, notification.method);
             assert_eq!(&again[read.params_at..], params);
             all_params(body, notification.params_at);
@@ -79,10 +83,12 @@ fn as_a_server(body: &Bytes) {
 
 /// What was understood is understood in the same way when it is written again.
 fn written_again(request: &Request<'_>, params: &[u8]) {
-    let timeout_ms = request.timeout.map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
+    let timeout_ms =
+        request.timeout.map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
     // A key is written beside a timeout only.
     let key = request.key.filter(|_| timeout_ms.is_some());
-    let again = message_of(request.method, Head::Request { id: request.id, timeout_ms, key }, params);
+    let again =
+        message_of(request.method, Head::Request { id: request.id, timeout_ms, key }, params);
     let Ok(Message::Request(read)) = message::parse(&again) else { panic!("{request:?}") };
     assert_eq!((read.id, read.method, read.key), (request.id, request.method, key));
     assert_eq!(read.timeout.is_some(), request.timeout.is_some());
@@ -170,7 +176,8 @@ struct Tree {
 }
 
 static NONE: [Param; 0] = [];
-static PLAIN: [Param; 3] = [Param::new("a", "i64"), Param::new("b", "String"), Param::new("c", "Option<u8>")];
+static PLAIN: [Param; 3] =
+    [Param::new("a", "i64"), Param::new("b", "String"), Param::new("c", "Option<u8>")];
 static BYTES: [Param; 5] = [
     Param::new("data", "Bytes"),
     Param::new("more", "Option<Bytes>"),
@@ -255,7 +262,8 @@ fn nested(body: &Bytes, at: usize) -> Result<(), WireError> {
     same(&shape);
     same(&map);
     same(&rest);
-    // Not the tree: as maps its structs can be nested deeper than as the arrays in which they may have come.
+    // Not the tree: as maps its structs can be nested deeper than as the arrays in which they may
+    // have come.
     drop(tree);
     Ok(())
 }

@@ -1,17 +1,20 @@
-//! A table of what is in flight, by an id that counts up: one index, no hashing, no allocation per entry.
+//! A table of what is in flight, by an id that counts up: one index, no hashing, no allocation per
+//! entry.
 
-/// Values by `u32` id. Ids count up and are not reused until the counter has gone round, so that a late reply
-/// to an id that has left the table cannot be taken for another's.
+/// Values by `u32` id. Ids count up and are not reused until the counter has gone round, so that a
+/// late reply to an id that has left the table cannot be taken for another's.
 #[derive(Debug)]
 pub(crate) struct IdTable<T> {
-    /// The entry for `id` is at `id % len`. The length is a power of two, and at most half is in use.
+    /// The entry for `id` is at `id % len`. The length is a power of two, and at most half is in
+    /// use.
     slots: Vec<Option<(u32, T)>>,
     next: u32,
     used: usize,
 }
 
-/// Small, because there are clients that have one call at a time, and a thousand such clients in a process: ids count up,
-/// so that their calls go through all of it, and it should stay in the processor's cache.
+/// Small, because there are clients that have one call at a time, and a thousand such clients in a
+/// process: ids count up, so that their calls go through all of it, and it should stay in the
+/// processor's cache.
 const FIRST_LEN: usize = 4;
 
 impl<T> IdTable<T> {
@@ -35,7 +38,8 @@ impl<T> IdTable<T> {
         loop {
             let id = self.next;
             self.next = self.next.wrapping_add(1);
-            // A slot that is in use belongs to an id that has stayed for a whole round: its neighbour will do.
+            // A slot that is in use belongs to an id that has stayed for a whole round: its
+            // neighbour will do.
             let index = self.index(id);
             if self.slots[index].is_none() {
                 self.slots[index] = Some((id, value));
@@ -87,7 +91,8 @@ impl<T> IdTable<T> {
 
     fn grow(&mut self) {
         let len = (self.slots.len() * 2).max(FIRST_LEN);
-        let old = std::mem::replace(&mut self.slots, std::iter::repeat_with(|| None).take(len).collect());
+        let old =
+            std::mem::replace(&mut self.slots, std::iter::repeat_with(|| None).take(len).collect());
         for (id, value) in old.into_iter().flatten() {
             // Ids that differed modulo the old length differ modulo the new one.
             let index = self.index(id);

@@ -1,4 +1,5 @@
-//! One call as its handler sees it: the bytes it came in, the state it may use, the response it makes.
+//! One call as its handler sees it: the bytes it came in, the state it may use, the response it
+//! makes.
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -53,7 +54,10 @@ impl Invocation {
     ///
     /// # Errors
     /// When the result cannot be encoded. The function did run.
-    pub fn respond(&self, encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>) -> HandlerResult {
+    pub fn respond(
+        &self,
+        encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>,
+    ) -> HandlerResult {
         let Some(id) = self.id else {
             return Ok(Bytes::new());
         };
@@ -77,7 +81,11 @@ impl Invocation {
 }
 
 fn unencodable(what: &str, error: &EncodeError) -> WireError {
-    WireError::new(Code::Failed, Ran::Yes, format!("the function's {what} cannot be encoded: {error}"))
+    WireError::new(
+        Code::Failed,
+        Ran::Yes,
+        format!("the function's {what} cannot be encoded: {error}"),
+    )
 }
 
 impl fmt::Debug for Invocation {

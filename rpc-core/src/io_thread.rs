@@ -1,5 +1,6 @@
-//! The thread that owns sockets: a current-thread runtime of its own, so that neither a busy runtime nor a
-//! blocking function can starve the I/O, and a socket, its engine's tasks and our loops share one thread.
+//! The thread that owns sockets: a current-thread runtime of its own, so that neither a busy
+//! runtime nor a blocking function can starve the I/O, and a socket, its engine's tasks and our
+//! loops share one thread.
 
 use std::{
     future::{Future, poll_fn},
@@ -19,7 +20,8 @@ use tokio::{
 /// How long a stopping thread waits for its tasks, above all for what they still have to send.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
-/// A running I/O thread. Dropping it ends the thread once its tasks have ended, or [`LINGER`] has passed.
+/// A running I/O thread. Dropping it ends the thread once its tasks have ended, or [`LINGER`] has
+/// passed.
 #[derive(Debug)]
 pub(crate) struct IoThread {
     handle: Handle,
@@ -64,11 +66,18 @@ impl IoThread {
     }
 
     /// Runs `work` on the thread.
-    pub(crate) async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        self.handle.spawn(work).await.expect("the thread's runtime lives and this work does not panic")
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        self.handle
+            .spawn(work)
+            .await
+            .expect("the thread's runtime lives and this work does not panic")
     }
 
-    /// Stops the thread and waits until what its tasks still had to send is sent, or [`LINGER`] has passed.
+    /// Stops the thread and waits until what its tasks still had to send is sent, or [`LINGER`] has
+    /// passed.
     pub(crate) async fn finish(self) {
         let Self { _stop: stop, ended, .. } = self;
         drop(stop);
@@ -85,10 +94,12 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// How many messages a task takes or sends in a turn, about; what came in one body is handled to its end.
+    /// How many messages a task takes or sends in a turn, about; what came in one body is handled
+    /// to its end.
     const MESSAGES: usize = 256;
-    /// How many bytes. What follows then finds the memory of what went before free, and in the processor's cache: with
-    /// messages of 1 MiB that is twice as fast as to take whatever there is.
+    /// How many bytes. What follows then finds the memory of what went before free, and in the
+    /// processor's cache: with messages of 1 MiB that is twice as fast as to take whatever there
+    /// is.
     const BYTES: usize = 64 * 1024;
 
     pub(crate) fn add(&mut self, messages: usize, bytes: usize) {
@@ -101,8 +112,9 @@ impl Turn {
         self.messages >= Self::MESSAGES || self.bytes >= Self::BYTES
     }
 
-    /// Lets every task of this runtime run that is ready, before the one that awaits it goes on. What the system has
-    /// ready meanwhile is looked for after much was moved, and not otherwise, because it is a system call.
+    /// Lets every task of this runtime run that is ready, before the one that awaits it goes on.
+    /// What the system has ready meanwhile is looked for after much was moved, and not otherwise,
+    /// because it is a system call.
     pub(crate) async fn give_way(&mut self) {
         let Self { bytes, .. } = std::mem::take(self);
         if bytes >= Self::BYTES {

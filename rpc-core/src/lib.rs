@@ -1,8 +1,8 @@
 //! Call a Rust function in another process, typed.
 //!
-//! Put [`#[remote]`](remote) on a function, link it into a [`Server`], and call it through a [`Client`] by the
-//! same name with the same types. ZeroMQ carries the calls, MessagePack encodes them, a worker pool runs them,
-//! and typed futures bring the results back.
+//! Put [`#[remote]`](remote) on a function, link it into a [`Server`], and call it through a
+//! [`Client`] by the same name with the same types. ZeroMQ carries the calls, MessagePack encodes
+//! them, a worker pool runs them, and typed futures bring the results back.
 //!
 //! ```standalone_crate
 //! use std::collections::HashMap;
@@ -34,12 +34,13 @@
 //! ```
 //!
 //! - What may be remote, and all options: [`#[remote]`](remote).
-//! - Making calls: [`Client`], [`Call`], [`Map`], [`Notify`]. Without an async runtime: `.wait()` on each.
+//! - Making calls: [`Client`], [`Call`], [`Map`], [`Notify`]. Without an async runtime: `.wait()`
+//!   on each.
 //! - Serving: [`Server`], and [`Context`] for what a function can know of its call.
 //! - What can go wrong: [`RpcError`] and [`CallError`] for callers, [`ServeError`] at start-up.
 //!
-//! Nothing waits for ever: every call has a deadline, 30 s unless the call, its function or the client says
-//! otherwise, and ends with a typed error at the latest then.
+//! Nothing waits for ever: every call has a deadline, 30 s unless the call, its function or the
+//! client says otherwise, and ends with a typed error at the latest then.
 
 // In tests too, so that whoever changes a stage sees at once what measures it.
 #[cfg(any(feature = "bench", test))]
@@ -78,8 +79,8 @@ pub use rpc_macros::remote;
 pub use crate::{
     args::Args,
     client::{
-        Call, Client, ClientBuilder, ClientStatus, Close, Connect, Dynamic, EndpointState, EndpointStatus,
-        Map, MapItem, Notify, WhenFull,
+        Call, Client, ClientBuilder, ClientStatus, Close, Connect, Dynamic, EndpointState,
+        EndpointStatus, Map, MapItem, Notify, WhenFull,
     },
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},

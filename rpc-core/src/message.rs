@@ -1,5 +1,5 @@
-//! Request, response, notification: bytes ↔ header, as PROTOCOL.md has them. No I/O, and params and results
-//! stay bytes: nothing here walks a caller's arguments.
+//! Request, response, notification: bytes ↔ header, as PROTOCOL.md has them. No I/O, and params and
+//! results stay bytes: nothing here walks a caller's arguments.
 
 pub(crate) mod batch;
 mod response;
@@ -16,8 +16,8 @@ use crate::codec::MAX_DEPTH;
 /// The version of the protocol that `rpc.hello` tells.
 pub(crate) const PROTOCOL_VERSION: u32 = 1;
 
-/// The longest message that a side takes and sends unless it is told otherwise, in bytes: far more than a call
-/// needs, and little enough that a hundred of them fit into a machine.
+/// The longest message that a side takes and sends unless it is told otherwise, in bytes: far more
+/// than a call needs, and little enough that a hundred of them fit into a machine.
 pub(crate) const DEFAULT_MAX_MESSAGE_SIZE: usize = 16 * 1024 * 1024;
 
 pub(crate) const NIL: u8 = 0xc0;
@@ -29,7 +29,8 @@ const RESPONSE: u32 = 1;
 const NOTIFICATION: u32 = 2;
 const TIMEOUT_KEY: &str = "timeout_ms";
 const IDEMPOTENCY_KEY: &str = "key";
-/// The longest idempotency key that is taken, in bytes: four times as long as a random one has to be.
+/// The longest idempotency key that is taken, in bytes: four times as long as a random one has to
+/// be.
 pub(crate) const MAX_KEY_LEN: usize = 64;
 
 /// Identifies a call among those in flight on its connection; chosen by the caller.
@@ -41,7 +42,8 @@ pub(crate) struct MsgId(pub(crate) u32);
 pub(crate) enum Head<'a> {
     Request {
         id: MsgId,
-        /// What is left of the caller's budget, in milliseconds; `None` for a peer that knows no options.
+        /// What is left of the caller's budget, in milliseconds; `None` for a peer that knows no
+        /// options.
         timeout_ms: Option<u32>,
         /// The idempotency key. Only with a timeout.
         key: Option<&'a [u8]>,
@@ -75,8 +77,8 @@ fn str_header_len(len: usize) -> usize {
     }
 }
 
-/// Fills `out`, which is exactly [`head_len`] long. Numbers that change between tries are fixed-width; byte by byte,
-/// because every call comes by here.
+/// Fills `out`, which is exactly [`head_len`] long. Numbers that change between tries are
+/// fixed-width; byte by byte, because every call comes by here.
 pub(crate) fn write_head(out: &mut [u8], method: &str, head: Head<'_>) {
     let mut rest = out;
     let mut put = |bytes: &[u8]| {
@@ -147,13 +149,15 @@ pub(crate) struct Notification<'a> {
 /// A body that is no message, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
-    /// Answer `bad_request`, with the id if it could be read, so that a REQ socket does not lock up.
+    /// Answer `bad_request`, with the id if it could be read, so that a REQ socket does not lock
+    /// up.
     Request(Option<MsgId>, &'static str),
     /// A notification is never answered, malformed or not.
     Notification(&'static str),
 }
 
-/// A request as our clients write it, without a key: read at once, because nearly every call comes by here.
+/// A request as our clients write it, without a key: read at once, because nearly every call comes
+/// by here.
 fn plain_request(body: &[u8]) -> Option<Request<'_>> {
     let (id, rest) = body.strip_prefix(&[0x95, 0, U32])?.split_first_chunk()?;
     let (len, rest) = match rest {
@@ -186,10 +190,13 @@ pub(crate) fn parse(body: &[u8]) -> Result<Message<'_>, Malformed> {
 fn parse_any(body: &[u8]) -> Result<Message<'_>, Malformed> {
     let bad = |reason| Malformed::Request(None, reason);
     let mut rest = body;
-    let elements = decode::read_array_len(&mut rest).map_err(|_| bad("the body is no MessagePack array"))?;
+    let elements =
+        decode::read_array_len(&mut rest).map_err(|_| bad("the body is no MessagePack array"))?;
     match read_u32(&mut rest) {
         Some(REQUEST) => {
-            let id = read_u32(&mut rest).map(MsgId).ok_or(bad("the msgid is no unsigned 32-bit integer"))?;
+            let id = read_u32(&mut rest)
+                .map(MsgId)
+                .ok_or(bad("the msgid is no unsigned 32-bit integer"))?;
             let (method, options, params_at) = parse_method(body, rest, elements, 3)
                 .map_err(|reason| Malformed::Request(Some(id), reason))?;
             let Options { timeout, key } = options;
@@ -216,7 +223,8 @@ fn parse_method<'a>(
         return Err("a request has 4 or 5 elements, a notification 3 or 4");
     }
     let method = read_str(&mut rest).ok_or("the method is no UTF-8 string")?;
-    let options = if elements == before + 2 { read_options(&mut rest)? } else { Options::default() };
+    let options =
+        if elements == before + 2 { read_options(&mut rest)? } else { Options::default() };
     if !rest.first().copied().is_some_and(is_params_marker) {
         return Err("the params are neither an array nor a map");
     }
@@ -237,11 +245,13 @@ fn read_options<'a>(rest: &mut &'a [u8]) -> Result<Options<'a>, &'static str> {
     for _ in 0..decode::read_map_len(rest).map_err(|_| NO_MAP)? {
         match read_str(rest).ok_or(NO_MAP)? {
             TIMEOUT_KEY => {
-                let millis: u64 = decode::read_int(rest).map_err(|_| "timeout_ms is no unsigned integer")?;
+                let millis: u64 =
+                    decode::read_int(rest).map_err(|_| "timeout_ms is no unsigned integer")?;
                 options.timeout = Some(Duration::from_millis(millis));
             }
             IDEMPOTENCY_KEY => {
-                let key = read_str_or_bin(rest).filter(|key| (1..=MAX_KEY_LEN).contains(&key.len()));
+                let key =
+                    read_str_or_bin(rest).filter(|key| (1..=MAX_KEY_LEN).contains(&key.len()));
                 options.key = Some(key.ok_or("the key is no text or bytes, of 1 to 64 bytes")?);
             }
             _ => skip_value(rest).ok_or(NO_MAP)?,
@@ -262,7 +272,8 @@ fn read_str_or_bin<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 fn read_u32(rest: &mut &[u8]) -> Option<u32> {
-    // `read_int` consumes the marker even of what is no integer, so the caller must not go on after `None`.
+    // `read_int` consumes the marker even of what is no integer, so the caller must not go on after
+    // `None`.
     decode::read_int(rest).ok()
 }
 
@@ -285,7 +296,8 @@ pub(crate) fn is_params_marker(marker: u8) -> bool {
     )
 }
 
-/// How many params there are. `None` if they are no well-formed array or map, or something follows them.
+/// How many params there are. `None` if they are no well-formed array or map, or something follows
+/// them.
 pub(crate) fn count_params(params: &[u8]) -> Option<usize> {
     let mut rest = params;
     let count = decode::read_array_len(&mut rest).or_else(|_| {
@@ -300,8 +312,8 @@ pub(crate) fn count_params(params: &[u8]) -> Option<usize> {
     usize::try_from(count.ok()?).ok()
 }
 
-/// Moves `rest` behind one value of any kind, without decoding it. `None` if the bytes end too early, nest
-/// too deeply or hold the one reserved marker.
+/// Moves `rest` behind one value of any kind, without decoding it. `None` if the bytes end too
+/// early, nest too deeply or hold the one reserved marker.
 pub(crate) fn skip_value(rest: &mut &[u8]) -> Option<()> {
     // How many values are still to come on each level. A fixed array: no input can make it grow.
     let mut open = [0u64; MAX_DEPTH];
@@ -325,7 +337,8 @@ pub(crate) fn skip_value(rest: &mut &[u8]) -> Option<()> {
     }
 }
 
-/// How many plain bytes and how many values follow `marker`, whose length field is read from `rest`.
+/// How many plain bytes and how many values follow `marker`, whose length field is read from
+/// `rest`.
 fn size_behind(marker: Marker, rest: &mut &[u8]) -> Option<(usize, u64)> {
     let mut length = |width: usize| {
         let (field, after) = rest.split_at_checked(width)?;

@@ -58,7 +58,8 @@ impl<'de> Params<'de> {
     /// Reads the next parameter with `decode`.
     ///
     /// # Errors
-    /// `bad_arguments`, with the parameter's name, when it is missing and no `Option`, or no such value.
+    /// `bad_arguments`, with the parameter's name, when it is missing and no `Option`, or no such
+    /// value.
     pub fn next<T>(
         &mut self,
         decode: impl FnOnce(&mut Reader<'de>) -> Result<T, DecodeError>,
@@ -103,7 +104,9 @@ fn by_name<'de>(
     let mut readers: Vec<_> = names.iter().map(|_| Reader::missing(body)).collect();
     for _ in 0..decode::read_map_len(&mut rest).map_err(|_| broken())? {
         let Some(name) = message::read_str(&mut rest) else {
-            return Err(bad_arguments("the params are a map with a key that is no parameter's name"));
+            return Err(bad_arguments(
+                "the params are a map with a key that is no parameter's name",
+            ));
         };
         let value = rest;
         message::skip_value(&mut rest).ok_or_else(broken)?;
@@ -122,7 +125,9 @@ fn unknown_parameter(name: &str, names: &[Param]) -> String {
     let name: String = name.chars().take(64).collect();
     match known.as_slice() {
         [] => format!("there is no parameter `{name}`: the function takes none"),
-        known => format!("there is no parameter `{name}`: the function takes `{}`", known.join("`, `")),
+        known => {
+            format!("there is no parameter `{name}`: the function takes `{}`", known.join("`, `"))
+        }
     }
 }
 
@@ -196,9 +201,12 @@ mod tests {
 
     #[test]
     fn what_ends_too_early_is_refused() {
-        for params in
-            [&b"\x93\x01\xa1x"[..], b"\x82\xa1a\x01\xa1b", b"\xdf\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff"]
-        {
+        for params in [
+            &b"\x93\x01\xa1x"[..],
+            b"\x82\xa1a\x01\xa1b",
+            b"\xdf\xff\xff\xff\xff",
+            b"\xdd\xff\xff\xff\xff",
+        ] {
             assert_eq!(refusal(params).0, Code::BadArguments);
         }
     }

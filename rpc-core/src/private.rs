@@ -1,4 +1,5 @@
-//! The only paths that generated code may name. Not public API: anything here may change at any time.
+//! The only paths that generated code may name. Not public API: anything here may change at any
+//! time.
 
 use std::fmt;
 
@@ -16,10 +17,13 @@ pub use crate::{
         Signature, StateType,
     },
     invocation::Invocation,
-    value::{DecodeBySerde, DecodeSliceBySerde, EncodeBySerde, FailBySerde, Refused, RefusedSlice, Value},
+    value::{
+        DecodeBySerde, DecodeSliceBySerde, EncodeBySerde, FailBySerde, Refused, RefusedSlice, Value,
+    },
 };
 
-/// What an owned parameter must be. Checked under the parameter's type, so that the error points there.
+/// What an owned parameter must be. Checked under the parameter's type, so that the error points
+/// there.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a parameter of a remote function",
     label = "does not travel",
@@ -46,8 +50,12 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> IsOutput for T {}
     note = "an error is written by the server and shown by its caller: it needs `serde::Serialize`, \
             `serde::Deserialize`, `Debug`, `Display` and `Send` (`String` has them all)"
 )]
-pub trait IsError: Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static {}
-// Of an error type the compiler is to say what is written above, and not which of the five traits is missing.
+pub trait IsError:
+    Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static
+{
+}
+// Of an error type the compiler is to say what is written above, and not which of the five traits
+// is missing.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static> IsError for T {}
 

@@ -11,7 +11,8 @@ use crate::{
     function::{Entry, Handler, Signature},
 };
 
-/// A value given to a server, an `Arc<T>` behind a type-erased pointer, ready for `downcast_ref::<Arc<T>>`.
+/// A value given to a server, an `Arc<T>` behind a type-erased pointer, ready for
+/// `downcast_ref::<Arc<T>>`.
 pub(crate) type State = Arc<dyn Any + Send + Sync>;
 
 /// The states of a server, by the type that `#[state]` parameters name.
@@ -78,7 +79,8 @@ impl Registry {
 
     /// All signatures, by name.
     pub(crate) fn signatures(&self) -> Vec<&'static Signature> {
-        let mut signatures: Vec<_> = self.functions.values().map(|function| function.signature()).collect();
+        let mut signatures: Vec<_> =
+            self.functions.values().map(|function| function.signature()).collect();
         signatures.sort_unstable_by_key(|signature| signature.name);
         signatures
     }
@@ -135,7 +137,8 @@ pub(crate) mod tests {
         fn handler(_: &Invocation) -> HandlerResult {
             Ok(Bytes::new())
         }
-        let signature = Box::leak(Box::new(Signature::new(name, "", &[]).with_kind(Kind::Pool, false)));
+        let signature =
+            Box::leak(Box::new(Signature::new(name, "", &[]).with_kind(Kind::Pool, false)));
         Box::leak(Box::new(Entry::new(signature, Handler::Sync(handler), states, "src/a.rs", line)))
     }
 
@@ -149,7 +152,10 @@ pub(crate) mod tests {
         let (first, second) = (entry("f", 1, &[]), entry("f", 2, &[]));
         let error = Registry::new([second, entry("g", 3, &[]), first], &States::new()).unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("two functions are named `f`: src/a.rs:1 and src/a.rs:2;"), "{text}");
+        assert!(
+            text.starts_with("two functions are named `f`: src/a.rs:1 and src/a.rs:2;"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -163,7 +169,10 @@ pub(crate) mod tests {
     fn a_missing_state_is_told_with_function_and_type() {
         let error = Registry::new([entry("f", 1, &STATES)], &States::new()).unwrap_err();
         assert!(matches!(error, ServeError::MissingState { .. }));
-        assert!(error.to_string().contains("`f`") && error.to_string().contains("String"), "{error}");
+        assert!(
+            error.to_string().contains("`f`") && error.to_string().contains("String"),
+            "{error}"
+        );
 
         let state: State = Arc::new(Arc::new("given".to_owned()));
         let states = States::from([(TypeId::of::<String>(), state)]);
@@ -180,7 +189,8 @@ pub(crate) mod tests {
     #[test]
     fn an_unknown_name_has_neighbours() {
         let names = ["count_words", "count_lines", "divide", "echo"];
-        let registry = Registry::new(names.map(|name| entry(name, 1, &[])), &States::new()).unwrap();
+        let registry =
+            Registry::new(names.map(|name| entry(name, 1, &[])), &States::new()).unwrap();
         assert_eq!(registry.nearest("count_word")[0], "count_words");
         assert_eq!(registry.nearest("devide"), ["divide"]);
         assert_eq!(registry.nearest("zzz"), Vec::<&str>::new());

@@ -1,4 +1,5 @@
-//! A bounded total that peers share so that none can take it all, without a number for each peer. No I/O.
+//! A bounded total that peers share so that none can take it all, without a number for each peer.
+//! No I/O.
 
 use std::sync::{
     Arc,
@@ -7,9 +8,10 @@ use std::sync::{
 
 /// So much there is, of requests or of bytes, and so much of it is taken.
 ///
-/// A part of it is kept back: of that, a peer gets more only as long as it holds no more than what is free (the
-/// dynamic thresholds of Choudhury and Hahne). So one that is greedy gets all but that part, and half of that part is
-/// there for whoever comes next, who then holds back the others until it has as much as is free.
+/// A part of it is kept back: of that, a peer gets more only as long as it holds no more than what
+/// is free (the dynamic thresholds of Choudhury and Hahne). So one that is greedy gets all but that
+/// part, and half of that part is there for whoever comes next, who then holds back the others
+/// until it has as much as is free.
 #[derive(Debug)]
 pub(crate) struct Total {
     limit: usize,
@@ -17,8 +19,9 @@ pub(crate) struct Total {
     taken: AtomicUsize,
 }
 
-/// How much of `limit` is kept back from those who have much, where what is taken comes back by itself: so little
-/// that one peer alone has nearly all, so much that a newcomer has enough to begin with.
+/// How much of `limit` is kept back from those who have much, where what is taken comes back by
+/// itself: so little that one peer alone has nearly all, so much that a newcomer has enough to
+/// begin with.
 pub(crate) fn kept_of(limit: usize) -> usize {
     limit.div_ceil(16)
 }

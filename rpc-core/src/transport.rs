@@ -1,7 +1,7 @@
 //! The seam between the protocol and what carries it: frames from and to peers, and peers that go.
 //!
-//! Each engine is one file below, and only that file names it. A server holds [`Listener`]s, a client's
-//! connection holds a [`LinkSender`] and a [`LinkReceiver`].
+//! Each engine is one file below, and only that file names it. A server holds [`Listener`]s, a
+//! client's connection holds a [`LinkSender`] and a [`LinkReceiver`].
 
 mod explain;
 mod inproc;
@@ -24,12 +24,13 @@ pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Carrier {
     pub(crate) engine: Engine,
-    /// The longest body that is of any use. An engine that can refuses much longer ones before they are read.
+    /// The longest body that is of any use. An engine that can refuses much longer ones before they
+    /// are read.
     pub(crate) max_message_size: usize,
 }
 
-/// The frames that a request came behind, to be sent back in front of its response, as RFC 28 asks. The first
-/// is the peer's identity. Cheap to clone: a batch has one for all its requests.
+/// The frames that a request came behind, to be sent back in front of its response, as RFC 28 asks.
+/// The first is the peer's identity. Cheap to clone: a batch has one for all its requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Envelope(Arc<VecDeque<Bytes>>);
 
@@ -40,12 +41,19 @@ impl Envelope {
 
     /// A copy that does not keep the buffers that the frames came in.
     pub(crate) fn detached(&self) -> Self {
-        Self::from(self.0.iter().map(|frame| Bytes::copy_from_slice(frame)).collect::<VecDeque<_>>())
+        Self::from(
+            self.0.iter().map(|frame| Bytes::copy_from_slice(frame)).collect::<VecDeque<_>>(),
+        )
     }
 
     #[cfg(test)]
     pub(crate) fn of(frames: &[&'static str]) -> Self {
-        Self::from(frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect::<VecDeque<_>>())
+        Self::from(
+            frames
+                .iter()
+                .map(|frame| Bytes::from_static(frame.as_bytes()))
+                .collect::<VecDeque<_>>(),
+        )
     }
 
     /// Whoever the transport received it from: a client, or the proxy that stands in front of it.
@@ -78,15 +86,18 @@ pub(crate) enum Event {
     PeerGone(Bytes),
 }
 
-/// The longest envelope that is taken, in bytes. An identity has at most 255 and mostly 5, so that this is enough for
-/// many proxies. It is kept as long as its call lasts, and after a hello as long as the connection.
+/// The longest envelope that is taken, in bytes. An identity has at most 255 and mostly 5, so that
+/// this is enough for many proxies. It is kept as long as its call lasts, and after a hello as long
+/// as the connection.
 const MAX_ENVELOPE: usize = 1_024;
 
-/// Splits what a ROUTER received. `None` if there is nothing in it to answer, as from a peer that says it is there, or
-/// nothing that it could be answered behind.
+/// Splits what a ROUTER received. `None` if there is nothing in it to answer, as from a peer that
+/// says it is there, or nothing that it could be answered behind.
 fn open(frames: VecDeque<Bytes>) -> Option<Event> {
     let event = split(frames)?;
-    let (Event::Message(envelope, _) | Event::Malformed(envelope, _)) = &event else { return Some(event) };
+    let (Event::Message(envelope, _) | Event::Malformed(envelope, _)) = &event else {
+        return Some(event);
+    };
     let size: usize = envelope.0.iter().map(Bytes::len).sum();
     if size > MAX_ENVELOPE {
         tracing::debug!(size, MAX_ENVELOPE, "ignored a message whose envelope is too long");
@@ -112,13 +123,16 @@ fn split(mut frames: VecDeque<Bytes>) -> Option<Event> {
         (0, _) => None,
         (_, delimiter) => {
             frames.truncate(delimiter? + 1);
-            Some(Event::Malformed(Envelope::from(frames), "more than one frame follows the empty one"))
+            Some(Event::Malformed(
+                Envelope::from(frames),
+                "more than one frame follows the empty one",
+            ))
         }
     }
 }
 
-/// The same bytes, which hold `part` until the last of them is dropped: for engines that drop a message when they have
-/// written it.
+/// The same bytes, which hold `part` until the last of them is dropped: for engines that drop a
+/// message when they have written it.
 fn with_part(body: Bytes, part: Part) -> Bytes {
     struct Held {
         body: Bytes,
@@ -174,7 +188,8 @@ impl Binding {
 }
 
 impl Listener {
-    /// Listens on all `endpoints`; tells with each listener where it really listens, in their order.
+    /// Listens on all `endpoints`; tells with each listener where it really listens, in their
+    /// order.
     pub(crate) async fn bind(
         endpoints: Vec<Endpoint>,
         carrier: Carrier,
@@ -205,8 +220,9 @@ impl Listener {
         }
     }
 
-    /// Hands a message to the peer's queue, and lets go of `part` once the peer has taken it or has gone. It never
-    /// waits: `false` if the peer has gone, or its queue is full; the message is dropped then.
+    /// Hands a message to the peer's queue, and lets go of `part` once the peer has taken it or has
+    /// gone. It never waits: `false` if the peer has gone, or its queue is full; the message is
+    /// dropped then.
     pub(crate) fn send(&mut self, envelope: Envelope, body: Bytes, part: Part) -> bool {
         match self {
             Self::Zeromq(listener) => listener.send(envelope, with_part(body, part)),
@@ -246,7 +262,8 @@ pub(crate) async fn connect(
             }
             #[cfg(feature = "omq")]
             Engine::Omq => {
-                let (sender, receiver) = omq::connect(endpoint, carrier.max_message_size, timeout).await?;
+                let (sender, receiver) =
+                    omq::connect(endpoint, carrier.max_message_size, timeout).await?;
                 Ok((LinkSender::Omq(sender), LinkReceiver::Omq(receiver)))
             }
         }
@@ -268,7 +285,8 @@ pub(crate) enum LinkSender {
 }
 
 impl LinkSender {
-    /// Hands a body to the transport; waits while its queue is full. An error means that the link has ended.
+    /// Hands a body to the transport; waits while its queue is full. An error means that the link
+    /// has ended.
     pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
         match self {
             Self::Zeromq(sender) => sender.send(body).await,
@@ -309,7 +327,8 @@ mod tests {
 
     #[test]
     fn the_envelope_ends_with_the_first_empty_frame() {
-        for envelope in [vec!["id", ""], vec!["id", "1234", ""], vec!["proxy", "id", "1234", ""], vec!["id"]]
+        for envelope in
+            [vec!["id", ""], vec!["id", "1234", ""], vec!["proxy", "id", "1234", ""], vec!["id"]]
         {
             let mut all = envelope.clone();
             all.push("body");
@@ -354,9 +373,13 @@ mod tests {
 
     #[test]
     fn missing_and_surplus_bodies_can_be_answered() {
-        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "1234", ""])) else { panic!() };
+        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "1234", ""])) else {
+            panic!()
+        };
         assert_eq!(envelope, Envelope::from(frames(&["id", "1234", ""])));
-        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "", "body", "more"])) else { panic!() };
+        let Some(Event::Malformed(envelope, _)) = open(frames(&["id", "", "body", "more"])) else {
+            panic!()
+        };
         assert_eq!(envelope, Envelope::from(frames(&["id", ""])));
     }
 }

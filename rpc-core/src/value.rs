@@ -1,8 +1,9 @@
 //! How a parameter or result of a given type travels: bytes as `bin`, everything else by serde.
 //!
-//! Generated code writes `Value::<T>::NEW.encode(...)` for a concrete `T`. Rust prefers the inherent functions
-//! below, which exist for the byte types, to the traits', which exist for every serde type. So the choice is
-//! made by the type, aliases included, and not by how it is spelled. A type without serde gets [`Refused`].
+//! Generated code writes `Value::<T>::NEW.encode(...)` for a concrete `T`. Rust prefers the
+//! inherent functions below, which exist for the byte types, to the traits', which exist for every
+//! serde type. So the choice is made by the type, aliases included, and not by how it is spelled. A
+//! type without serde gets [`Refused`].
 
 use std::{fmt, marker::PhantomData};
 
@@ -79,9 +80,9 @@ pub trait FailBySerde<E> {
     fn fail(self, invocation: &Invocation, error: &E) -> HandlerResult;
 }
 
-/// What a type gets that cannot travel, so that the checks in [`__private`](crate::__private) are the only
-/// ones to complain, and at the right place. Rust prefers every other function of the same name, since these
-/// are not `Value<T>`'s but `&Value<T>`'s.
+/// What a type gets that cannot travel, so that the checks in [`__private`](crate::__private) are
+/// the only ones to complain, and at the right place. Rust prefers every other function of the same
+/// name, since these are not `Value<T>`'s but `&Value<T>`'s.
 #[allow(missing_docs, clippy::missing_errors_doc)]
 pub trait Refused<T: ?Sized> {
     fn encode(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError>;

@@ -1,4 +1,5 @@
-//! The arguments of the attribute: `#[remote(name = "...", inline, ...)]`. Knows nothing of the function.
+//! The arguments of the attribute: `#[remote(name = "...", inline, ...)]`. Knows nothing of the
+//! function.
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
@@ -8,7 +9,8 @@ use syn::{
     parse_quote,
 };
 
-const KNOWN: &str = "there are `name`, `type`, `inline`, `idempotent`, `timeout`, `retries` and `crate`";
+const KNOWN: &str =
+    "there are `name`, `type`, `inline`, `idempotent`, `timeout`, `retries` and `crate`";
 
 /// What the attribute says.
 pub(crate) struct RemoteArgs {
@@ -101,7 +103,10 @@ fn flag(input: ParseStream<'_>, key: &Ident) -> Result<()> {
     if input.is_empty() || input.peek(Token![,]) {
         return Ok(());
     }
-    Err(Error::new(key.span(), format!("`{key}` takes no value: write `{key}` alone, or leave it out")))
+    Err(Error::new(
+        key.span(),
+        format!("`{key}` takes no value: write `{key}` alone, or leave it out"),
+    ))
 }
 
 fn string(input: ParseStream<'_>, key: &Ident, example: &str) -> Result<LitStr> {
@@ -114,7 +119,8 @@ fn string(input: ParseStream<'_>, key: &Ident, example: &str) -> Result<LitStr> 
 }
 
 fn retries(input: ParseStream<'_>, key: &Ident) -> Result<u32> {
-    const WANTED: &str = "`retries` takes a number: write `retries = 3`, or `retries = 0` for never";
+    const WANTED: &str =
+        "`retries` takes a number: write `retries = 3`, or `retries = 0` for never";
     if !input.peek(Token![=]) {
         return Err(Error::new(key.span(), WANTED));
     }
@@ -143,10 +149,14 @@ fn crate_path(text: &LitStr) -> Result<Path> {
 fn wire_name(text: &LitStr) -> Result<String> {
     let name = text.value();
     if name.is_empty() {
-        return Err(Error::new(text.span(), "the name is empty: leave `name` out to use the function's own"));
+        return Err(Error::new(
+            text.span(),
+            "the name is empty: leave `name` out to use the function's own",
+        ));
     }
     if name.starts_with("rpc.") {
-        let message = "names that begin with `rpc.` are reserved for the protocol: choose another prefix";
+        let message =
+            "names that begin with `rpc.` are reserved for the protocol: choose another prefix";
         return Err(Error::new(text.span(), message));
     }
     Ok(name)
@@ -208,7 +218,9 @@ mod tests {
         ] {
             assert_eq!(parse_nanos(text).unwrap(), expected, "{text}");
         }
-        for text in ["", "2", "s", "1.5s", "-1s", "2 s", "2sec", "0s", "5124096h", "99999999999999999999s"] {
+        for text in
+            ["", "2", "s", "1.5s", "-1s", "2 s", "2sec", "0s", "5124096h", "99999999999999999999s"]
+        {
             assert!(parse_nanos(text).is_err(), "{text}");
         }
     }

@@ -1,7 +1,7 @@
 //! [`RemoteFunction`] → tokens. Cannot fail, and decides nothing but spelling.
 //!
-//! Generated code names `__private`, the standard library and the user's own items. What it binds itself has
-//! the hygiene of `mixed_site`, so that no parameter's name can clash with it.
+//! Generated code names `__private`, the standard library and the user's own items. What it binds
+//! itself has the hygiene of `mixed_site`, so that no parameter's name can clash with it.
 
 mod client;
 mod server;
@@ -156,7 +156,8 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
         Kind::Async => quote_spanned!(here()=> Async),
         Kind::Inline => quote_spanned!(here()=> Inline),
     };
-    let timeout = function.timeout_nanos.map(|nanos| quote_spanned!(here()=> .with_timeout_nanos(#nanos)));
+    let timeout =
+        function.timeout_nanos.map(|nanos| quote_spanned!(here()=> .with_timeout_nanos(#nanos)));
     let retries = function.retries.map(|retries| quote_spanned!(here()=> .with_retries(#retries)));
     quote_spanned! {here()=>
         __rpc::Signature::new(#name, #doc, &[#(#params),*])
@@ -167,8 +168,8 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
     }
 }
 
-/// The type of a successful result. Of a `Result`, it is looked up and not taken from between the angle
-/// brackets, which an alias may fill as it likes.
+/// The type of a successful result. Of a `Result`, it is looked up and not taken from between the
+/// angle brackets, which an alias may fill as it likes.
 fn ok_type(output: &Output<'_>) -> TokenStream {
     match output {
         Output::Unit => quote_spanned!(here()=> ()),
@@ -219,7 +220,9 @@ fn checks(function: &RemoteFunction<'_>) -> TokenStream {
 fn check_param(param: &Param<'_>) -> TokenStream {
     let ty = match param {
         Param::Context { .. } => return TokenStream::new(),
-        Param::State { ty, .. } => return quote_spanned!(blame(ty.span())=> __rpc::assert_state::<#ty>();),
+        Param::State { ty, .. } => {
+            return quote_spanned!(blame(ty.span())=> __rpc::assert_state::<#ty>(););
+        }
         Param::Travels(param) => match &param.shape {
             Shape::Str => return TokenStream::new(),
             Shape::Owned => param.ty,

@@ -1,9 +1,10 @@
-//! Attribute and item → [`RemoteFunction`]: every rule about the function. A value that exists is legal.
+//! Attribute and item → [`RemoteFunction`]: every rule about the function. A value that exists is
+//! legal.
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
-    Attribute, Error, Expr, ExprLit, GenericParam, Ident, Lit, Meta, Path, ReturnType, Safety, Type,
-    Visibility, ext::IdentExt as _,
+    Attribute, Error, Expr, ExprLit, GenericParam, Ident, Lit, Meta, Path, ReturnType, Safety,
+    Type, Visibility, ext::IdentExt as _,
 };
 
 use crate::{
@@ -24,8 +25,8 @@ pub(crate) struct RemoteFunction<'a> {
     pub(crate) name: String,
     /// The doc comment, its lines joined.
     pub(crate) doc: String,
-    /// Attributes that the struct shares with the function: `deprecated` and `doc(...)`, and all docs where
-    /// there is no function to read them on.
+    /// Attributes that the struct shares with the function: `deprecated` and `doc(...)`, and all
+    /// docs where there is no function to read them on.
     pub(crate) shared_attrs: Vec<&'a Attribute>,
     pub(crate) deprecated: bool,
     pub(crate) cfgs: Vec<&'a Attribute>,
@@ -65,8 +66,8 @@ pub(crate) enum Output<'a> {
 }
 
 impl<'a> RemoteFunction<'a> {
-    /// Checks everything. A mistake goes to `errors`, and then there is no function, nor if `errors` has one
-    /// already.
+    /// Checks everything. A mistake goes to `errors`, and then there is no function, nor if
+    /// `errors` has one already.
     pub(crate) fn parse(args: RemoteArgs, item: &'a Item, errors: &mut Vec<Error>) -> Option<Self> {
         let sig = &item.sig;
         check_signature(item, errors);
@@ -76,7 +77,8 @@ impl<'a> RemoteFunction<'a> {
         if !errors.is_empty() {
             return None;
         }
-        let with_path = |name: &'static str| item.attrs.iter().filter(move |attr| attr.path().is_ident(name));
+        let with_path =
+            |name: &'static str| item.attrs.iter().filter(move |attr| attr.path().is_ident(name));
         Some(Self {
             vis: &item.vis,
             ident: &sig.ident,
@@ -161,11 +163,11 @@ fn check_signature(item: &Item, errors: &mut Vec<Error>) {
 fn check_inline(inline: Option<Span>, item: &Item, errors: &mut Vec<Error>) {
     let Some(span) = inline else { return };
     if item.body.is_none() {
-        let message =
-            "where a function runs is its implementation's business: remove `inline` from the declaration";
+        let message = "where a function runs is its implementation's business: remove `inline` from the declaration";
         errors.push(Error::new(span, message));
     } else if item.sig.asyncness.is_some() {
-        let message = "an async function runs on the runtime: remove `inline`, or make the function sync";
+        let message =
+            "an async function runs on the runtime: remove `inline`, or make the function sync";
         errors.push(Error::new(span, message));
     }
 }
@@ -194,7 +196,8 @@ fn doc(attrs: &[Attribute]) -> String {
         },
         _ => None,
     });
-    let lines: Vec<_> = lines.map(|line| line.strip_prefix(' ').unwrap_or(&line).to_owned()).collect();
+    let lines: Vec<_> =
+        lines.map(|line| line.strip_prefix(' ').unwrap_or(&line).to_owned()).collect();
     lines.join("\n")
 }
 

@@ -1,5 +1,5 @@
-//! The item under the attribute, as it was written, and as it is given back to the compiler. Judges nothing
-//! but whether it is a function.
+//! The item under the attribute, as it was written, and as it is given back to the compiler. Judges
+//! nothing but whether it is a function.
 
 use proc_macro2::{Delimiter, Group, TokenStream};
 use quote::{ToTokens, TokenStreamExt as _};
@@ -53,9 +53,9 @@ fn is_function(ahead: ParseStream<'_>) -> bool {
 fn body(input: ParseStream<'_>) -> Result<Group> {
     input.step(|cursor| {
         let Some((content, span, rest)) = cursor.group(Delimiter::Brace) else {
-            return Err(
-                cursor.error("write a body, or `;` to declare a function that is implemented elsewhere")
-            );
+            return Err(cursor.error(
+                "write a body, or `;` to declare a function that is implemented elsewhere",
+            ));
         };
         let mut body = Group::new(Delimiter::Brace, content.token_stream());
         body.set_span(span.join());
@@ -69,15 +69,16 @@ pub(crate) fn is_marker(attr: &Attribute) -> bool {
 }
 
 impl Item {
-    /// The lifetimes that the function declares. They are refused there, and so not again where they are
-    /// used.
+    /// The lifetimes that the function declares. They are refused there, and so not again where
+    /// they are used.
     pub(crate) fn lifetimes(&self) -> Vec<&Lifetime> {
         let params = self.sig.generics.lifetimes();
         params.map(|param| &param.lifetime).collect()
     }
 }
 
-/// The function as it was written, without what the compiler would not understand. Nothing for a declaration.
+/// The function as it was written, without what the compiler would not understand. Nothing for a
+/// declaration.
 impl ToTokens for Item {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         let Some(body) = &self.body else { return };

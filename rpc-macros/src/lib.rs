@@ -1,4 +1,5 @@
-//! The `#[remote]` attribute of `rpc-core`, which re-exports it. Nothing here runs when calls are made.
+//! The `#[remote]` attribute of `rpc-core`, which re-exports it. Nothing here runs when calls are
+//! made.
 
 mod args;
 mod expand;
@@ -13,8 +14,8 @@ use syn::Error;
 
 use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 
-/// Makes a function remote: a server that is linked with it serves it, and any process can call it by the
-/// same name with the same types.
+/// Makes a function remote: a server that is linked with it serves it, and any process can call it
+/// by the same name with the same types.
 ///
 /// ```standalone_crate
 /// use rpc_core::{Client, Server, remote};
@@ -38,9 +39,9 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// ```
 ///
 /// # What it adds
-/// The function stays as it is. Beside it comes a struct of the same name, which one `use` imports together
-/// with the function; docs tell them apart as ``[`vowels()`]`` and ``[`struct@vowels`]``. It implements
-/// `RemoteFn`, and has four functions, as visible as the function itself:
+/// The function stays as it is. Beside it comes a struct of the same name, which one `use` imports
+/// together with the function; docs tell them apart as ``[`vowels()`]`` and ``[`struct@vowels`]``.
+/// It implements `RemoteFn`, and has four functions, as visible as the function itself:
 ///
 /// | function                  | what it does                                                        |
 /// |---------------------------|---------------------------------------------------------------------|
@@ -61,14 +62,15 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | `crate = "my::rpc"` | the path of `rpc_core`, where it has another name                        |
 ///
 /// # Where it runs
-/// A sync function runs on the server's worker pool, so it may compute or block. An async function runs on
-/// the runtime that the server was bound in, so it must not block, and its future must be `Send`. A sync function
-/// that calls its own server and waits may wait for a worker that waits as well: make it async. An `inline`
-/// function runs in between reading two messages, and holds up all others while it does.
+/// A sync function runs on the server's worker pool, so it may compute or block. An async function
+/// runs on the runtime that the server was bound in, so it must not block, and its future must be
+/// `Send`. A sync function that calls its own server and waits may wait for a worker that waits as
+/// well: make it async. An `inline` function runs in between reading two messages, and holds up all
+/// others while it does.
 ///
 /// # Parameters
-/// What travels implements `serde::Serialize` and `serde::Deserialize`. A reference costs the caller no copy,
-/// and where it can it borrows from the request on the server:
+/// What travels implements `serde::Serialize` and `serde::Deserialize`. A reference costs the
+/// caller no copy, and where it can it borrows from the request on the server:
 ///
 /// | written                        | the function borrows           | `map` takes                      |
 /// |--------------------------------|--------------------------------|----------------------------------|
@@ -78,19 +80,19 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | `&T`                           | from a decoded `T`             | any `Borrow<T>`                  |
 /// | `Option<&str>`, `Cow<'_, str>` | what serde borrows             | the same type                    |
 ///
-/// With several parameters an input of `map` is a tuple of these, with none it is `()`. `Vec<u8>`, `Bytes`,
-/// `&[u8]` and an `Option` of the first two travel as MessagePack's `bin`; inside other types a `Vec<u8>` is an
-/// array of integers, which is slow: use `Bytes` there, or `serde_bytes`. `None`, `()` and `Some(None)` are all nil,
-/// and an `Option` of nil is `None`. A parameter's name is part of the
-/// protocol, since others may call with named arguments; a pattern such as `(a, b): (i32, i32)` is called
-/// `arg0`, by its position.
+/// With several parameters an input of `map` is a tuple of these, with none it is `()`. `Vec<u8>`,
+/// `Bytes`, `&[u8]` and an `Option` of the first two travel as MessagePack's `bin`; inside other
+/// types a `Vec<u8>` is an array of integers, which is slow: use `Bytes` there, or `serde_bytes`.
+/// `None`, `()` and `Some(None)` are all nil, and an `Option` of nil is `None`. A parameter's name
+/// is part of the protocol, since others may call with named arguments; a pattern such as `(a, b):
+/// (i32, i32)` is called `arg0`, by its position.
 ///
 /// Two kinds of parameters do not travel, and the caller does not see them:
 ///
-/// - `#[state] cache: &Cache` or `#[state] cache: Arc<Cache>` is the server's value of that type. A server
-///   that was given none does not start.
-/// - `#[context] cx: &Context` or `#[context] cx: Context` is what can be known of the call: its peer, its
-///   deadline, whether it was cancelled.
+/// - `#[state] cache: &Cache` or `#[state] cache: Arc<Cache>` is the server's value of that type. A
+///   server that was given none does not start.
+/// - `#[context] cx: &Context` or `#[context] cx: Context` is what can be known of the call: its
+///   peer, its deadline, whether it was cancelled.
 ///
 /// ```standalone_crate
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,17 +112,18 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// ```
 ///
 /// # Results
-/// A result owns what it holds, implements serde's two traits, and is as visible as the function. A call of
-/// a function that returns `T` yields `Result<T, RpcError>`. A function that returns a `Result<T, E>` has
-/// errors of its own, and its calls yield `Result<T, CallError<E>>`; `E` implements `Debug` and `Display`
-/// too. `Result` is recognised by its name, so any alias that is called `Result` will do, and one of another
-/// name is refused.
+/// A result owns what it holds, implements serde's two traits, and is as visible as the function. A
+/// call of a function that returns `T` yields `Result<T, RpcError>`. A function that returns a
+/// `Result<T, E>` has errors of its own, and its calls yield `Result<T, CallError<E>>`; `E`
+/// implements `Debug` and `Display` too. `Result` is recognised by its name, so any alias that is
+/// called `Result` will do, and one of another name is refused.
 ///
 /// # Declarations
 /// Without a body a function is only declared, for callers that do not link its implementation. The
-/// declaration lists what travels, and nothing else. `timeout`, `retries` and `idempotent` are read where the call is made:
-/// repeat them. A server serves the implementations that are linked into it, and only calling a function links its
-/// implementation too; so declare in a crate that both sides use, and implement in one that only the server does.
+/// declaration lists what travels, and nothing else. `timeout`, `retries` and `idempotent` are read
+/// where the call is made: repeat them. A server serves the implementations that are linked into
+/// it, and only calling a function links its implementation too; so declare in a crate that both
+/// sides use, and implement in one that only the server does.
 ///
 /// ```
 /// # use rpc_core::remote;
@@ -130,9 +133,13 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 ///
 /// # What cannot be remote
 /// Methods; functions that are generic, `unsafe`, `const` or `extern`; parameters that are `&mut`,
-/// `impl Trait` or `dyn`; results that borrow. Each is a compile error that says what to write instead.
+/// `impl Trait` or `dyn`; results that borrow. Each is a compile error that says what to write
+/// instead.
 #[proc_macro_attribute]
-pub fn remote(args: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
+pub fn remote(
+    args: proc_macro::TokenStream,
+    item: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
     let (mut tokens, errors) = remote_tokens(args.into(), item.into());
     tokens.extend(errors.iter().map(Error::to_compile_error));
     tokens.into()
@@ -150,7 +157,8 @@ fn remote_tokens(args: TokenStream, tokens: TokenStream) -> (TokenStream, Vec<Er
         }
     };
     let function = RemoteFunction::parse(args, &item, &mut errors);
-    // The function itself stays, also beside a mistake, so that its users get no errors of their own.
+    // The function itself stays, also beside a mistake, so that its users get no errors of their
+    // own.
     let mut tokens = item.to_token_stream();
     tokens.extend(function.as_ref().map(expand::expand));
     (tokens, errors)
@@ -221,7 +229,10 @@ mod tests {
             ),
         ] {
             let (tokens, errors) = remote_tokens(quote!(), item.clone());
-            assert_eq!(messages(&errors), ["`#[remote]` goes on a free function: put it on a `fn`"]);
+            assert_eq!(
+                messages(&errors),
+                ["`#[remote]` goes on a free function: put it on a `fn`"]
+            );
             assert_eq!(tokens.to_string(), item.to_string());
         }
     }

@@ -3,7 +3,8 @@
 use proc_macro2::Span;
 use quote::{ToTokens as _, format_ident};
 use syn::{
-    Attribute, Error, FnArg, Ident, Meta, Pat, PatType, Type, ext::IdentExt as _, spanned::Spanned as _,
+    Attribute, Error, FnArg, Ident, Meta, Pat, PatType, Type, ext::IdentExt as _,
+    spanned::Spanned as _,
 };
 
 use crate::{
@@ -104,8 +105,10 @@ fn marker<'a>(param: &'a PatType, errors: &mut Vec<Error>) -> Option<&'a Attribu
     for attr in param.attrs.iter().filter(|attr| is_marker(attr)) {
         if !matches!(attr.meta, Meta::Path(_)) {
             let name = attr.path().get_ident().map(Ident::to_string).unwrap_or_default();
-            errors
-                .push(Error::new_spanned(&attr.meta, format!("this takes no arguments: write `#[{name}]`")));
+            errors.push(Error::new_spanned(
+                &attr.meta,
+                format!("this takes no arguments: write `#[{name}]`"),
+            ));
         }
     }
     Some(first)
@@ -127,7 +130,8 @@ fn state(param: &PatType) -> Result<Param<'_>, Error> {
             }
             if let Some(inner) = arc(&reference.elem) {
                 let inner = text(inner.to_token_stream());
-                let message = format!("state is kept in an `Arc` already: take `&{inner}` or `Arc<{inner}>`");
+                let message =
+                    format!("state is kept in an `Arc` already: take `&{inner}` or `Arc<{inner}>`");
                 return Err(Error::new_spanned(&param.ty, message));
             }
             (peel(&reference.elem), false)
@@ -135,15 +139,15 @@ fn state(param: &PatType) -> Result<Param<'_>, Error> {
         other => {
             let Some(inner) = arc(other) else {
                 let ty = text(other.to_token_stream());
-                let message = format!("state is lent or shared, not given away: take `&{ty}` or `Arc<{ty}>`");
+                let message =
+                    format!("state is lent or shared, not given away: take `&{ty}` or `Arc<{ty}>`");
                 return Err(Error::new_spanned(other, message));
             };
             (peel(inner), true)
         }
     };
     if let Type::TraitObject(_) = ty {
-        let message =
-            "state is found by its type, which must have a size: put the `Box<dyn ...>` in a struct of yours";
+        let message = "state is found by its type, which must have a size: put the `Box<dyn ...>` in a struct of yours";
         return Err(Error::new_spanned(ty, message));
     }
     Ok(Param::State { ty, shared })
@@ -177,8 +181,14 @@ fn travels<'a>(param: &'a PatType, before: &[Param<'_>]) -> Travels<'a> {
 }
 
 /// Two patterns cannot share a name, but one can be named as another without a name is numbered.
-fn refuse_same_name(param: &PatType, travels: &Travels<'_>, before: &[Param<'_>], errors: &mut Vec<Error>) {
-    let same = |other: &Param<'_>| matches!(other, Param::Travels(other) if other.name == travels.name);
+fn refuse_same_name(
+    param: &PatType,
+    travels: &Travels<'_>,
+    before: &[Param<'_>],
+    errors: &mut Vec<Error>,
+) {
+    let same =
+        |other: &Param<'_>| matches!(other, Param::Travels(other) if other.name == travels.name);
     if before.iter().any(same) {
         let name = &travels.name;
         let message = format!(

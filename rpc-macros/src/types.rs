@@ -3,8 +3,8 @@
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::{
-    Error, GenericArgument, Lifetime, ParenthesizedGenericArguments, PathArguments, PathSegment, Type,
-    TypeFnPtr, TypeImplTrait, TypeNever, TypeReference, TypeTraitObject,
+    Error, GenericArgument, Lifetime, ParenthesizedGenericArguments, PathArguments, PathSegment,
+    Type, TypeFnPtr, TypeImplTrait, TypeNever, TypeReference, TypeTraitObject,
     visit::{self, Visit},
     visit_mut::{self, VisitMut},
 };
@@ -67,8 +67,9 @@ pub(crate) fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Typ
     })
 }
 
-/// Reports what makes `ty` impossible as a parameter that travels. `declared` are the function's lifetime
-/// parameters, which are refused where they are declared and so not again where they are used.
+/// Reports what makes `ty` impossible as a parameter that travels. `declared` are the function's
+/// lifetime parameters, which are refused where they are declared and so not again where they are
+/// used.
 pub(crate) fn check_param(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
     Rules { of_result: false, declared, errors }.visit_type(ty);
 }
@@ -134,7 +135,10 @@ impl Visit<'_> for Rules<'_> {
                 "a result travels to its caller and cannot borrow: write `'static`, or a type that owns",
             );
         } else if lifetime.ident != "_" {
-            self.refuse(lifetime, "a parameter lives as long as the call and no longer: write `'_`");
+            self.refuse(
+                lifetime,
+                "a parameter lives as long as the call and no longer: write `'_`",
+            );
         }
     }
 
@@ -142,11 +146,17 @@ impl Visit<'_> for Rules<'_> {
         // Any type may hide a lifetime, but this is the one that is often written so.
         if let PathArguments::AngleBracketed(arguments) = &segment.arguments
             && segment.ident == "Cow"
-            && !arguments.args.iter().any(|argument| matches!(argument, GenericArgument::Lifetime(_)))
+            && !arguments
+                .args
+                .iter()
+                .any(|argument| matches!(argument, GenericArgument::Lifetime(_)))
         {
             let lifetime = if self.of_result { "'static" } else { "'_" };
             let inner = text(arguments.args.to_token_stream());
-            self.refuse(segment, format!("this hides a lifetime: write `Cow<{lifetime}, {inner}>`"));
+            self.refuse(
+                segment,
+                format!("this hides a lifetime: write `Cow<{lifetime}, {inner}>`"),
+            );
         }
         visit::visit_path_segment(self, segment);
     }
@@ -218,10 +228,12 @@ impl VisitMut for NameElided<'_> {
 
     // What is elided within `fn(&str)` and `Fn(&str)` belongs to these.
     fn visit_type_fn_ptr_mut(&mut self, _: &mut TypeFnPtr) {}
-    fn visit_parenthesized_generic_arguments_mut(&mut self, _: &mut ParenthesizedGenericArguments) {}
+    fn visit_parenthesized_generic_arguments_mut(&mut self, _: &mut ParenthesizedGenericArguments) {
+    }
 }
 
-/// The tokens of a type as a person would write them: `HashMap<String, u64>`, not `HashMap < String , u64 >`.
+/// The tokens of a type as a person would write them: `HashMap<String, u64>`, not `HashMap < String
+/// , u64 >`.
 pub(crate) fn text(tokens: TokenStream) -> String {
     let mut out = String::new();
     append(tokens, &mut out);

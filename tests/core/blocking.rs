@@ -23,9 +23,11 @@ async fn everything_works_by_waiting() {
         assert_eq!(add::call(&client, 1, 2).wait().unwrap(), 3);
         assert!(divide::call(&client, 1, 0).wait().unwrap_err().failed().is_some());
         note::notify(&client, "blocking".to_owned()).wait().unwrap();
-        let sums: i64 = add::map(&client, (0..100).map(|n| (n, 1))).wait().map(|(_, sum)| sum.unwrap()).sum();
+        let sums: i64 =
+            add::map(&client, (0..100).map(|n| (n, 1))).wait().map(|(_, sum)| sum.unwrap()).sum();
         assert_eq!(sums, 4950 + 100);
-        let error = hold_async::call(&client).timeout(Duration::from_millis(30)).wait().unwrap_err();
+        let error =
+            hold_async::call(&client).timeout(Duration::from_millis(30)).wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
         assert_eq!(noted::call(&client).wait().unwrap(), ["blocking"]);
     })
@@ -54,7 +56,8 @@ async fn many_threads_share_a_client() {
 #[tokio::test(flavor = "current_thread")]
 async fn waiting_on_the_runtime_that_the_connection_needs_ends_at_the_deadline() {
     let fixture = Fixture::tcp().await;
-    let client = tests::client().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
+    let client =
+        tests::client().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
     // It blocks the only thread that could send it. That is a mistake, and yet it ends.
     let error = add::call(&client, 1, 2).timeout(Duration::from_millis(30)).wait().unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, rpc_core::Ran::No));
@@ -65,7 +68,8 @@ async fn waiting_on_the_runtime_that_the_connection_needs_ends_at_the_deadline()
 #[tokio::test(flavor = "current_thread")]
 async fn waiting_for_a_map_or_a_connection_on_the_runtime_that_they_need_ends_too() {
     let fixture = Fixture::tcp().await;
-    let client = tests::client().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
+    let client =
+        tests::client().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
     let timeout = Duration::from_millis(30);
     let results: Vec<_> = add::map(&client, [(1, 2), (3, 4)]).timeout(timeout).wait().collect();
     for (_, result) in results {

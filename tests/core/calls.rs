@@ -40,10 +40,13 @@ async fn a_reply_does_not_wait_for_the_function_that_its_worker_runs_next() {
     for endpoint in endpoints() {
         let server = builder(&gate).workers(1).bind(endpoint).await.unwrap().spawn().unwrap();
         // Without pings, which would make the loop look.
-        let client = tests::client().max_silence(2 * PATIENCE).connect(server.endpoint()).await.unwrap();
+        let client =
+            tests::client().max_silence(2 * PATIENCE).connect(server.endpoint()).await.unwrap();
         for quick in 1..10 {
-            // They wait for the worker one behind the other: those that end at once, and one that does not.
-            let mut calls: Vec<_> = (0..quick).map(|_| Box::pin(divide::call(&client, 6, 3))).collect();
+            // They wait for the worker one behind the other: those that end at once, and one that
+            // does not.
+            let mut calls: Vec<_> =
+                (0..quick).map(|_| Box::pin(divide::call(&client, 6, 3))).collect();
             let mut held = Box::pin(hold::call(&client));
             for call in &mut calls {
                 assert!(call.as_mut().now_or_never().is_none());
@@ -155,21 +158,30 @@ async fn a_function_can_be_called_by_name() {
     let client = &fixture.client;
     assert_eq!(client.call_dynamic::<i64>("add", (1, 2)).await.unwrap(), 3);
     assert_eq!(client.call_dynamic::<i64>("add", [1, 2]).await.unwrap(), 3);
-    assert_eq!(client.call_dynamic::<i64>("add", BTreeMap::from([("b", 2), ("a", 1)])).await.unwrap(), 3);
+    assert_eq!(
+        client.call_dynamic::<i64>("add", BTreeMap::from([("b", 2), ("a", 1)])).await.unwrap(),
+        3
+    );
     #[derive(serde::Serialize)]
     struct Named {
         b: i64,
         a: i64,
     }
     assert_eq!(client.call_dynamic::<i64>("divide", Named { b: 3, a: 6 }).await.unwrap(), 2);
-    assert_eq!(client.call_dynamic::<Vec<String>>("noted", ()).await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        client.call_dynamic::<Vec<String>>("noted", ()).await.unwrap(),
+        Vec::<String>::new()
+    );
     client.call_dynamic::<()>("note", ("x",)).await.unwrap();
     fixture.end().await;
 }
 
 #[tokio::test]
 async fn generic_code_can_call_any_function() {
-    async fn call_twice<F: RemoteFn>(client: &Client, args: Args<F>) -> Vec<Result<F::Output, F::Error>> {
+    async fn call_twice<F: RemoteFn>(
+        client: &Client,
+        args: Args<F>,
+    ) -> Vec<Result<F::Output, F::Error>> {
         assert!(F::SIGNATURE.idempotent);
         vec![client.call(args.clone()).await, client.call(args).await]
     }
@@ -186,7 +198,8 @@ async fn a_server_listens_on_several_endpoints_at_once() {
     let server = crate::functions::builder(&gate).bind(&asked).await.unwrap().spawn().unwrap();
     assert_eq!(server.endpoints().len(), 4);
     for endpoint in server.endpoints() {
-        let client = tests::client().connect(endpoint.replace("0.0.0.0", "127.0.0.1")).await.unwrap();
+        let client =
+            tests::client().connect(endpoint.replace("0.0.0.0", "127.0.0.1")).await.unwrap();
         assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
         client.close().await;
     }
@@ -208,8 +221,10 @@ async fn ipv6_and_host_names_work() {
 async fn a_client_can_live_on_its_callers_runtime() {
     for endpoint in endpoints() {
         let gate = Arc::default();
-        let server = crate::functions::builder(&gate).bind(&endpoint).await.unwrap().spawn().unwrap();
-        let client = tests::client().use_current_runtime().connect(server.endpoint()).await.unwrap();
+        let server =
+            crate::functions::builder(&gate).bind(&endpoint).await.unwrap().spawn().unwrap();
+        let client =
+            tests::client().use_current_runtime().connect(server.endpoint()).await.unwrap();
         for n in 0..100 {
             assert_eq!(add::call(&client, n, 1).await.unwrap(), n + 1);
         }

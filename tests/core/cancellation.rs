@@ -94,7 +94,8 @@ async fn a_client_that_vanishes_takes_its_requests_along() {
 #[tokio::test]
 async fn cancelling_many_calls_leaves_the_server_free() {
     let gate = std::sync::Arc::default();
-    let server = builder(&gate).max_in_flight(100).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let server =
+        builder(&gate).max_in_flight(100).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let client = tests::client().connect(server.endpoint()).await.unwrap();
     for _ in 0..20 {
         let calls: Vec<_> = (0..50).map(|_| tokio::spawn(hold_async::call(&client))).collect();

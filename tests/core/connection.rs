@@ -10,11 +10,15 @@ use crate::functions::{Fixture, add, builder, hold, hold_async, note, noted};
 
 #[tokio::test]
 async fn a_malformed_endpoint_is_refused_at_once() {
-    for endpoint in ["", "localhost:5555", "tcp://localhost", "http://localhost:1", "tcp://*:5555"] {
+    for endpoint in ["", "localhost:5555", "tcp://localhost", "http://localhost:1", "tcp://*:5555"]
+    {
         let error = tests::client().connect(endpoint).await.unwrap_err();
         assert_eq!((error.kind(), error.ran()), (ErrorKind::InvalidEndpoint, Ran::No));
         assert_eq!(error.endpoint(), endpoint);
-        assert_eq!(tests::client().connect_lazy(endpoint).unwrap_err().kind(), ErrorKind::InvalidEndpoint);
+        assert_eq!(
+            tests::client().connect_lazy(endpoint).unwrap_err().kind(),
+            ErrorKind::InvalidEndpoint
+        );
     }
 }
 
@@ -50,7 +54,8 @@ async fn connecting_to_what_is_no_zeromq_fails_and_says_so() {
 #[tokio::test]
 async fn connecting_to_a_router_that_never_answers_fails() {
     let silent = RawServer::bind().await;
-    let connect = tests::client().connect_timeout(Duration::from_millis(300)).connect(&silent.endpoint);
+    let connect =
+        tests::client().connect_timeout(Duration::from_millis(300)).connect(&silent.endpoint);
     let error = soon("connecting to a silent peer", connect).await.unwrap_err();
     assert!(format!("{error:#}").contains("did not answer in time"), "{error}");
 }
@@ -61,7 +66,8 @@ async fn a_server_that_starts_later_is_waited_for() {
         let connecting = tests::client().connect(&endpoint);
         let lazy = tests::client().connect_lazy(&endpoint).unwrap();
         let early = tokio::spawn(add::call(&lazy, 1, 2));
-        let server = builder(&std::sync::Arc::default()).bind(&endpoint).await.unwrap().spawn().unwrap();
+        let server =
+            builder(&std::sync::Arc::default()).bind(&endpoint).await.unwrap().spawn().unwrap();
         let client = soon("connecting", connecting).await.unwrap();
         assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
         assert_eq!(soon("the early call", early).await.unwrap().unwrap(), 3);
@@ -92,7 +98,8 @@ async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
         for call in calls {
             let error = soon("the call ends with the server", call).await.unwrap().unwrap_err();
             // The server that stops may still say that it dropped the function.
-            let truths = [(ErrorKind::Disconnected, Ran::Maybe), (ErrorKind::ShuttingDown, Ran::Yes)];
+            let truths =
+                [(ErrorKind::Disconnected, Ran::Maybe), (ErrorKind::ShuttingDown, Ran::Yes)];
             assert!(truths.contains(&(error.kind(), error.ran())), "{error}");
         }
         let again = async {
@@ -172,13 +179,16 @@ async fn clients_come_and_go() {
 #[test]
 fn a_runtime_that_ends_ends_the_calls_of_its_client() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let servers =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let fixture = servers.block_on(Fixture::tcp());
     let callers = runtime();
     let client = tests::client().use_current_runtime();
-    let client = callers.block_on(async { client.connect(fixture.server.endpoint()).await }).unwrap();
+    let client =
+        callers.block_on(async { client.connect(fixture.server.endpoint()).await }).unwrap();
     drop(callers);
-    let error = servers.block_on(soon("a call on a dead runtime", add::call(&client, 1, 2))).unwrap_err();
+    let error =
+        servers.block_on(soon("a call on a dead runtime", add::call(&client, 1, 2))).unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::ShuttingDown, Ran::No));
     servers.block_on(fixture.end());
 }
@@ -186,11 +196,13 @@ fn a_runtime_that_ends_ends_the_calls_of_its_client() {
 #[test]
 fn a_runtime_that_ends_before_the_connection_began_ends_its_calls() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let client = runtime
-        .block_on(async { tests::client().use_current_runtime().connect_lazy("tcp://127.0.0.1:1").unwrap() });
+    let client = runtime.block_on(async {
+        tests::client().use_current_runtime().connect_lazy("tcp://127.0.0.1:1").unwrap()
+    });
     drop(runtime);
     let others = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let error = others.block_on(soon("a call on a dead runtime", add::call(&client, 1, 2))).unwrap_err();
+    let error =
+        others.block_on(soon("a call on a dead runtime", add::call(&client, 1, 2))).unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::ShuttingDown, Ran::No));
 }
 

@@ -55,12 +55,15 @@ async fn a_call_ends_at_its_timeout() {
 #[tokio::test]
 async fn the_call_then_the_function_then_the_client_decides() {
     let fixture = Fixture::inproc().await;
-    let left = |call: rpc_core::Call<time_left>| async { call.await.unwrap().expect("there is a deadline") };
+    let left = |call: rpc_core::Call<time_left>| async {
+        call.await.unwrap().expect("there is a deadline")
+    };
 
     assert!((50_001..=60_000).contains(&left(time_left::call(&fixture.client)).await));
     let own = time_left::call(&fixture.client).timeout(Duration::from_secs(500));
     assert!((400_000..=500_000).contains(&left(own).await));
-    let by_name = fixture.client.call_dynamic::<Option<u64>>("time_left", ()).await.unwrap().unwrap();
+    let by_name =
+        fixture.client.call_dynamic::<Option<u64>>("time_left", ()).await.unwrap().unwrap();
     assert!((20_000..=30_000).contains(&by_name), "{by_name}");
 
     let builder = tests::client().timeout(Duration::from_secs(200));
@@ -104,7 +107,8 @@ async fn what_waits_too_long_never_starts() {
 #[tokio::test]
 async fn a_function_that_overruns_holds_its_slot_until_it_returns() {
     let gate: Arc<Gate> = Arc::default();
-    let server = builder(&gate).max_in_flight(1).bind(format!("inproc://{}", unique())).await.unwrap();
+    let server =
+        builder(&gate).max_in_flight(1).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = server.spawn().unwrap();
     let client = tests::client().connect(server.endpoint()).await.unwrap();
     overrun(&gate, || hold_stubbornly::call(&client)).await;

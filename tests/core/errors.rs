@@ -7,13 +7,15 @@ use rpc_core::{CallError, ErrorKind, Ran, remote};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::functions::{
-    DivideError, Fixture, add, builder, crash, crash_async, crash_inline, divide, divide_async, echo,
+    DivideError, Fixture, add, builder, crash, crash_async, crash_inline, divide, divide_async,
+    echo,
 };
 
 #[tokio::test]
 async fn a_typed_error_comes_back_as_it_was() {
     let fixture = Fixture::tcp().await;
-    for result in [divide::call(&fixture.client, 1, 0).await, divide_async::call(&fixture.client, 1, 0).await]
+    for result in
+        [divide::call(&fixture.client, 1, 0).await, divide_async::call(&fixture.client, 1, 0).await]
     {
         let error = result.unwrap_err();
         assert_eq!(error.ran(), Ran::Yes);
@@ -63,7 +65,10 @@ async fn an_unknown_function_is_told_with_its_neighbours() {
 async fn wrong_arguments_name_the_parameter() {
     let fixture = Fixture::tcp().await;
     let cases = [
-        (fixture.client.call_dynamic::<i64>("add", (1,)).await, "parameter `b` (i64): it is missing"),
+        (
+            fixture.client.call_dynamic::<i64>("add", (1,)).await,
+            "parameter `b` (i64): it is missing",
+        ),
         (fixture.client.call_dynamic::<i64>("add", (1, "x")).await, "parameter `b` (i64): "),
         (fixture.client.call_dynamic::<i64>("add", (1, 2, 3)).await, "3 arguments were given"),
     ];
@@ -157,7 +162,8 @@ async fn errors_name_function_and_endpoint() {
     let endpoint = fixture.server.endpoint().to_owned();
     let error = crash::call(&fixture.client).await.unwrap_err();
     assert_eq!((error.function(), error.endpoint()), ("crash", endpoint.as_str()));
-    let expected = format!("call of `crash` at {endpoint}: the function panicked: as it was asked to");
+    let expected =
+        format!("call of `crash` at {endpoint}: the function panicked: as it was asked to");
     assert_eq!(error.to_string(), expected);
     fixture.end().await;
 }
@@ -165,8 +171,13 @@ async fn errors_name_function_and_endpoint() {
 #[tokio::test]
 async fn messages_over_the_limit_are_refused_before_they_are_sent_and_on_receipt() {
     let gate = std::sync::Arc::default();
-    let server =
-        builder(&gate).max_message_size(10_000).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let server = builder(&gate)
+        .max_message_size(10_000)
+        .bind("tcp://127.0.0.1:0")
+        .await
+        .unwrap()
+        .spawn()
+        .unwrap();
     let endpoint = server.endpoint();
     let data = |len| Bytes::from(vec![0; len]);
     let limit_and_ran = |error: rpc_core::RpcError| match error.kind() {
@@ -209,8 +220,13 @@ fn an_error_is_one_pointer_and_travels_between_threads() {
 #[tokio::test]
 async fn an_error_that_is_too_large_to_be_sent_tells_the_truth_about_having_run() {
     let gate = std::sync::Arc::default();
-    let server =
-        builder(&gate).max_message_size(80).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let server = builder(&gate)
+        .max_message_size(80)
+        .bind("tcp://127.0.0.1:0")
+        .await
+        .unwrap()
+        .spawn()
+        .unwrap();
     let client = tests::client().connect(server.endpoint()).await.unwrap();
     let error = client.call_dynamic::<()>("add", ("x", "y")).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 80, .. }), "{error:?}");

@@ -27,7 +27,8 @@ async fn every_input_gives_one_result_with_its_index() {
 #[tokio::test]
 async fn borrowed_parameters_take_what_can_be_borrowed() {
     let fixture = Fixture::inproc().await;
-    let mut owned = count_words::map(&fixture.client, vec!["a".to_owned(), "b b".to_owned()]).ordered();
+    let mut owned =
+        count_words::map(&fixture.client, vec!["a".to_owned(), "b b".to_owned()]).ordered();
     assert_eq!(owned.next().await.unwrap().1.unwrap()["a"], 1);
     assert_eq!(owned.next().await.unwrap().1.unwrap()["b"], 2);
     assert!(owned.next().await.is_none());

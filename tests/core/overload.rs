@@ -60,7 +60,8 @@ async fn beyond_what_may_wait_the_server_refuses() {
 #[tokio::test]
 async fn beyond_what_may_be_in_flight_the_client_refuses_if_told_to() {
     let gate: Arc<Gate> = Arc::default();
-    let server = builder(&gate).bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
+    let server =
+        builder(&gate).bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
     let limited = tests::client().max_in_flight(2).when_full(WhenFull::Fail);
     let client = limited.connect(server.endpoint()).await.unwrap();
     let calls = [tokio::spawn(hold_async::call(&client)), tokio::spawn(hold_async::call(&client))];
@@ -172,7 +173,8 @@ async fn a_client_that_reads_gets_every_reply_of_a_burst() {
         let many = builder(&gate).max_in_flight(2 * CALLS as usize + 1);
         let server = many.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
         let client = tests::client().connect(server.endpoint()).await.unwrap();
-        let calls: Vec<_> = (0..CALLS).map(|_| tokio::spawn(hold_and_give::call(&client, bytes))).collect();
+        let calls: Vec<_> =
+            (0..CALLS).map(|_| tokio::spawn(hold_and_give::call(&client, bytes))).collect();
         gate.entered(CALLS).await;
         gate.open();
         for call in calls {
@@ -188,7 +190,8 @@ async fn a_client_waits_while_its_server_reads_nothing() {
     let client = tests::client().connect_lazy(&server.endpoint).unwrap();
     let [identity, _, hello] = server.recv().await;
     server.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
-    // What the engine and the system queue is full sometime; then nothing is taken any more, and nothing lost.
+    // What the engine and the system queue is full sometime; then nothing is taken any more, and
+    // nothing lost.
     let text = "x".repeat(1_000);
     let mut sent = 0;
     let error = loop {
@@ -198,7 +201,11 @@ async fn a_client_waits_while_its_server_reads_nothing() {
         }
         assert!(sent < 500_000, "there is no bound");
     };
-    assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::Maybe), "after {sent}");
+    assert_eq!(
+        (error.kind(), error.ran()),
+        (ErrorKind::DeadlineExceeded, Ran::Maybe),
+        "after {sent}"
+    );
     for _ in 0..sent {
         let [_, _, body] = server.recv().await;
         assert!(body.len() > 1_000);

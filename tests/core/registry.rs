@@ -115,7 +115,10 @@ async fn discover_tells_everything_about_a_function() {
     assert_eq!((service.protocol, service.max_message_size), (1, 16 * 1024 * 1024));
     assert_eq!(service.instance.len(), 32);
     let [add, described] = service.functions.as_slice() else { panic!("{:?}", service.functions) };
-    assert_eq!((add.name.as_str(), add.kind.as_str(), add.result.as_str()), ("add", "inline", "i64"));
+    assert_eq!(
+        (add.name.as_str(), add.kind.as_str(), add.result.as_str()),
+        ("add", "inline", "i64")
+    );
     assert_eq!(described.name, "self.describe");
     assert_eq!(described.doc, "Describes itself.\n\nIn two paragraphs.");
     let params: Vec<_> = described.params.iter().map(|param| (&*param.name, &*param.ty)).collect();

@@ -211,7 +211,8 @@ async fn a_connection_that_is_silent_for_too_long_is_lost() {
         let second = server("tcp://127.0.0.1:0", 1, &gate).await;
         let relay = relay_to(&first).await;
         let client = tests::client().max_silence(Duration::from_millis(200));
-        let client = client.connect([relay.endpoint(), second.endpoint().to_owned()]).await.unwrap();
+        let client =
+            client.connect([relay.endpoint(), second.endpoint().to_owned()]).await.unwrap();
         all_answer(&client, &[0, 1]).await;
         relay.set_both(mode);
         let calls: Vec<_> = (0..20).map(|_| tokio::spawn(which::call(&client))).collect();
@@ -248,7 +249,11 @@ async fn silence_is_noticed_although_every_call_gives_up_sooner() {
     let gate: Arc<Gate> = Arc::default();
     let server = server("tcp://127.0.0.1:0", 0, &gate).await;
     let relay = relay_to(&server).await;
-    let client = tests::client().max_silence(Duration::from_secs(1)).connect(relay.endpoint()).await.unwrap();
+    let client = tests::client()
+        .max_silence(Duration::from_secs(1))
+        .connect(relay.endpoint())
+        .await
+        .unwrap();
     relay.set_both(Mode::BlackHole);
     // It is looked at while this call waits, and then nothing waits any more.
     let error = which::call(&client).timeout(Duration::from_millis(400)).await.unwrap_err();
@@ -311,7 +316,8 @@ async fn an_overloaded_server_is_tried_again_until_it_has_room() {
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
     let second = tokio::spawn(hold_async::call(&client));
     let error = hold_async::call(&client).timeout(Duration::from_millis(300)).await.unwrap_err();
-    // Its time may run out while the answer to a retry is on its way, so that it may have run for all it knows.
+    // Its time may run out while the answer to a retry is on its way, so that it may have run for
+    // all it knows.
     let either = [ErrorKind::Overloaded, ErrorKind::DeadlineExceeded];
     assert!(either.contains(&error.kind()), "{error:?}");
     gate.open();

@@ -143,10 +143,16 @@ async fn values_of_every_shape_travel() {
     assert_eq!(maybe_bytes::call(client, true).await.unwrap(), Some(vec![0, 255]));
     assert_eq!(maybe_bytes::call(client, false).await.unwrap(), None);
     let lengths = lengths::call(client, vec!["a".into(), "bb".into()], Some("c")).await.unwrap();
-    assert_eq!(lengths, HashMap::from([("a".to_owned(), 1), ("bb".to_owned(), 2), ("c".to_owned(), 0)]));
+    assert_eq!(
+        lengths,
+        HashMap::from([("a".to_owned(), 1), ("bb".to_owned(), 2), ("c".to_owned(), 0)])
+    );
     assert_eq!(r#match::call(client, "raw".to_owned()).await.unwrap(), "raw");
     assert_eq!(bytes_or_error::call(client, true).await.unwrap(), &[1, 2, 3][..]);
-    assert_eq!(bytes_or_error::call(client, false).await.unwrap_err().failed().unwrap(), "as asked");
+    assert_eq!(
+        bytes_or_error::call(client, false).await.unwrap_err().failed().unwrap(),
+        "as asked"
+    );
     assert_eq!(aliased::call(client, true).await.unwrap(), 1);
     assert_eq!(aliased::call(client, false).await.unwrap_err().failed().unwrap(), "no");
     let all = everything::call(client, 1, 2).await.unwrap();

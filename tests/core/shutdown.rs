@@ -76,7 +76,8 @@ async fn new_requests_are_refused_while_it_drains_and_clients_are_told() {
     assert_eq!(raw.recv().await.pop().unwrap(), &b"\x93\x02\xabrpc.goodbye\x90"[..]);
     let reply = raw.ask(b"\x94\x00\x02\xa3add\x92\x01\x02").await;
     assert!(reply.windows(13).any(|part| part == b"shutting_down"), "{reply:?}");
-    // Our client is told as well: what it has not sent waits for the next server, within its deadline.
+    // Our client is told as well: what it has not sent waits for the next server, within its
+    // deadline.
     let late = add::call(&client, 1, 2).timeout(Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(late.ran(), Ran::No, "{late}");
     gate.open();

@@ -18,8 +18,8 @@ fn mebibyte(#[state] gate: &Gate) -> Vec<u8> {
 const MEBIBYTE: &[u8] = b"\x94\x00\x01\xa8mebibyte\x90";
 const PING: &[u8] = b"\x94\x00\x02\xa8rpc.ping\x90";
 
-/// Reads until the answer to a ping, and counts how many bytes came before it. Pings are dropped as long as there is
-/// too much unread, so it asks again after everything that it has read.
+/// Reads until the answer to a ping, and counts how many bytes came before it. Pings are dropped as
+/// long as there is too much unread, so it asks again after everything that it has read.
 async fn read_up(peer: &mut RawClient) -> usize {
     let mut bytes = 0;
     loop {
@@ -75,7 +75,8 @@ async fn a_lone_peer_that_never_reads_holds_a_bounded_part_and_is_served_again_w
 async fn replies_that_a_client_in_this_process_keeps_are_not_unread() {
     let gate: Arc<Gate> = Arc::default();
     let endpoint = format!("inproc://{}", tests::unique());
-    let server = builder(&gate).max_unread_bytes(4 * MIB).max_message_size(2 * MIB).bind(&endpoint).await;
+    let server =
+        builder(&gate).max_unread_bytes(4 * MIB).max_message_size(2 * MIB).bind(&endpoint).await;
     let server = server.unwrap().spawn().unwrap();
     let client = Client::connect(&endpoint).await.unwrap();
     let mut kept = Vec::new();

@@ -1,4 +1,5 @@
-//! Tests and servers in processes of their own: for what would end this one, or need more file descriptors.
+//! Tests and servers in processes of their own: for what would end this one, or need more file
+//! descriptors.
 
 use std::{
     env,
@@ -42,7 +43,11 @@ impl Server {
             let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
             let mut lines = output.by_ref().lines().map(|line| line.expect("it is text"));
             let endpoint = lines.find_map(|line| line.strip_prefix(LISTENING).map(str::to_owned));
-            Self { child, _output: output, endpoint: endpoint.expect("the server says where it listens") }
+            Self {
+                child,
+                _output: output,
+                endpoint: endpoint.expect("the server says where it listens"),
+            }
         };
         soon("the child starts", spawn_blocking(start)).await.expect("it does not panic")
     }
@@ -82,7 +87,8 @@ async fn a_server() {
         _ => Engine::Zeromq,
     };
     let gate: Arc<Gate> = Arc::default();
-    let server = builder(&gate).engine(engine).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let server =
+        builder(&gate).engine(engine).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     // The test's name stands at the beginning of the line.
     println!("\n{LISTENING}{}", server.endpoint());
     spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await.unwrap().unwrap();

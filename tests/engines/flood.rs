@@ -11,7 +11,8 @@ use crate::{
     zmtp::{Stranger, greeting},
 };
 
-/// Twice what `omq` takes, and with the server's ends less than the 4,096 files that every system allows.
+/// Twice what `omq` takes, and with the server's ends less than the 4,096 files that every system
+/// allows.
 const STRANGERS: usize = 2_000;
 /// How many it takes, and for how long.
 const LIMIT: usize = 1_024;
@@ -66,6 +67,9 @@ async fn on_zeromq() {
     let pair = Pair::on(Engine::Zeromq).await;
     let strangers = strangers(&pair).await;
     works(&Client::connect(pair.server.endpoint()).await.unwrap()).await;
-    assert!(strangers.iter().all(Stranger::is_tolerated), "the table in ARCHITECTURE.md says otherwise");
+    assert!(
+        strangers.iter().all(Stranger::is_tolerated),
+        "the table in ARCHITECTURE.md says otherwise"
+    );
     pair.end().await;
 }

@@ -1,5 +1,5 @@
-//! Peers that ask whether we are there, and peers that are no longer there. (`tests/interop` has a real peer with
-//! heartbeats.)
+//! Peers that ask whether we are there, and peers that are no longer there. (`tests/interop` has a
+//! real peer with heartbeats.)
 
 use rpc_core::Engine;
 

@@ -1,5 +1,6 @@
-//! What the engines guarantee, beyond the protocol: each row of the table in ARCHITECTURE.md is a test here. The
-//! peers are bare TCP connections. These tests name their engines, and do not look at `RPC_TEST_ENGINE`.
+//! What the engines guarantee, beyond the protocol: each row of the table in ARCHITECTURE.md is a
+//! test here. The peers are bare TCP connections. These tests name their engines, and do not look
+//! at `RPC_TEST_ENGINE`.
 
 mod child;
 mod flood;
@@ -30,7 +31,8 @@ struct Pair {
 impl Pair {
     async fn on(engine: Engine) -> Self {
         let gate = Arc::default();
-        let server = builder(&gate).engine(engine).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+        let server =
+            builder(&gate).engine(engine).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
         let client = Client::connect(server.endpoint()).await.unwrap();
         Self { server, client, gate }
     }

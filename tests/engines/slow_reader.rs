@@ -8,7 +8,8 @@ use tests::{RawClient, soon};
 
 use crate::Pair;
 
-/// More replies than may wait, of a length that the buffers between the server and a peer hold few of.
+/// More replies than may wait, of a length that the buffers between the server and a peer hold few
+/// of.
 const REQUESTS: u64 = 80_000;
 const LENGTH: usize = 1_024;
 
@@ -33,8 +34,9 @@ async fn omq_drops_the_replies_that_a_peer_does_not_read() {
         }
     };
     soon("all requests are answered", answered).await;
-    // Now it reads. The first replies are there, in order; and as it reads there is room for new ones. When that is
-    // depends on the engine and on what the system buffers: so it asks again and again.
+    // Now it reads. The first replies are there, in order; and as it reads there is room for new
+    // ones. When that is depends on the engine and on what the system buffers: so it asks again and
+    // again.
     let mut read = 0;
     while peer.recv().await[1].len() > LENGTH {
         read += 1;

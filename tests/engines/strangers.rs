@@ -1,4 +1,5 @@
-//! Connections that do not shake hands as they should. On `omq` they end, soon, and nobody else notices.
+//! Connections that do not shake hands as they should. On `omq` they end, soon, and nobody else
+//! notices.
 
 use std::time::Duration;
 
@@ -30,10 +31,12 @@ async fn omq_ends_a_connection_that_announces_a_huge_frame() {
 }
 
 #[tokio::test]
-async fn omq_answers_a_message_that_is_a_little_too_long_and_ends_the_connection_for_a_longer_one() {
+async fn omq_answers_a_message_that_is_a_little_too_long_and_ends_the_connection_for_a_longer_one()
+{
     let pair = Pair::on(Engine::Omq).await;
     let mut peer = RawClient::connect(pair.server.endpoint()).await;
-    let request = [b"\x94\x00\x07\xa4echo\x91\xc6\x01\x00\x00\x00".as_slice(), &vec![0; 16 << 20]].concat();
+    let request =
+        [b"\x94\x00\x07\xa4echo\x91\xc6\x01\x00\x00\x00".as_slice(), &vec![0; 16 << 20]].concat();
     let reply = peer.ask(&request).await;
     assert!(reply.windows(9).any(|part| part == b"too_large"), "{reply:?}");
     let mut peer = Stranger::known_at(pair.server.endpoint()).await;
@@ -42,8 +45,8 @@ async fn omq_answers_a_message_that_is_a_little_too_long_and_ends_the_connection
     pair.end().await;
 }
 
-/// If this fails, the `zeromq` crate has learnt it: change the documentation of `Engine` and the table, and be
-/// glad.
+/// If this fails, the `zeromq` crate has learnt it: change the documentation of `Engine` and the
+/// table, and be glad.
 #[tokio::test]
 async fn zeromq_is_ended_by_a_huge_frame() {
     let server = child::Server::start(Engine::Zeromq).await;
@@ -97,7 +100,10 @@ async fn omq_ends_handshakes_that_take_too_long_and_zeromq_does_not() {
     let (busy, mut done) = (omq.works(), std::pin::pin!(async { tokio::join!(slowly, silent) }));
     busy.await;
     done.as_mut().await;
-    assert!(tolerated.iter().all(Stranger::is_tolerated), "the table in ARCHITECTURE.md says otherwise");
+    assert!(
+        tolerated.iter().all(Stranger::is_tolerated),
+        "the table in ARCHITECTURE.md says otherwise"
+    );
     omq.end().await;
     zeromq.end().await;
 }

@@ -1,4 +1,5 @@
-//! A peer that is nothing but a TCP connection, and the bytes of ZMTP 3 (<https://rfc.zeromq.org/spec/23/>).
+//! A peer that is nothing but a TCP connection, and the bytes of ZMTP 3
+//! (<https://rfc.zeromq.org/spec/23/>).
 
 use std::io;
 
@@ -80,7 +81,8 @@ impl Stranger {
         self.0.write_all(bytes).await
     }
 
-    /// The next frame, its flags in front of its body's length, as commands and short messages have it.
+    /// The next frame, its flags in front of its body's length, as commands and short messages have
+    /// it.
     pub(crate) async fn hear(&mut self) -> Vec<u8> {
         let mut frame = vec![0; 2];
         soon("a frame", self.0.read_exact(&mut frame)).await.expect("the connection lasts");

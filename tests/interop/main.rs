@@ -1,4 +1,5 @@
-//! Python peers, with pyzmq and msgpack. They run the interpreter that `RPC_TEST_PYTHON` names, or `python3`:
+//! Python peers, with pyzmq and msgpack. They run the interpreter that `RPC_TEST_PYTHON` names, or
+//! `python3`:
 //!
 //! ```text
 //! python3 -m venv venv && venv/bin/pip install pyzmq msgpack

@@ -1,5 +1,5 @@
-//! Servers that are killed, stopped, restarted and cut off while calls are under way. Whatever happens, a call says the
-//! truth about what it did.
+//! Servers that are killed, stopped, restarted and cut off while calls are under way. Whatever
+//! happens, a call says the truth about what it did.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,7 +23,8 @@ use crate::{
 /// How many calls are in flight.
 pub(crate) const AT_A_TIME: usize = 64;
 
-/// How long the call with this number takes, in milliseconds: so long that many are under way when something breaks.
+/// How long the call with this number takes, in milliseconds: so long that many are under way when
+/// something breaks.
 pub(crate) fn duration(id: u64) -> u64 {
     id % 9
 }
@@ -86,7 +87,8 @@ pub(crate) fn compare(what: &str, said: &[(u64, Said)], executions: &HashMap<u64
 async fn calls_of_one_server_tell_the_truth_whatever_befalls_it() {
     let _alone = ALONE.lock().await;
     let mut fleet = Fleet::start(1).await;
-    let builder = tests::client().connect_timeout(Duration::from_secs(60)).timeout(Duration::from_secs(2));
+    let builder =
+        tests::client().connect_timeout(Duration::from_secs(60)).timeout(Duration::from_secs(2));
     let client = builder.connect(&fleet.endpoints()[0]).await.unwrap();
     let (begin, numbers) = (Instant::now(), Numbers::below(number("RPC_CALLS", 30_000)));
     let calling = client.clone();
@@ -106,9 +108,13 @@ async fn calls_of_one_server_tell_the_truth_whatever_befalls_it() {
     assert!(said.iter().any(|(_, said)| *said == Said::Ok) && faults.count() > 0);
 }
 
-/// Makes calls of which many have no time to end, some none to begin, while nothing else goes wrong.
-async fn tight<F>(what: &str, calls: u64, call: impl Fn(&Client, u64) -> Call<F> + Clone + Send + 'static)
-where
+/// Makes calls of which many have no time to end, some none to begin, while nothing else goes
+/// wrong.
+async fn tight<F>(
+    what: &str,
+    calls: u64,
+    call: impl Fn(&Client, u64) -> Call<F> + Clone + Send + 'static,
+) where
     F: RemoteFn<Output = u64, Error = CallError<String>>,
 {
     let fleet = Fleet::start(1).await;
@@ -122,7 +128,8 @@ where
     println!("{what} with tight deadlines, {:.1?}", begin.elapsed());
     let ledger = fleet.end().await;
     compare(what, &said, &ledger.executions());
-    let expired = |ran| move |(_, said): &(u64, Said)| *said == Said::Error(ran, ErrorKind::DeadlineExceeded);
+    let expired =
+        |ran| move |(_, said): &(u64, Said)| *said == Said::Error(ran, ErrorKind::DeadlineExceeded);
     assert!(said.iter().any(|(_, said)| *said == Said::Ok));
     assert!(said.iter().any(expired(Ran::Yes)) || said.iter().any(expired(Ran::Maybe)));
 }

@@ -1,5 +1,6 @@
-//! Three servers and one client, while faults befall each server. Calls that may be repeated all succeed; those that may
-//! not tell the truth, and those with an idempotency key run once, however often they were tried.
+//! Three servers and one client, while faults befall each server. Calls that may be repeated all
+//! succeed; those that may not tell the truth, and those with an idempotency key run once, however
+//! often they were tried.
 
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,17 @@ const SERVERS: usize = 3;
 const CALLS: u64 = 200_000;
 const MANY_CALLS: u64 = 10_000_000;
 
-/// A client that notices silence soon, and gives a call time enough for all servers to be away and come back.
+/// A client that notices silence soon, and gives a call time enough for all servers to be away and
+/// come back.
 async fn client(fleet: &Fleet) -> Client {
     let patience = Duration::from_secs(60);
     let builder = tests::client().connect_timeout(patience).timeout(patience);
-    builder.max_silence(Duration::from_millis(500)).retries(100).connect(fleet.endpoints()).await.unwrap()
+    builder
+        .max_silence(Duration::from_millis(500))
+        .retries(100)
+        .connect(fleet.endpoints())
+        .await
+        .unwrap()
 }
 
 async fn idempotent(calls: u64) {
@@ -36,8 +43,8 @@ async fn idempotent(calls: u64) {
         async move {
             let begin = Instant::now();
             let answer = double_later::call(&client, n, duration(n)).await;
-            let answer =
-                answer.unwrap_or_else(|error| panic!("call {n} failed: {error:#} ({:?})", error.ran()));
+            let answer = answer
+                .unwrap_or_else(|error| panic!("call {n} failed: {error:#} ({:?})", error.ran()));
             assert_eq!(answer, 2 * n);
             begin.elapsed()
         }

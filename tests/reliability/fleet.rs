@@ -36,7 +36,8 @@ pub(crate) enum Fault {
     Frozen,
     /// What is sent to it and by it is lost for a while, and its connections are reset then.
     Unreachable,
-    /// As before, but its connections are never reset: who does not notice the silence waits for ever.
+    /// As before, but its connections are never reset: who does not notice the silence waits for
+    /// ever.
     Silent,
     /// Everything takes longer for a while.
     Slow,
@@ -56,7 +57,8 @@ impl Fault {
         Self::Slow,
     ];
 
-    /// Those that a client survives which waits for the transport to tell it that a connection is lost.
+    /// Those that a client survives which waits for the transport to tell it that a connection is
+    /// lost.
     pub(crate) const TOLD: [Self; 8] = [
         Self::Killed,
         Self::Stopped,
@@ -117,8 +119,13 @@ impl Fleet {
         self.members.iter().map(|member| member.relay.endpoint()).collect()
     }
 
-    /// Lets faults befall each server, one after another, until `work` is done. Everything is well afterwards.
-    pub(crate) async fn suffer<T>(&mut self, faults: &[Fault], work: impl Future<Output = T>) -> (T, Faults) {
+    /// Lets faults befall each server, one after another, until `work` is done. Everything is well
+    /// afterwards.
+    pub(crate) async fn suffer<T>(
+        &mut self,
+        faults: &[Fault],
+        work: impl Future<Output = T>,
+    ) -> (T, Faults) {
         let (over, tally) = (Over::default(), Faults::default());
         let suffering = self
             .members
@@ -169,7 +176,11 @@ impl Member {
             Fault::Restarted => {
                 self.server.terminate();
                 let begin = Instant::now();
-                assert!(self.server.ended().await.success(), "it drains within {:?}", begin.elapsed());
+                assert!(
+                    self.server.ended().await.success(),
+                    "it drains within {:?}",
+                    begin.elapsed()
+                );
                 self.server.restart();
             }
             Fault::Closed => self.relay.cut(Cut::Close),
@@ -180,7 +191,9 @@ impl Member {
                 self.relay.cut(Cut::Reset);
             }
             Fault::Silent => self.change(Mode::BlackHole, a_while).await,
-            Fault::Slow => self.change(Mode::Delay(Duration::from_millis(random.u64(1..50))), a_while).await,
+            Fault::Slow => {
+                self.change(Mode::Delay(Duration::from_millis(random.u64(1..50))), a_while).await
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! Bytes from strangers: to the decoders by the million, and to a server that good clients use meanwhile.
+//! Bytes from strangers: to the decoders by the million, and to a server that good clients use
+//! meanwhile.
 
 use std::{
     sync::{
@@ -20,7 +21,8 @@ use tests::{
 
 use crate::{ALONE, number, server};
 
-/// Bodies that name the functions of the server of these tests, so that a changed one still finds them.
+/// Bodies that name the functions of the server of these tests, so that a changed one still finds
+/// them.
 fn seeds() -> Vec<Vec<u8>> {
     let requests: [&[u8]; 7] = [
         b"\x94\x00\x07\xa3sum\x92\x01\x02",
@@ -44,7 +46,9 @@ fn decode_mutated(bodies: u64, seed: u64) {
         assert!(!panicked, "RPC_SEED={seed}: body {number} is {body:02x?}");
     }
     let elapsed = begin.elapsed();
-    println!("{bodies} mutated bodies decoded in {elapsed:.1?}, seed {seed}: no panic, no broken invariant");
+    println!(
+        "{bodies} mutated bodies decoded in {elapsed:.1?}, seed {seed}: no panic, no broken invariant"
+    );
     assert!(elapsed < Duration::from_secs(120 * (1 + bodies / 1_000_000)), "{elapsed:?}");
 }
 
@@ -59,7 +63,8 @@ fn many_more_mutated_bodies_break_no_decoder() {
     decode_mutated(number("RPC_BODIES", 100_000_000), number("RPC_SEED", 2));
 }
 
-/// What one hostile connection does: sends bodies, reads what is answered, and is still served afterwards.
+/// What one hostile connection does: sends bodies, reads what is answered, and is still served
+/// afterwards.
 async fn attack(endpoint: String, bodies: usize, seed: u64) {
     const OVERSIZED: usize = 300_000;
     let mut mutator = Mutator::new(seeds(), seed);
@@ -79,8 +84,8 @@ async fn attack(endpoint: String, bodies: usize, seed: u64) {
             _ => peer.send(&[b"", &mutator.next_body()]).await,
         }
         if number % 100 == 99 {
-            // Reads what was answered, so that it is the server's work that is tested and not its limit for peers
-            // that do not read.
+            // Reads what was answered, so that it is the server's work that is tested and not its
+            // limit for peers that do not read.
             let answer = b"\x94\x01\xce\xff\xff\xff\xfe\xc0\x03";
             peer.send(&[b"", b"\x94\x00\xce\xff\xff\xff\xfe\xa3sum\x92\x01\x02"]).await;
             // Alone or in a batch: one of the bodies may have said that it takes those.
@@ -99,9 +104,15 @@ async fn good_calls_during(client: &Client, others: impl Future<Output = ()>) ->
             tokio::spawn(async move {
                 let mut calls = 0;
                 while !over.load(Ordering::Relaxed) {
-                    assert_eq!(sum::call(&client, calls, 1).await.expect("it is answered"), calls + 1);
+                    assert_eq!(
+                        sum::call(&client, calls, 1).await.expect("it is answered"),
+                        calls + 1
+                    );
                     let data = Bytes::from(calls.to_be_bytes().to_vec());
-                    assert_eq!(echo::call(&client, data.clone()).await.expect("it is answered"), data);
+                    assert_eq!(
+                        echo::call(&client, data.clone()).await.expect("it is answered"),
+                        data
+                    );
                     calls += 2;
                 }
                 calls
@@ -152,7 +163,8 @@ async fn a_hundred_thousand_hostile_bodies_harm_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
-    // What the engines are known to keep of each, and room for buffers that are kept and memory that is in pieces.
+    // What the engines are known to keep of each, and room for buffers that are kept and memory
+    // that is in pieces.
     const PER_CONNECTION: u64 = 256;
     const NOISE: u64 = 16 << 20;
     let connections = number("RPC_CONNECTIONS", 10_000);
@@ -170,7 +182,9 @@ async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
                         // Some leave in silence, some in the middle of a call, and some after it.
                         match number % 3 {
                             0 => {}
-                            1 => peer.send(&[b"", b"\x94\x00\x07\xa8sleep_ms\x91\xcd\x27\x10"]).await,
+                            1 => {
+                                peer.send(&[b"", b"\x94\x00\x07\xa8sleep_ms\x91\xcd\x27\x10"]).await
+                            }
                             _ => drop(peer.ask(b"\x94\x00\x07\xa9rpc.hello\x91\x80").await),
                         }
                     }
@@ -202,7 +216,8 @@ async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
     assert_eq!(sum::call(&client, 1, 2).await.unwrap(), 3);
 }
 
-/// Waits until a process has closed what it no longer needs: until it has few files open, or no fewer for a while.
+/// Waits until a process has closed what it no longer needs: until it has few files open, or no
+/// fewer for a while.
 async fn settled(pid: u32, few: usize) -> usize {
     let (mut least, mut unchanged) = (open_files(pid), 0);
     while least > few && unchanged < 50 {

@@ -28,7 +28,8 @@ impl Numbers {
     }
 }
 
-/// Runs `one` with each of the `numbers`, `at_a_time` of them, and collects what comes of it in no particular order.
+/// Runs `one` with each of the `numbers`, `at_a_time` of them, and collects what comes of it in no
+/// particular order.
 ///
 /// A call that panics ends the test.
 pub(crate) async fn calls<T, F>(

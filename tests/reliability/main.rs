@@ -1,4 +1,5 @@
-//! What happens when things go wrong, with real processes and real sockets. Each test prints its figures:
+//! What happens when things go wrong, with real processes and real sockets. Each test prints its
+//! figures:
 //!
 //! ```sh
 //! cargo test --release -p tests --test reliability -- --nocapture --test-threads=1

@@ -1,5 +1,5 @@
-//! What was used is given back: after millions of calls, and after as many ways to end one, both sides hold what they
-//! held before.
+//! What was used is given back: after millions of calls, and after as many ways to end one, both
+//! sides hold what they held before.
 
 use std::{
     sync::Arc,
@@ -33,7 +33,8 @@ impl Memory {
         Self { server: server.memory(), client: own_memory() }
     }
 
-    /// Prints what became of it, and fails the test if either side holds more than before: a tenth, or 8 MiB.
+    /// Prints what became of it, and fails the test if either side holds more than before: a tenth,
+    /// or 8 MiB.
     fn check(self, server: &ServerProcess, what: &str, begin: Instant) {
         let after = Self::now(server);
         println!(
@@ -45,13 +46,21 @@ impl Memory {
             mib(after.client),
         );
         for (before, after) in [(self.server, after.server), (self.client, after.client)] {
-            assert!(after <= before + (before / 10).max(8 << 20), "{} became {}", mib(before), mib(after));
+            assert!(
+                after <= before + (before / 10).max(8 << 20),
+                "{} became {}",
+                mib(before),
+                mib(after)
+            );
         }
     }
 }
 
 /// Runs `count` calls, 256 at a time; `one` makes the call with the number that it is given.
-async fn calls<F: Future<Output = ()> + Send>(count: u64, one: impl Fn(u64) -> F + Clone + Send + 'static) {
+async fn calls<F: Future<Output = ()> + Send>(
+    count: u64,
+    one: impl Fn(u64) -> F + Clone + Send + 'static,
+) {
     load::calls(&Numbers::below(count), 256, one).await;
 }
 
@@ -61,9 +70,15 @@ async fn answered(client: &Client, count: u64) {
         let client = client.clone();
         async move {
             if number % 2 == 0 {
-                assert_eq!(sum::call(&client, number, 1).await.expect("it is answered"), number + 1);
+                assert_eq!(
+                    sum::call(&client, number, 1).await.expect("it is answered"),
+                    number + 1
+                );
             } else {
-                assert_eq!(double::call(&client, number).await.expect("it is answered"), Some(2 * number));
+                assert_eq!(
+                    double::call(&client, number).await.expect("it is answered"),
+                    Some(2 * number)
+                );
             }
         }
     })
@@ -167,8 +182,12 @@ async fn two_thousand_clients_that_come_and_go_leave_nothing_behind() {
                 let endpoint = Arc::clone(&endpoint);
                 tokio::spawn(async move {
                     for number in 0..count / 8 {
-                        let client = tests::client().connect(&*endpoint).await.expect("the server is there");
-                        assert_eq!(sum::call(&client, number, 1).await.expect("it is answered"), number + 1);
+                        let client =
+                            tests::client().connect(&*endpoint).await.expect("the server is there");
+                        assert_eq!(
+                            sum::call(&client, number, 1).await.expect("it is answered"),
+                            number + 1
+                        );
                         // Some in order, some in a hurry.
                         if number % 2 == 0 {
                             client.close().await;

@@ -1,5 +1,5 @@
-//! Five times as much work as a server can do: it goes on doing what it can, at the pace that its limits imply, and
-//! refuses the rest at once.
+//! Five times as much work as a server can do: it goes on doing what it can, at the pace that its
+//! limits imply, and refuses the rest at once.
 
 use std::time::{Duration, Instant};
 
@@ -99,7 +99,8 @@ where
     let offered = capacity.rate() * FACTOR;
     offer(offered, Duration::from_secs(1), &call).await;
 
-    // Other work on this machine can only make it look worse, so the best of a few rounds is what the server can do.
+    // Other work on this machine can only make it look worse, so the best of a few rounds is what
+    // the server can do.
     for round in 1.. {
         let before = server.memory();
         let mut outcomes = offer(offered, DURATION, &call).await;
@@ -111,7 +112,8 @@ where
         let possible = f64::from(capacity.rate()) * DURATION.as_secs_f64();
         #[allow(clippy::cast_precision_loss)] // There are some ten thousand.
         let part = outcomes.answered.len() as f64 / possible;
-        let (answered, refused) = (percentile(&outcomes.answered, 99), percentile(&outcomes.refused, 99));
+        let (answered, refused) =
+            (percentile(&outcomes.answered, 99), percentile(&outcomes.refused, 99));
         println!(
             "{what}: {offered} calls/s offered for {DURATION:?} where {} are possible: {} answered ({:.0} % of what \
              is possible) in {answered:.1?} (p99; the limits imply {:.1?}), {} refused in {refused:.1?} (p99); the \
@@ -137,7 +139,8 @@ async fn async_functions_go_on_at_full_capacity() {
     let _alone = ALONE.lock().await;
     let each = Duration::from_millis(100);
     // A sixteenth is kept back for other clients.
-    let capacity = Capacity { arguments: &["--max-in-flight", "214"], running: 200, waiting: 0, each };
+    let capacity =
+        Capacity { arguments: &["--max-in-flight", "214"], running: 200, waiting: 0, each };
     overload("async functions", &capacity, |client| sleep_ms::call(client, 100)).await;
 }
 
@@ -145,6 +148,7 @@ async fn async_functions_go_on_at_full_capacity() {
 async fn workers_go_on_at_full_capacity() {
     let _alone = ALONE.lock().await;
     let arguments = &["--workers", "16", "--max-waiting", "64"];
-    let capacity = Capacity { arguments, running: 16, waiting: 64, each: Duration::from_millis(20) };
+    let capacity =
+        Capacity { arguments, running: 16, waiting: 64, each: Duration::from_millis(20) };
     overload("workers", &capacity, |client| block_ms::call(client, 20)).await;
 }

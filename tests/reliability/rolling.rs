@@ -1,5 +1,5 @@
-//! A rolling restart: each of three servers drains, ends and is started again, and no call is lost, not even one that
-//! may run only once.
+//! A rolling restart: each of three servers drains, ends and is started again, and no call is lost,
+//! not even one that may run only once.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,9 @@ async fn counted(client: Client, number: u64) {
     match count::call(&client, id, number % 9).await {
         Ok(answer) => assert_eq!(answer, id),
         Err(CallError::Failed(error)) => panic!("{error}"),
-        Err(CallError::Rpc(error)) => panic!("call {id} is lost: {error:#}; did it run? {:?}", error.ran()),
+        Err(CallError::Rpc(error)) => {
+            panic!("call {id} is lost: {error:#}; did it run? {:?}", error.ran())
+        }
     }
 }
 

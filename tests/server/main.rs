@@ -1,11 +1,12 @@
-//! The server of the tests of reliability, as a process of its own that can be killed, stopped and started again.
+//! The server of the tests of reliability, as a process of its own that can be killed, stopped and
+//! started again.
 //!
 //! ```text
 //! test-server ENDPOINT [--ledger FILE] [--workers N] [--max-in-flight N] [--max-waiting N] [--max-message-size N]
 //! ```
 //!
-//! It writes `listening on ENDPOINT` and nothing else to stdout. On SIGTERM it drains and exits with 0. It ends when
-//! its stdin does, so that it never outlives the test that started it.
+//! It writes `listening on ENDPOINT` and nothing else to stdout. On SIGTERM it drains and exits
+//! with 0. It ends when its stdin does, so that it never outlives the test that started it.
 
 #![allow(clippy::unnecessary_wraps)] // The functions are those that `served.rs` declares.
 
@@ -81,7 +82,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn options(mut arguments: impl Iterator<Item = String>) -> Result<(ServerBuilder, String), Box<dyn Error>> {
+fn options(
+    mut arguments: impl Iterator<Item = String>,
+) -> Result<(ServerBuilder, String), Box<dyn Error>> {
     let endpoint = arguments.next().ok_or("the endpoint is missing")?;
     // Without a ledger, what is counted is forgotten.
     let (mut builder, mut ledger) = (tests::server().workers(2), "/dev/null".to_owned());

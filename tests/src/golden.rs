@@ -1,4 +1,5 @@
-//! Reads `tests/wire/messages.golden`: messages byte by byte, in a notation that its own head explains.
+//! Reads `tests/wire/messages.golden`: messages byte by byte, in a notation that its own head
+//! explains.
 
 const GOLDEN: &str = include_str!("../wire/messages.golden");
 

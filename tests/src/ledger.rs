@@ -1,4 +1,5 @@
-//! What was executed, and how often: a file that servers append to, and that outlives a server that is killed.
+//! What was executed, and how often: a file that servers append to, and that outlives a server that
+//! is killed.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,8 @@ use crate::unique;
 
 const FOLDER: &str = "the folder for temporary files can be written";
 
-/// A file of executions. Any number of processes may append to it; it goes with the test that made it.
+/// A file of executions. Any number of processes may append to it; it goes with the test that made
+/// it.
 #[derive(Debug)]
 pub struct Ledger(PathBuf);
 
@@ -78,8 +80,9 @@ impl Pen {
         File::options().append(true).open(path).map(Self)
     }
 
-    /// Notes that `id` is executed. It is one `write` of a few bytes to a file that is opened for appending, so that it
-    /// happens as a whole or not at all, whoever else writes and whenever the process is killed.
+    /// Notes that `id` is executed. It is one `write` of a few bytes to a file that is opened for
+    /// appending, so that it happens as a whole or not at all, whoever else writes and whenever the
+    /// process is killed.
     ///
     /// # Errors
     /// As writing a file.

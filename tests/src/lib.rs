@@ -1,5 +1,6 @@
-//! What the tests have in common: endpoints, peers that speak raw bytes, and a gate that functions wait at. In
-//! files of their own: server processes, a relay, and what else the tests of reliability need.
+//! What the tests have in common: endpoints, peers that speak raw bytes, and a gate that functions
+//! wait at. In files of their own: server processes, a relay, and what else the tests of
+//! reliability need.
 
 pub mod golden;
 pub mod ledger;
@@ -22,9 +23,9 @@ use rpc_core::{Client, ClientBuilder, Engine, Server, ServerBuilder};
 use tokio::sync::Semaphore;
 use zeromq::{DealerSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
-/// A server to be configured, on the engine that `RPC_TEST_ENGINE` names: `zeromq`, which is also what runs
-/// without it, `omq`, `mixed` (servers on `omq`, clients on `zeromq`) or `mixed-reverse`. Every test of servers and
-/// clients begins here, so that all of them run on all engines.
+/// A server to be configured, on the engine that `RPC_TEST_ENGINE` names: `zeromq`, which is also
+/// what runs without it, `omq`, `mixed` (servers on `omq`, clients on `zeromq`) or `mixed-reverse`.
+/// Every test of servers and clients begins here, so that all of them run on all engines.
 ///
 /// # Panics
 /// If there is no such engine.
@@ -52,7 +53,9 @@ fn engines() -> (Engine, Engine) {
         Ok("mixed") => (Engine::Omq, Engine::Zeromq),
         #[cfg(feature = "omq")]
         Ok("mixed-reverse") => (Engine::Zeromq, Engine::Omq),
-        Ok(other) => panic!("RPC_TEST_ENGINE is `{other}`, which is none, or needs `--features omq`"),
+        Ok(other) => {
+            panic!("RPC_TEST_ENGINE is `{other}`, which is none, or needs `--features omq`")
+        }
     }
 }
 
@@ -125,7 +128,8 @@ impl Gate {
         Inside(self)
     }
 
-    /// Waits, as a sync function, until the gate is open or `cancelled` says so. `true` if it is open.
+    /// Waits, as a sync function, until the gate is open or `cancelled` says so. `true` if it is
+    /// open.
     ///
     /// # Panics
     /// If another function panicked while it waited.
@@ -133,7 +137,8 @@ impl Gate {
         let mut open = self.open.lock().expect("nothing panics while it is held");
         while !*open && !cancelled() {
             let tick = Duration::from_millis(1);
-            open = self.changed.wait_timeout(open, tick).expect("nothing panics while it is held").0;
+            open =
+                self.changed.wait_timeout(open, tick).expect("nothing panics while it is held").0;
         }
         *open
     }
@@ -161,7 +166,10 @@ impl Gate {
     /// # Panics
     /// If they do not.
     pub async fn entered(&self, count: u32) {
-        soon("functions start", self.entered.acquire_many(count)).await.expect("it is never closed").forget();
+        soon("functions start", self.entered.acquire_many(count))
+            .await
+            .expect("it is never closed")
+            .forget();
     }
 
     /// Waits until `count` more functions have ended.
@@ -169,7 +177,10 @@ impl Gate {
     /// # Panics
     /// If they do not.
     pub async fn left(&self, count: u32) {
-        soon("functions end", self.left.acquire_many(count)).await.expect("it is never closed").forget();
+        soon("functions end", self.left.acquire_many(count))
+            .await
+            .expect("it is never closed")
+            .forget();
     }
 
     /// How many functions have started that were not waited for.
@@ -237,7 +248,8 @@ impl RawServer {
     /// If there is none.
     pub async fn bind() -> Self {
         let mut socket = RouterSocket::new();
-        let endpoint = socket.bind("tcp://127.0.0.1:0").await.expect("there is a free port").to_string();
+        let endpoint =
+            socket.bind("tcp://127.0.0.1:0").await.expect("there is a free port").to_string();
         Self { socket, endpoint }
     }
 
@@ -246,7 +258,8 @@ impl RawServer {
     /// # Panics
     /// If nothing comes.
     pub async fn recv(&mut self) -> [Bytes; 3] {
-        let frames = soon("a request", self.socket.recv()).await.expect("the socket lasts").into_vec();
+        let frames =
+            soon("a request", self.socket.recv()).await.expect("the socket lasts").into_vec();
         frames.try_into().expect("identity, empty frame, body")
     }
 

@@ -1,4 +1,5 @@
-//! Servers as processes: started, killed, stopped, continued, told to end, and started again where they were.
+//! Servers as processes: started, killed, stopped, continued, told to end, and started again where
+//! they were.
 
 use std::{
     io::{BufRead, BufReader},
@@ -9,11 +10,13 @@ use std::{
 
 use crate::{resources, soon};
 
-/// Where servers listen that are started again on the port they had. It is not the address that outgoing connections
-/// of this machine come from, so that none of them can take the port meanwhile.
+/// Where servers listen that are started again on the port they had. It is not the address that
+/// outgoing connections of this machine come from, so that none of them can take the port
+/// meanwhile.
 const ANY_PORT: &str = "tcp://127.0.0.2:0";
 
-/// A process of `test-server`. It is killed when this is dropped, and ends by itself when the test's process does.
+/// A process of `test-server`. It is killed when this is dropped, and ends by itself when the
+/// test's process does.
 #[derive(Debug)]
 pub struct ServerProcess {
     program: &'static str,
@@ -25,7 +28,8 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `program`, which is `env!("CARGO_BIN_EXE_test-server")`, on a free port, and waits until it listens.
+    /// Starts `program`, which is `env!("CARGO_BIN_EXE_test-server")`, on a free port, and waits
+    /// until it listens.
     ///
     /// # Panics
     /// If it does not.
@@ -36,7 +40,8 @@ impl ServerProcess {
         Self { program, arguments, endpoint, child, stdin }
     }
 
-    /// Kills it if it still runs, starts it again on the port that it had, and waits until it listens.
+    /// Kills it if it still runs, starts it again on the port that it had, and waits until it
+    /// listens.
     ///
     /// # Panics
     /// If it does not.
@@ -59,7 +64,10 @@ impl ServerProcess {
     /// Never: it listens on a TCP port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.endpoint.strip_prefix("tcp://").and_then(|address| address.parse().ok()).expect("it is TCP")
+        self.endpoint
+            .strip_prefix("tcp://")
+            .and_then(|address| address.parse().ok())
+            .expect("it is TCP")
     }
 
     /// The process's id.
@@ -74,7 +82,8 @@ impl ServerProcess {
         resources::memory(self.pid())
     }
 
-    /// Ends it without a warning (SIGKILL), and waits until it has gone. Does nothing if it has ended.
+    /// Ends it without a warning (SIGKILL), and waits until it has gone. Does nothing if it has
+    /// ended.
     ///
     /// # Panics
     /// If it cannot be waited for.

@@ -1,5 +1,6 @@
-//! A TCP relay between a client and a server that fails on demand as networks do. It knows nothing of what it carries,
-//! and never loses a byte in the middle of a stream that goes on: TCP does not either.
+//! A TCP relay between a client and a server that fails on demand as networks do. It knows nothing
+//! of what it carries, and never loses a byte in the middle of a stream that goes on: TCP does not
+//! either.
 
 use std::{
     io,
@@ -30,12 +31,14 @@ const PIECE: usize = 64 * 1024;
 pub enum Mode {
     /// They are passed on.
     Pass,
-    /// Each piece that was read (64 KiB at most) is passed on this much later, and the next is read after that.
+    /// Each piece that was read (64 KiB at most) is passed on this much later, and the next is read
+    /// after that.
     Delay(Duration),
     /// They are not read: the sender's buffers fill up.
     Freeze,
-    /// They are read and thrown away, and new connections are accepted, as if all were well. A connection that
-    /// has lost bytes passes nothing on any more in this direction, whatever mode comes next.
+    /// They are read and thrown away, and new connections are accepted, as if all were well. A
+    /// connection that has lost bytes passes nothing on any more in this direction, whatever mode
+    /// comes next.
     BlackHole,
 }
 
@@ -108,7 +111,8 @@ impl Relay {
         *self.control.target.lock().expect("nothing panics while it is held") = target;
     }
 
-    /// Treats the bytes that come `from` one side as `mode` says, on all connections and those to come.
+    /// Treats the bytes that come `from` one side as `mode` says, on all connections and those to
+    /// come.
     pub fn set(&self, from: From, mode: Mode) {
         self.control.mode(from).send_replace(mode);
     }
@@ -182,7 +186,8 @@ impl Drop for Open {
 async fn carry(mut client: TcpStream, mut cut: watch::Receiver<Option<Cut>>, open: Open) {
     let control = &open.0;
     let target = *control.target.lock().expect("nothing panics while it is held");
-    // Nobody is there: the client finds its connection closed, as with a server that died while it was accepted.
+    // Nobody is there: the client finds its connection closed, as with a server that died while it
+    // was accepted.
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     for stream in [&client, &server] {
         let _ = stream.set_nodelay(true);
@@ -214,7 +219,8 @@ async fn pump(
     let mut piece = vec![0; PIECE];
     let mut lost = false;
     loop {
-        // The control outlives the connection, which counts itself in it: there is always somebody who may change it.
+        // The control outlives the connection, which counts itself in it: there is always somebody
+        // who may change it.
         let current = *mode.borrow_and_update();
         let len = tokio::select! {
             biased;

@@ -1,5 +1,5 @@
-//! The functions of `test-server`, as its clients declare them. Their bodies are in `tests/server/main.rs` alone, so
-//! that no test that links this library serves them.
+//! The functions of `test-server`, as its clients declare them. Their bodies are in
+//! `tests/server/main.rs` alone, so that no test that links this library serves them.
 
 use bytes::Bytes;
 use rpc_core::remote;
@@ -28,8 +28,8 @@ pub fn block_ms(ms: u64);
 #[remote(idempotent)]
 pub async fn double_later(n: u64, ms: u64) -> u64;
 
-/// Notes in the server's ledger that the call `id` was executed, and then takes its time: to be called once for each
-/// id. Every id that is divisible by [`REFUSED`] is noted, and then fails.
+/// Notes in the server's ledger that the call `id` was executed, and then takes its time: to be
+/// called once for each id. Every id that is divisible by [`REFUSED`] is noted, and then fails.
 #[remote]
 pub async fn count(id: u64, ms: u64) -> Result<u64, String>;
 

@@ -63,7 +63,10 @@ async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
         peer.send(&[b"", body]).await;
     }
     // Nothing was sent in answer to them: the next reply is the next request's.
-    assert_eq!(peer.ask(b"\x94\x00\x09\xa3add\x92\x01\x02").await, &b"\x94\x01\xce\0\0\0\x09\xc0\x03"[..]);
+    assert_eq!(
+        peer.ask(b"\x94\x00\x09\xa3add\x92\x01\x02").await,
+        &b"\x94\x01\xce\0\0\0\x09\xc0\x03"[..]
+    );
     server.shutdown().await;
 }
 
@@ -111,7 +114,9 @@ async fn garbage_between_good_calls_does_not_harm_them() {
         // A pseudo-random walk over single-byte changes: the same in every run.
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut random = |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             usize::try_from(state >> 33).expect("31 bits fit") % below
         };
         for _ in 0..20_000 {
@@ -176,7 +181,8 @@ async fn a_client_survives_what_a_hostile_server_sends() {
     for (before, after) in [(&b""[..], &b""[..]), (b"\x94\x03\xc4\x09", b"\xc4\x02\xc1\xc1\xc4")] {
         let call = tokio::spawn(add::call(&client, 1, 2));
         let [identity, _, request] = peer.recv().await;
-        peer.send(&identity, &[before, b"\x94\x01", &request[2..7], b"\xc0\x03", after].concat()).await;
+        peer.send(&identity, &[before, b"\x94\x01", &request[2..7], b"\xc0\x03", after].concat())
+            .await;
         assert_eq!(soon("the call", call).await.unwrap().unwrap(), 3);
     }
 }

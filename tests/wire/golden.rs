@@ -1,5 +1,5 @@
-//! Every kind of message against the bytes that `messages.golden` pins. A difference is a change of the
-//! protocol: if it is meant, change the page, the bytes and the code together.
+//! Every kind of message against the bytes that `messages.golden` pins. A difference is a change of
+//! the protocol: if it is meant, change the page, the bytes and the code together.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -55,7 +55,8 @@ fn show(bytes: &[u8]) -> String {
 /// The instance's name is random: it is shown as zeros.
 fn without_instance(mut body: Vec<u8>) -> Vec<u8> {
     let key = b"instance\xd9\x20";
-    let at = body.windows(key.len()).position(|window| window == key).expect("it has a name") + key.len();
+    let at = body.windows(key.len()).position(|window| window == key).expect("it has a name")
+        + key.len();
     body[at..at + 32].fill(b'0');
     body
 }
@@ -69,8 +70,11 @@ async fn what_a_client_sends_is_pinned() {
     let [identity, _, hello] = peer.recv().await;
     golden.check("client_hello", &hello);
     let id = &hello[2..7];
-    let welcome =
-        [b"\x94\x01", id, b"\xc0\x83\xa8protocol\x01\xa8instance\xa1x\xb0max_message_size\xcd\xff\xff"];
+    let welcome = [
+        b"\x94\x01",
+        id,
+        b"\xc0\x83\xa8protocol\x01\xa8instance\xa1x\xb0max_message_size\xcd\xff\xff",
+    ];
     peer.send(&identity, &welcome.concat()).await;
 
     // A time that no message can hold is sent as the longest that it can.
@@ -148,8 +152,12 @@ async fn what_a_server_sends_is_pinned() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("server_"));
     let gate: Arc<Gate> = Arc::default();
-    let server =
-        server(&gate).max_in_flight(2).max_message_size(4_096).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = server(&gate)
+        .max_in_flight(2)
+        .max_message_size(4_096)
+        .bind("tcp://127.0.0.1:0")
+        .await
+        .unwrap();
     let server = server.spawn().unwrap();
     let mut peer = RawClient::connect(server.endpoint()).await;
 

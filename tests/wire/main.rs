@@ -1,4 +1,5 @@
-//! The protocol byte by byte: what is on the wire, and what becomes of bytes that should not be there.
+//! The protocol byte by byte: what is on the wire, and what becomes of bytes that should not be
+//! there.
 
 #![allow(clippy::unused_async)] // An async function is to be there.
 

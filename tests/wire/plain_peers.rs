@@ -1,4 +1,5 @@
-//! Our client and a server that speaks plain MessagePack-RPC on a REP socket, one request at a time.
+//! Our client and a server that speaks plain MessagePack-RPC on a REP socket, one request at a
+//! time.
 
 use rpc_core::ErrorKind;
 use tests::soon;

@@ -1,8 +1,9 @@
 //! The floor: what the default engine and MessagePack take if nothing is put on top.
 //!
-//! A ROUTER that answers in its receiving loop, and a DEALER that keeps so many requests in flight. No tasks that
-//! wait for calls, no deadlines, no admission, no reconnecting, and an error ends everything. The messages are those
-//! of the library, each body is decoded once, and results are as owned as a caller would have them.
+//! A ROUTER that answers in its receiving loop, and a DEALER that keeps so many requests in flight.
+//! No tasks that wait for calls, no deadlines, no admission, no reconnecting, and an error ends
+//! everything. The messages are those of the library, each body is decoded once, and results are as
+//! owned as a caller would have them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,7 +13,9 @@ use std::{
 use bytes::Bytes;
 use rmp::{decode, encode};
 use serde::{Serialize, de::Deserialize};
-use zeromq::{DealerSocket, RouterSocket, Socket as _, SocketRecv as _, SocketSend as _, ZmqMessage};
+use zeromq::{
+    DealerSocket, RouterSocket, Socket as _, SocketRecv as _, SocketSend as _, ZmqMessage,
+};
 
 use crate::{
     Failure,
@@ -38,7 +41,8 @@ fn answer(mut request: &[u8]) -> Result<Vec<u8>, Failure> {
     decode::read_array_len(rest)?;
     decode::read_int::<u8, _>(rest)?;
     let id: u32 = decode::read_int(rest)?;
-    let (function, mut rest) = decode::read_str_from_slice(*rest).map_err(|_| "a function's name is text")?;
+    let (function, mut rest) =
+        decode::read_str_from_slice(*rest).map_err(|_| "a function's name is text")?;
     decode::read_array_len(&mut rest)?;
     match function {
         "echo" => response(id, rmp_serde::from_slice::<&serde_bytes::Bytes>(rest)?),
@@ -121,7 +125,8 @@ impl drive::Connection for Connection {
         }
         let mut in_flight = load.window;
         while in_flight > 0 {
-            let body = self.0.recv().await?.into_vecdeque().pop_back().ok_or("a response has a body")?;
+            let body =
+                self.0.recv().await?.into_vecdeque().pop_back().ok_or("a response has a body")?;
             let (id, output) = decode_response(&body, &load.input)?;
             let place = places.get_mut(id as usize).ok_or("a response to no request")?;
             load.input.check(&output, place.start.is_some())?;

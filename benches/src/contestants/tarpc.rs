@@ -1,7 +1,7 @@
 //! tarpc: TCP and bincode, as its own example does it.
 //!
-//! As in its own transport, `TCP_NODELAY` is not set. It was tried: with 64 calls in flight tarpc then took more CPU
-//! time, with one it made no difference.
+//! As in its own transport, `TCP_NODELAY` is not set. It was tried: with 64 calls in flight tarpc
+//! then took more CPU time, with one it made no difference.
 
 use std::{collections::HashMap, time::Instant};
 

@@ -1,4 +1,5 @@
-//! tonic: HTTP/2 and Protocol Buffers. The messages are what `prost` would generate, the service is generated.
+//! tonic: HTTP/2 and Protocol Buffers. The messages are what `prost` would generate, the service is
+//! generated.
 
 use std::collections::HashMap;
 

@@ -21,8 +21,8 @@ impl Wake for Unpark {
 
 /// Blocks until `future` is ready, which it is when a call of `channel` ends.
 ///
-/// Deadlines are kept by the channel's own task. If that does not run, because its runtime is the one that
-/// this thread blocks, they are kept here, a little later.
+/// Deadlines are kept by the channel's own task. If that does not run, because its runtime is the
+/// one that this thread blocks, they are kept here, a little later.
 pub(crate) fn wait<F: Future>(channel: &Channel, future: F) -> F::Output {
     const GRACE: Duration = Duration::from_millis(100);
     park_until_ready(future, || {

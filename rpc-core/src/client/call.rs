@@ -28,8 +28,8 @@ use crate::{
 
 /// A call of the remote function `F`, made by `F::call(&client, ...)`.
 ///
-/// It is a lazy future: nothing is sent, and its time does not run, until it is polled. It owns its encoded
-/// arguments, so that it can be spawned, joined and selected.
+/// It is a lazy future: nothing is sent, and its time does not run, until it is polled. It owns its
+/// encoded arguments, so that it can be spawned, joined and selected.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -50,12 +50,13 @@ use crate::{
 /// ```
 ///
 /// # Cancellation
-/// Dropping it cancels the call. If it was not sent yet it never will be; otherwise the server is told: what
-/// has not started never starts, an async function is dropped, a sync one can ask its context.
+/// Dropping it cancels the call. If it was not sent yet it never will be; otherwise the server is
+/// told: what has not started never starts, an async function is dropped, a sync one can ask its
+/// context.
 ///
 /// # Errors
-/// [`RpcError`], or [`CallError<E>`](crate::CallError) if the function returns `Result<T, E>`. It never waits
-/// beyond its timeout.
+/// [`RpcError`], or [`CallError<E>`](crate::CallError) if the function returns `Result<T, E>`. It
+/// never waits beyond its timeout.
 #[must_use = "a call does nothing until it is awaited, or `.wait()` is called"]
 pub struct Call<F> {
     raw: RawCall,
@@ -73,68 +74,71 @@ impl<F: RemoteFn> Call<F> {
         self
     }
 
-    /// Sets how long the call may take, from its first poll to the reply. Without it the function's timeout
-    /// holds, then the client's, then 30 s; and never more than what is left of the call that this one is
-    /// made in: that is found out when the call is created, on the thread or in the task of the function that
-    /// runs. In a task or thread that the function spawned there is no such call: pass on what
-    /// [`Context::remaining`](crate::Context::remaining) says.
+    /// Sets how long the call may take, from its first poll to the reply. Without it the function's
+    /// timeout holds, then the client's, then 30 s; and never more than what is left of the call
+    /// that this one is made in: that is found out when the call is created, on the thread or in
+    /// the task of the function that runs. In a task or thread that the function spawned there is
+    /// no such call: pass on what [`Context::remaining`](crate::Context::remaining) says.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.raw.options.timeout = Some(timeout);
         self
     }
 
-    /// Sets how often the call may be made again when its connection was lost, or its server was overloaded or
-    /// shutting down; `0` for never. Without it the function's number holds, then the client's, then as often as
-    /// the deadline allows.
+    /// Sets how often the call may be made again when its connection was lost, or its server was
+    /// overloaded or shutting down; `0` for never. Without it the function's number holds, then the
+    /// client's, then as often as the deadline allows.
     ///
-    /// It is made again only if that is safe: the function is `idempotent`, the failure says that it never ran,
-    /// or it has an [idempotency key](Self::idempotency_key). After any other failure it is never made again.
-    /// The pause before a retry grows from 10 ms to 1 s, or is as long as the server asked for; another endpoint
-    /// is preferred to the one that failed. All retries of a client share a budget: a fifth of its calls, ten a
-    /// second, and a thousand at once; a retry that exceeds it waits.
+    /// It is made again only if that is safe: the function is `idempotent`, the failure says that
+    /// it never ran, or it has an [idempotency key](Self::idempotency_key). After any other failure
+    /// it is never made again. The pause before a retry grows from 10 ms to 1 s, or is as long as
+    /// the server asked for; another endpoint is preferred to the one that failed. All retries of a
+    /// client share a budget: a fifth of its calls, ten a second, and a thousand at once; a retry
+    /// that exceeds it waits.
     pub fn retries(mut self, retries: u32) -> Self {
         self.raw.options.retries = Some(retries);
         self
     }
 
-    /// The call ends at once as [`Disconnected`](ErrorKind::Disconnected) if there is no connection to any endpoint
-    /// (or, for a call with a key that may have run, to the server that remembers it), instead of waiting for one
-    /// within its deadline. An endpoint that is being
-    /// connected for the first time is waited for.
+    /// The call ends at once as [`Disconnected`](ErrorKind::Disconnected) if there is no connection
+    /// to any endpoint (or, for a call with a key that may have run, to the server that remembers
+    /// it), instead of waiting for one within its deadline. An endpoint that is being connected for
+    /// the first time is waited for.
     pub fn fail_fast(mut self) -> Self {
         self.raw.options.fail_fast = true;
         self
     }
 
-    /// Says that making the call twice does no harm, of a function that is known by name only; others say it in
-    /// their attribute.
+    /// Says that making the call twice does no harm, of a function that is known by name only;
+    /// others say it in their attribute.
     pub fn idempotent(mut self) -> Self {
         self.raw.options.idempotent = true;
         self
     }
 
-    /// Names the call, with 1 to 64 bytes, so that it can be made again although its function is not idempotent:
-    /// the server remembers the reply under this name, and answers a call of the same name with it instead of
-    /// running the function once more. The name must be this call's own, such as a random UUID.
+    /// Names the call, with 1 to 64 bytes, so that it can be made again although its function is
+    /// not idempotent: the server remembers the reply under this name, and answers a call of the
+    /// same name with it instead of running the function once more. The name must be this call's
+    /// own, such as a random UUID.
     ///
     /// Replies are remembered by one server process, for a bounded time and in bounded number (see
-    /// [`ServerBuilder`](crate::ServerBuilder::remember_replies_for)). So a call that may have run is made again on
-    /// the same process only: it waits within its deadline for the connection to that process (with
-    /// [`fail_fast`](Self::fail_fast) it does not), and if another process has taken the place it ends as
-    /// [`Disconnected`](ErrorKind::Disconnected). Either way it may have run. To make such a call again by hand,
-    /// with the same key, is safe only if it reaches the same process: another would run it again.
+    /// [`ServerBuilder`](crate::ServerBuilder::remember_replies_for)). So a call that may have run
+    /// is made again on the same process only: it waits within its deadline for the connection to
+    /// that process (with [`fail_fast`](Self::fail_fast) it does not), and if another process has
+    /// taken the place it ends as [`Disconnected`](ErrorKind::Disconnected). Either way it may have
+    /// run. To make such a call again by hand, with the same key, is safe only if it reaches the
+    /// same process: another would run it again.
     ///
-    /// What is remembered is what came of the first call that has started, whatever that was: also that its time ran
-    /// out, or that it panicked. To use a key for another function or other arguments is a
-    /// [`BadRequest`](ErrorKind::BadRequest). If the function
-    /// is idempotent besides, any server will do.
+    /// What is remembered is what came of the first call that has started, whatever that was: also
+    /// that its time ran out, or that it panicked. To use a key for another function or other
+    /// arguments is a [`BadRequest`](ErrorKind::BadRequest). If the function is idempotent besides,
+    /// any server will do.
     pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.raw.options.key = Some(Bytes::copy_from_slice(key.as_ref()));
         self
     }
 
-    /// Makes the call and blocks the thread until it has ended, for programs without an async runtime. In an async
-    /// function it would block the runtime's thread: await the call there.
+    /// Makes the call and blocks the thread until it has ended, for programs without an async
+    /// runtime. In an async function it would block the runtime's thread: await the call there.
     ///
     /// # Errors
     /// As awaiting it.
@@ -149,17 +153,21 @@ impl<F: RemoteFn> Call<F> {
     fn decode(&self, reply: &Reply) -> Result<F::Output, F::Error> {
         let body = &reply.body;
         let locate = |error: RpcError| {
-            error.of(self.raw.function.clone()).at(&self.raw.client.channel().endpoints()[reply.endpoint])
+            error
+                .of(self.raw.function.clone())
+                .at(&self.raw.client.channel().endpoints()[reply.endpoint])
         };
         let protocol = |message: String| RpcError::new(ErrorKind::Protocol, Ran::Yes, message);
         let range = match message::parse_response(body) {
             Some(Ok(range)) => range,
             Some(Err(error)) => {
-                let error = if reply.maybe_ran { error.after_a_try_that_may_have_run() } else { error };
+                let error =
+                    if reply.maybe_ran { error.after_a_try_that_may_have_run() } else { error };
                 return Err(F::Error::from_reply(locate(error)));
             }
             None => {
-                let error = RpcError::new(ErrorKind::Protocol, Ran::Maybe, "the reply is malformed");
+                let error =
+                    RpcError::new(ErrorKind::Protocol, Ran::Maybe, "the reply is malformed");
                 return Err(locate(error).into());
             }
         };
@@ -197,9 +205,9 @@ impl<F: RemoteFn> fmt::Debug for Call<F> {
 /// A notification: a call whose result, and whether it ran at all, nobody will know. Made by
 /// `F::notify(&client, ...)`.
 ///
-/// A lazy future that is ready when the message is with the socket. Dropping it before that means that it is
-/// not sent. What is with the socket is sent in the background: a program that ends soon after has to
-/// [close](Client::close) the client first.
+/// A lazy future that is ready when the message is with the socket. Dropping it before that means
+/// that it is not sent. What is with the socket is sent in the background: a program that ends soon
+/// after has to [close](Client::close) the client first.
 ///
 /// # Errors
 /// [`RpcError`] if there was no connection to send it on before its time ran out.
@@ -219,7 +227,8 @@ impl Notify {
         self
     }
 
-    /// Blocks the thread until the message is with the socket, for programs without an async runtime.
+    /// Blocks the thread until the message is with the socket, for programs without an async
+    /// runtime.
     ///
     /// # Errors
     /// As awaiting it.
@@ -336,7 +345,11 @@ impl RawCall {
         }
         let rules = Rules {
             idempotent: self.options.idempotent || self.signature.idempotent,
-            retries: self.options.retries.or(self.signature.retries).unwrap_or_else(|| self.client.retries()),
+            retries: self
+                .options
+                .retries
+                .or(self.signature.retries)
+                .unwrap_or_else(|| self.client.retries()),
             fail_fast: self.options.fail_fast || self.client.fail_fast(),
             key: self.options.key.take(),
         };
@@ -348,8 +361,8 @@ impl RawCall {
 
 impl Drop for RawCall {
     fn drop(&mut self) {
-        // The reply may arrive at this very moment. The table decides: if the call has ended nothing is sent,
-        // and a reply that comes later finds nobody.
+        // The reply may arrive at this very moment. The table decides: if the call has ended
+        // nothing is sent, and a reply that comes later finds nobody.
         if let Stage::Waiting(id) = self.stage {
             self.client.channel().cancel(id);
         }

@@ -1,5 +1,5 @@
-//! What a client, its calls and its tasks share: callers put calls in and take outcomes out; the tasks below own
-//! the sockets, keep the endpoints connected, and keep the time.
+//! What a client, its calls and its tasks share: callers put calls in and take outcomes out; the
+//! tasks below own the sockets, keep the endpoints connected, and keep the time.
 
 mod endpoint;
 mod link;
@@ -40,8 +40,8 @@ use crate::{
 /// How often deadlines and retries are looked at, at most. Calls may end this much late.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How many replies are handed to their calls while the lock is held: few enough that who wants it meanwhile does not
-/// go to sleep.
+/// How many replies are handed to their calls while the lock is held: few enough that who wants it
+/// meanwhile does not go to sleep.
 const AT_ONCE: usize = 32;
 
 #[derive(Debug)]
@@ -119,8 +119,8 @@ impl Channel {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes a call in. Its id is to be given to [`poll`](Self::poll) until that has an outcome, or to
-    /// [`cancel`](Self::cancel).
+    /// Takes a call in. Its id is to be given to [`poll`](Self::poll) until that has an outcome, or
+    /// to [`cancel`](Self::cancel).
     pub(crate) fn submit(
         &self,
         args: EncodedArgs,
@@ -142,7 +142,8 @@ impl Channel {
         if state.closing {
             return Err(RpcError::new(ErrorKind::ShuttingDown, Ran::No, "this client was closed"));
         }
-        let (id, ended) = state.in_flight.submit(NewCall { message, want, rules, deadline }, waker, now)?;
+        let (id, ended) =
+            state.in_flight.submit(NewCall { message, want, rules, deadline }, waker, now)?;
         drop(state);
         ended.into_iter().for_each(Waker::wake);
         Ok(id)
@@ -167,7 +168,8 @@ impl Channel {
         give_room(state);
     }
 
-    /// Does what is due at `now`, if that is given, and tells when there will be something to do next.
+    /// Does what is due at `now`, if that is given, and tells when there will be something to do
+    /// next.
     pub(crate) fn tick(&self, now: Option<Instant>) -> Option<Instant> {
         let mut state = self.lock();
         let wakers = now.map(|now| state.in_flight.tick(now)).unwrap_or_default();
@@ -177,7 +179,8 @@ impl Channel {
         next
     }
 
-    /// Refuses new calls; the tasks end when the servers have read what was sent, or within [`LINGER`].
+    /// Refuses new calls; the tasks end when the servers have read what was sent, or within
+    /// [`LINGER`].
     pub(crate) fn close(&self) {
         self.lock().closing = true;
         self.closing.send_replace(true);
@@ -215,7 +218,8 @@ impl Channel {
 
     fn link_up(&self, endpoint: usize, peer: Peer, wake: &Arc<Notify>) -> LinkId {
         let mut state = self.lock();
-        let (id, wakers) = state.in_flight.link_up(endpoint, peer, Arc::clone(wake), Instant::now());
+        let (id, wakers) =
+            state.in_flight.link_up(endpoint, peer, Arc::clone(wake), Instant::now());
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         self.settle(Ok(()));
@@ -229,7 +233,8 @@ impl Channel {
     fn link_down(&self, id: LinkId, cause: &str) {
         let lost = || {
             let message = "the connection was lost";
-            RpcError::new(ErrorKind::Disconnected, Ran::Maybe, message).with_source(cause.to_owned())
+            RpcError::new(ErrorKind::Disconnected, Ran::Maybe, message)
+                .with_source(cause.to_owned())
         };
         self.with_calls(|calls| calls.link_down(id, &cause.into(), lost, Instant::now()));
     }
@@ -239,7 +244,12 @@ impl Channel {
     }
 
     /// Ends calls, some at a time: callers on other threads want the lock as well.
-    fn complete(&self, link: LinkId, replies: impl Iterator<Item = (MsgId, Bytes)>, wakers: &mut Vec<Waker>) {
+    fn complete(
+        &self,
+        link: LinkId,
+        replies: impl Iterator<Item = (MsgId, Bytes)>,
+        wakers: &mut Vec<Waker>,
+    ) {
         let mut replies = replies.peekable();
         while replies.peek().is_some() {
             let some = replies.by_ref().take(AT_ONCE);
@@ -258,11 +268,9 @@ impl Channel {
     fn take(&self, link: LinkId, max: usize, now: Instant, out: &mut Vec<Outgoing>) -> Progress {
         let mut state = self.lock();
         let wakers = state.in_flight.take(link, max, now, out);
-        let progress = state
-            .in_flight
-            .links
-            .find(link)
-            .map_or(Progress::default(), |link| Progress { leaving: link.leaving, awaits: link.sent > 0 });
+        let progress = state.in_flight.links.find(link).map_or(Progress::default(), |link| {
+            Progress { leaving: link.leaving, awaits: link.sent > 0 }
+        });
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         progress
@@ -283,7 +291,8 @@ impl Channel {
         self.lock().in_flight.links.ping(link);
     }
 
-    /// Waits until the server has read everything that was sent on a link, or [`LINGER`] has passed.
+    /// Waits until the server has read everything that was sent on a link, or [`LINGER`] has
+    /// passed.
     async fn flush(&self, link: LinkId) {
         let deadline = Instant::now() + LINGER;
         let args = EncodedArgs::dynamic("rpc.ping".to_owned(), &());
@@ -323,8 +332,8 @@ struct Progress {
     awaits: bool,
 }
 
-/// Held by a channel's task, and dropped with it, also if its runtime ends before it has run at all: nobody
-/// waits for a channel whose task has gone.
+/// Held by a channel's task, and dropped with it, also if its runtime ends before it has run at
+/// all: nobody waits for a channel whose task has gone.
 pub(crate) struct EndCalls(pub(crate) Arc<Channel>);
 
 impl Drop for EndCalls {
@@ -337,18 +346,28 @@ impl Drop for EndCalls {
 }
 
 /// Keeps every endpoint connected, and the time, until the channel is closed.
-pub(crate) async fn run(end_calls: EndCalls, endpoints: Vec<Endpoint>, connect_by: Option<Instant>) {
+pub(crate) async fn run(
+    end_calls: EndCalls,
+    endpoints: Vec<Endpoint>,
+    connect_by: Option<Instant>,
+) {
     let channel = &end_calls.0;
     let mut clock = JoinSet::new();
     clock.spawn(keep_time(Arc::clone(channel)));
     let mut connecting = JoinSet::new();
     for (index, endpoint) in endpoints.into_iter().enumerate() {
-        connecting.spawn(endpoint::keep_connected(Arc::clone(channel), index, endpoint, connect_by));
+        connecting.spawn(endpoint::keep_connected(
+            Arc::clone(channel),
+            index,
+            endpoint,
+            connect_by,
+        ));
     }
     while connecting.join_next().await.is_some() {}
 }
 
-/// Ends calls whose deadline has passed, whatever state the links are in, and makes retries that are due.
+/// Ends calls whose deadline has passed, whatever state the links are in, and makes retries that
+/// are due.
 async fn keep_time(channel: Arc<Channel>) {
     let mut looked_at = None;
     loop {

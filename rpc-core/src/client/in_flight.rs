@@ -1,9 +1,9 @@
-//! A client's calls, from the moment they are made until their caller has the outcome: which link each goes to,
-//! and what becomes of it when that fails. No I/O, no clock, no lock: whoever owns it says what time it is and
-//! wakes whom it names.
+//! A client's calls, from the moment they are made until their caller has the outcome: which link
+//! each goes to, and what becomes of it when that fails. No I/O, no clock, no lock: whoever owns it
+//! says what time it is and wakes whom it names.
 //!
-//! A call waits for room, then in the queue of a link (or for a link, if there is none), then for its reply; if
-//! it is to be tried again it rests, and goes to a link once more.
+//! A call waits for room, then in the queue of a link (or for a link, if there is none), then for
+//! its reply; if it is to be tried again it rests, and goes to a link once more.
 
 mod route;
 
@@ -68,7 +68,8 @@ struct Slot {
     call: NewCall,
     state: State,
     waker: Waker,
-    /// The bytes that count for this call: the request's, then the reply's. `None` until it has room.
+    /// The bytes that count for this call: the request's, then the reply's. `None` until it has
+    /// room.
     charged: Option<usize>,
     /// What came of earlier tries.
     history: Option<Box<History>>,
@@ -78,7 +79,8 @@ struct Slot {
 enum State {
     /// As much is in flight as may be.
     WaitsForRoom,
-    /// In a link's queue, or among those that wait for a link: it did not leave this process, in this try.
+    /// In a link's queue, or among those that wait for a link: it did not leave this process, in
+    /// this try.
     Queued,
     /// It has failed, and will be tried again.
     Rests,
@@ -96,7 +98,8 @@ struct History {
     error: RpcError,
     /// The endpoint it happened at.
     endpoint: usize,
-    /// The server process that may remember the reply, for a call with an idempotency key that may have run.
+    /// The server process that may remember the reply, for a call with an idempotency key that may
+    /// have run.
     remembered_by: Option<Arc<str>>,
 }
 
@@ -117,11 +120,11 @@ pub(crate) struct InFlight {
     /// All endpoints, for errors that are about none of them.
     everywhere: Arc<str>,
     room: Room,
-    /// Calls that wait for room. Bounded by the callers, each of which holds its own arguments anyway: it is never
-    /// full.
+    /// Calls that wait for room. Bounded by the callers, each of which holds its own arguments
+    /// anyway: it is never full.
     waiting: VecDeque<MsgId>,
-    /// Calls that wait for a link. Like every queue here it holds calls that have room, so that it is never full, and
-    /// no more that have ended than [`prune`](Self::prune) leaves.
+    /// Calls that wait for a link. Like every queue here it holds calls that have room, so that it
+    /// is never full, and no more that have ended than [`prune`](Self::prune) leaves.
     linkless: VecDeque<MsgId>,
     /// Calls that rest, and until when. Bounded as the others.
     resting: BinaryHeap<Reverse<(Instant, MsgId)>>,
@@ -158,8 +161,8 @@ impl InFlight {
         }
     }
 
-    /// Takes a call in. Its id is to be given to [`poll`](Self::poll) until that has an outcome, or to
-    /// [`cancel`](Self::cancel). There is a waker to wake if it has an outcome already.
+    /// Takes a call in. Its id is to be given to [`poll`](Self::poll) until that has an outcome, or
+    /// to [`cancel`](Self::cancel). There is a waker to wake if it has an outcome already.
     pub(crate) fn submit(
         &mut self,
         call: NewCall,
@@ -201,11 +204,13 @@ impl InFlight {
         self.dispatch(id, now)
     }
 
-    /// Gives room to those who wait for it, after a [`poll`](Self::poll) or [`cancel`](Self::cancel).
+    /// Gives room to those who wait for it, after a [`poll`](Self::poll) or
+    /// [`cancel`](Self::cancel).
     pub(crate) fn admit(&mut self, now: Instant) -> Vec<Waker> {
         let mut wakers = Vec::new();
         while let Some(id) = self.waiting.front().copied() {
-            let waits = self.slots.get_mut(id.0).filter(|slot| matches!(slot.state, State::WaitsForRoom));
+            let waits =
+                self.slots.get_mut(id.0).filter(|slot| matches!(slot.state, State::WaitsForRoom));
             let len = waits.map(|slot| slot.call.message.len());
             if len.is_some_and(|len| !self.room.fits(len)) {
                 break;
@@ -236,9 +241,15 @@ impl InFlight {
         Some(id)
     }
 
-    /// Takes the outcome, if there is one; otherwise `waker` is woken when there is. The one that was here before is
-    /// put into `old`, for the owner to drop where it holds no lock: that may run foreign code.
-    pub(crate) fn poll(&mut self, id: MsgId, waker: &Waker, old: &mut Option<Waker>) -> Option<Outcome> {
+    /// Takes the outcome, if there is one; otherwise `waker` is woken when there is. The one that
+    /// was here before is put into `old`, for the owner to drop where it holds no lock: that may
+    /// run foreign code.
+    pub(crate) fn poll(
+        &mut self,
+        id: MsgId,
+        waker: &Waker,
+        old: &mut Option<Waker>,
+    ) -> Option<Outcome> {
         const OWNED: &str = "a call's slot stays until the call takes its outcome or is dropped";
         let slot = self.slots.get_mut(id.0).expect(OWNED);
         if matches!(slot.state, State::Done(_)) {
@@ -315,7 +326,8 @@ impl InFlight {
         }
         if error.endpoint().is_empty() {
             let history = slot.history.as_ref();
-            let place = history.map_or(&self.everywhere, |history| &self.places[history.endpoint].name);
+            let place =
+                history.map_or(&self.everywhere, |history| &self.places[history.endpoint].name);
             error = error.at(place);
         }
         slot.call.message.clear();
@@ -349,13 +361,14 @@ impl InFlight {
         link.wake.notify_one();
     }
 
-    /// Closes the gaps that calls which ended have left in the queues, where they are the greater part: without
-    /// a connection nobody else would.
+    /// Closes the gaps that calls which ended have left in the queues, where they are the greater
+    /// part: without a connection nobody else would.
     fn prune(&mut self) {
         let most = 2 * self.slots.len() + 64;
         let slots = &mut self.slots;
         let mut alive = |id: &MsgId| slots.get_mut(id.0).is_some();
-        for queue in [&mut self.waiting, &mut self.linkless].into_iter().chain(self.links.queues()) {
+        for queue in [&mut self.waiting, &mut self.linkless].into_iter().chain(self.links.queues())
+        {
             if queue.len() > most {
                 queue.retain(&mut alive);
             }
@@ -367,12 +380,13 @@ impl InFlight {
 
     /// When [`tick`](Self::tick) is to be called next.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
-        let retry = self.resting.peek().map(|Reverse((due, _))| (*due).max(self.budget_at.unwrap_or(*due)));
+        let retry =
+            self.resting.peek().map(|Reverse((due, _))| (*due).max(self.budget_at.unwrap_or(*due)));
         self.next_deadline.into_iter().chain(retry).min()
     }
 
-    /// Ends every call whose time is up, and makes the retries that are due. Servers are told of the calls that
-    /// they have: their clocks for them may have started later.
+    /// Ends every call whose time is up, and makes the retries that are due. Servers are told of
+    /// the calls that they have: their clocks for them may have started later.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Waker> {
         let mut wakers = Vec::new();
         if self.next_deadline.is_some_and(|next| next <= now) {
@@ -382,7 +396,8 @@ impl InFlight {
             if due > now {
                 break;
             }
-            let rests = self.slots.get_mut(id.0).is_some_and(|slot| matches!(slot.state, State::Rests));
+            let rests =
+                self.slots.get_mut(id.0).is_some_and(|slot| matches!(slot.state, State::Rests));
             if rests {
                 self.budget_at = self.budget.withdraw(now).err();
                 if self.budget_at.is_some() {
@@ -423,13 +438,18 @@ impl InFlight {
                         None => error,
                     }
                 }
-                State::WaitsForRoom => {
-                    deadline_exceeded(Ran::No, "while as many calls were in flight as this client may have")
-                }
+                State::WaitsForRoom => deadline_exceeded(
+                    Ran::No,
+                    "while as many calls were in flight as this client may have",
+                ),
                 _ => match &slot.history {
-                    Some(history) => deadline_exceeded(Ran::No, "before the call could be made again")
-                        .with_source(history.error.message().to_owned()),
-                    None => self.explain(deadline_exceeded(Ran::No, "before the call could be sent")),
+                    Some(history) => {
+                        deadline_exceeded(Ran::No, "before the call could be made again")
+                            .with_source(history.error.message().to_owned())
+                    }
+                    None => {
+                        self.explain(deadline_exceeded(Ran::No, "before the call could be sent"))
+                    }
                 },
             };
             wakers.extend(self.end(id, error));
@@ -448,7 +468,9 @@ impl InFlight {
             }
         }
         open.into_iter()
-            .filter_map(|(id, ran)| self.end(id, RpcError::new(ErrorKind::Disconnected, ran, message)))
+            .filter_map(|(id, ran)| {
+                self.end(id, RpcError::new(ErrorKind::Disconnected, ran, message))
+            })
             .collect()
     }
 }
@@ -459,7 +481,8 @@ fn deadline_exceeded(ran: Ran, when: &str) -> RpcError {
 
 /// Says that a request is longer than `whose` limit, in bytes.
 pub(crate) fn request_too_large(size: usize, whose: &str, limit: usize) -> RpcError {
-    let message = format!("the request has {size} bytes, and the {whose}'s max_message_size is {limit}");
+    let message =
+        format!("the request has {size} bytes, and the {whose}'s max_message_size is {limit}");
     RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::No, message)
 }
 

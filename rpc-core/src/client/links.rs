@@ -1,4 +1,5 @@
-//! The links that a client has to its endpoints, and which of them the next call goes to. No I/O, no clock.
+//! The links that a client has to its endpoints, and which of them the next call goes to. No I/O,
+//! no clock.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -6,14 +7,16 @@ use tokio::sync::Notify;
 
 use crate::message::MsgId;
 
-/// Names a link. Never used again, so that nothing which was meant for a lost link can reach the next.
+/// Names a link. Never used again, so that nothing which was meant for a lost link can reach the
+/// next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct LinkId(u32);
 
 /// What `rpc.hello` has told of the peer.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    /// It knows this protocol; otherwise it is plain MessagePack-RPC, without options, ping and cancel.
+    /// It knows this protocol; otherwise it is plain MessagePack-RPC, without options, ping and
+    /// cancel.
     pub(crate) extended: bool,
     /// The longest message that both sides take, in bytes.
     pub(crate) max_message_size: usize,
@@ -30,10 +33,11 @@ pub(crate) struct Link {
     /// The index of the endpoint it leads to.
     pub(crate) endpoint: usize,
     pub(crate) peer: Peer,
-    /// Calls that are to be sent, in order; some may have ended meanwhile. No more than calls in flight, so it is
-    /// never full.
+    /// Calls that are to be sent, in order; some may have ended meanwhile. No more than calls in
+    /// flight, so it is never full.
     pub(crate) queue: VecDeque<MsgId>,
-    /// No more than calls in flight: they are taken before any more calls are sent, and each was one that was.
+    /// No more than calls in flight: they are taken before any more calls are sent, and each was
+    /// one that was.
     pub(crate) cancels: VecDeque<MsgId>,
     /// A ping is to be sent.
     pub(crate) ping: bool,
@@ -139,12 +143,14 @@ impl Links {
 
     /// Whether a link to another endpoint takes calls, and is well.
     pub(crate) fn has_other(&self, endpoint: usize, now: Instant) -> bool {
-        self.all.iter().any(|link| !link.leaving && link.endpoint != endpoint && link.tier(now) == 0)
+        self.all
+            .iter()
+            .any(|link| !link.leaving && link.endpoint != endpoint && link.tier(now) == 0)
     }
 
-    /// The link for the next call: of two that are chosen at random, the one with less to do. Links that are
-    /// silent or overloaded, and those to the endpoint `avoid`, are chosen only if there is no other. `None`
-    /// if there is no link that takes calls.
+    /// The link for the next call: of two that are chosen at random, the one with less to do. Links
+    /// that are silent or overloaded, and those to the endpoint `avoid`, are chosen only if there
+    /// is no other. `None` if there is no link that takes calls.
     pub(crate) fn choose(&mut self, now: Instant, avoid: Option<usize>) -> Option<&mut Link> {
         let index = self.choose_index(now, avoid)?;
         self.all.get_mut(index)
@@ -185,12 +191,18 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn peer(instance: &str) -> Peer {
-        Peer { extended: true, max_message_size: 1_000, batches: true, instance: Some(instance.into()) }
+        Peer {
+            extended: true,
+            max_message_size: 1_000,
+            batches: true,
+            instance: Some(instance.into()),
+        }
     }
 
     fn links(count: usize) -> (Links, Vec<LinkId>) {
         let mut links = Links::new(fastrand::Rng::with_seed(7));
-        let ids = (0..count).map(|endpoint| links.add(endpoint, peer("one"), Arc::default())).collect();
+        let ids =
+            (0..count).map(|endpoint| links.add(endpoint, peer("one"), Arc::default())).collect();
         (links, ids)
     }
 

@@ -17,14 +17,15 @@ use crate::{
     function::RemoteFn,
 };
 
-/// How many calls are under way unless [`Map::concurrency`] says otherwise: enough to keep a few servers busy
-/// over a network, few enough not to fill their queues.
+/// How many calls are under way unless [`Map::concurrency`] says otherwise: enough to keep a few
+/// servers busy over a network, few enough not to fill their queues.
 const CONCURRENCY: usize = 64;
 
 /// The calls of the remote function `F` for each of many inputs, made by `F::map(&client, inputs)`.
 ///
-/// A `Stream` that yields `(index of the input, result)` as calls end, or in the order of the inputs if
-/// [`ordered`](Self::ordered). Inputs are taken one by one, as calls can begin. An error does not end it.
+/// A `Stream` that yields `(index of the input, result)` as calls end, or in the order of the
+/// inputs if [`ordered`](Self::ordered). Inputs are taken one by one, as calls can begin. An error
+/// does not end it.
 ///
 /// ```
 /// use rpc_core::{Client, remote};
@@ -121,8 +122,8 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
         self
     }
 
-    /// Yields results in the order of the inputs. A slow call then holds back those behind it. To be called
-    /// before the first result is taken: calls that are under way are cancelled.
+    /// Yields results in the order of the inputs. A slow call then holds back those behind it. To
+    /// be called before the first result is taken: calls that are under way are cancelled.
     pub fn ordered(mut self) -> Self {
         self.running = Running::Ordered(FuturesOrdered::new());
         self

@@ -1,5 +1,5 @@
-//! When a call is tried again: which failures allow it, how long it waits, and how many retries all calls of a
-//! client may make together. No I/O, no clock.
+//! When a call is tried again: which failures allow it, how long it waits, and how many retries all
+//! calls of a client may make together. No I/O, no clock.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use crate::error::{ErrorKind, Ran, RpcError};
 
-/// The pause before the first retry; it doubles with each, up to the longest. The first is what a server needs
-/// to be relieved of a burst, the longest what a caller hardly notices in a call that takes that long anyway.
+/// The pause before the first retry; it doubles with each, up to the longest. The first is what a
+/// server needs to be relieved of a burst, the longest what a caller hardly notices in a call that
+/// takes that long anyway.
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -26,19 +27,23 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// Whether a call that failed with `error` may be tried again, as far as the call itself is concerned.
-    /// `remembered` if a server remembers the reply under its key.
+    /// Whether a call that failed with `error` may be tried again, as far as the call itself is
+    /// concerned. `remembered` if a server remembers the reply under its key.
     pub(crate) fn allow(&self, error: &RpcError, retries: u32, remembered: bool) -> bool {
-        let passing =
-            matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Overloaded | ErrorKind::ShuttingDown);
-        let safe = error.ran() == Ran::No || self.idempotent || (remembered && error.ran() == Ran::Maybe);
+        let passing = matches!(
+            error.kind(),
+            ErrorKind::Disconnected | ErrorKind::Overloaded | ErrorKind::ShuttingDown
+        );
+        let safe =
+            error.ran() == Ran::No || self.idempotent || (remembered && error.ran() == Ran::Maybe);
         passing && safe && retries < self.retries
     }
 }
 
-/// How long to wait before the retry after `retries` others: exponential, and somewhere in its upper half at
-/// random, so that calls which failed together do not come back together; shorter where there is not so much time
-/// `left` for the call. Never less than the server asked for. `None` if there is no time for another.
+/// How long to wait before the retry after `retries` others: exponential, and somewhere in its
+/// upper half at random, so that calls which failed together do not come back together; shorter
+/// where there is not so much time `left` for the call. Never less than the server asked for.
+/// `None` if there is no time for another.
 pub(crate) fn pause(
     retries: u32,
     asked: Option<Duration>,
@@ -53,8 +58,9 @@ pub(crate) fn pause(
     Some(pause.max(asked).min(least + spare / 2))
 }
 
-/// Bounds the retries of all calls of a client, so that a failing service is not hit by a multiple of its usual
-/// load. A bucket of tokens: a retry takes one, a call brings a fifth of one, and each second brings ten.
+/// Bounds the retries of all calls of a client, so that a failing service is not hit by a multiple
+/// of its usual load. A bucket of tokens: a retry takes one, a call brings a fifth of one, and each
+/// second brings ten.
 #[derive(Debug)]
 pub(crate) struct Budget {
     tokens: f64,
@@ -62,7 +68,8 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// As many calls as a client has in flight on a server that dies can be tried again at once, by most clients.
+    /// As many calls as a client has in flight on a server that dies can be tried again at once, by
+    /// most clients.
     const MOST: f64 = 1_000.0;
     /// In the long run, at most a fifth more load.
     const PER_CALL: f64 = 0.2;
@@ -103,7 +110,9 @@ mod tests {
 
     #[test]
     fn only_passing_failures_that_are_safe_are_tried_again() {
-        use ErrorKind::{Disconnected, Failed, Overloaded, Panicked, ShuttingDown, UnknownFunction};
+        use ErrorKind::{
+            Disconnected, Failed, Overloaded, Panicked, ShuttingDown, UnknownFunction,
+        };
         let once = rules();
         let again = Rules { idempotent: true, ..rules() };
         for (kind, ran, plainly, safely) in [
@@ -135,14 +144,22 @@ mod tests {
     fn pauses_double_with_jitter_up_to_the_longest() {
         let mut random = fastrand::Rng::with_seed(7);
         let left = Duration::from_secs(60);
-        for (retries, longest) in [(0, 10), (1, 20), (2, 40), (7, 1_000), (40, 1_000), (u32::MAX, 1_000)] {
+        for (retries, longest) in
+            [(0, 10), (1, 20), (2, 40), (7, 1_000), (40, 1_000), (u32::MAX, 1_000)]
+        {
             let longest = Duration::from_millis(longest);
-            let pauses: Vec<_> = (0..100).map(|_| pause(retries, None, left, &mut random).unwrap()).collect();
-            assert!(pauses.iter().all(|pause| (longest / 2..=longest).contains(pause)), "{pauses:?}");
+            let pauses: Vec<_> =
+                (0..100).map(|_| pause(retries, None, left, &mut random).unwrap()).collect();
+            assert!(
+                pauses.iter().all(|pause| (longest / 2..=longest).contains(pause)),
+                "{pauses:?}"
+            );
             assert!(pauses.iter().any(|pause| *pause != pauses[0]));
         }
         let asked = Duration::from_secs(3);
-        assert!((asked..=asked * 5 / 4).contains(&pause(0, Some(asked), left, &mut random).unwrap()));
+        assert!(
+            (asked..=asked * 5 / 4).contains(&pause(0, Some(asked), left, &mut random).unwrap())
+        );
         assert!(pause(7, Some(Duration::ZERO), left, &mut random).unwrap() >= LONGEST_PAUSE / 2);
     }
 

@@ -1,4 +1,5 @@
-//! How much a client has in flight, in calls and in bytes, and who waits for room. No I/O, no clock.
+//! How much a client has in flight, in calls and in bytes, and who waits for room. No I/O, no
+//! clock.
 
 /// What happens to a call when as much is in flight on its client as may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,9 +26,11 @@ impl Room {
         Self { max_calls: max_calls.max(1), max_bytes, when_full, calls: 0, bytes: 0 }
     }
 
-    /// Whether one more call of `bytes` may be in flight. One that is larger than all room goes alone.
+    /// Whether one more call of `bytes` may be in flight. One that is larger than all room goes
+    /// alone.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
-        self.calls == 0 || (self.calls < self.max_calls && self.bytes.saturating_add(bytes) <= self.max_bytes)
+        self.calls == 0
+            || (self.calls < self.max_calls && self.bytes.saturating_add(bytes) <= self.max_bytes)
     }
 
     pub(crate) fn enter(&mut self, bytes: usize) {

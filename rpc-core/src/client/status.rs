@@ -1,4 +1,5 @@
-//! What a client can tell of its servers, for whoever watches: a progress bar, a health check, a log.
+//! What a client can tell of its servers, for whoever watches: a progress bar, a health check, a
+//! log.
 
 use std::{fmt, sync::Arc};
 

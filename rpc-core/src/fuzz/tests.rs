@@ -35,7 +35,9 @@ impl Serialize for Any {
             Self::Text(value) => serializer.serialize_str(value),
             Self::Bytes(value) => serializer.serialize_bytes(value),
             Self::Array(values) => serializer.collect_seq(values),
-            Self::Map(entries) => serializer.collect_map(entries.iter().map(|(key, value)| (key, value))),
+            Self::Map(entries) => {
+                serializer.collect_map(entries.iter().map(|(key, value)| (key, value)))
+            }
         }
     }
 }
@@ -64,9 +66,15 @@ fn any_head() -> impl Strategy<Value = Head<'static>> {
     prop_oneof![
         Just(Head::Notification),
         any::<u32>().prop_map(|id| Head::Request { id: MsgId(id), timeout_ms: None, key: None }),
-        (any::<u32>(), any::<u32>(), option::of(0..KEYS.len())).prop_map(|(id, timeout_ms, key)| {
-            Head::Request { id: MsgId(id), timeout_ms: Some(timeout_ms), key: key.map(|key| KEYS[key]) }
-        }),
+        (any::<u32>(), any::<u32>(), option::of(0..KEYS.len())).prop_map(
+            |(id, timeout_ms, key)| {
+                Head::Request {
+                    id: MsgId(id),
+                    timeout_ms: Some(timeout_ms),
+                    key: key.map(|key| KEYS[key]),
+                }
+            }
+        ),
     ]
 }
 

@@ -1,13 +1,14 @@
-//! Batches: several small messages in one body, because an engine and a kernel take nearly the same time for a body
-//! of any length below a few KiB. `PROTOCOL.md` has the shape.
+//! Batches: several small messages in one body, because an engine and a kernel take nearly the same
+//! time for a body of any length below a few KiB. `PROTOCOL.md` has the shape.
 
 use bytes::Bytes;
 use rmp::decode;
 
 /// The longest batch that is taken, in bytes.
 const MAX_LEN: usize = 64 * 1024;
-/// The longest batch that is made, in bytes. Longer ones save nothing more, and keep the other side waiting. Of a longer
-/// one that is received each message is copied, so that it does not keep the others.
+/// The longest batch that is made, in bytes. Longer ones save nothing more, and keep the other side
+/// waiting. Of a longer one that is received each message is copied, so that it does not keep the
+/// others.
 const FULL_LEN: usize = 8 * 1024;
 /// How many messages are taken in one batch: more than fit into what is made here.
 const MAX_MESSAGES: u32 = 1_024;
@@ -24,7 +25,8 @@ const MESSAGE_HEAD_LEN: usize = 3;
 /// Several messages that become one body.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// The head's place, then each message behind its length. Empty, without an allocation, if there is none.
+    /// The head's place, then each message behind its length. Empty, without an allocation, if
+    /// there is none.
     buffer: Vec<u8>,
     count: u16,
 }
@@ -39,8 +41,9 @@ impl Batch {
         self.buffer.len() + MESSAGE_HEAD_LEN + len <= FULL_LEN
     }
 
-    /// Begins a message of `len` bytes, which [suits](Self::suits) and has [room](Self::has_room): the caller appends
-    /// exactly these to the buffer that it is given. About `more` of such messages will follow.
+    /// Begins a message of `len` bytes, which [suits](Self::suits) and has [room](Self::has_room):
+    /// the caller appends exactly these to the buffer that it is given. About `more` of such
+    /// messages will follow.
     pub(crate) fn begin(&mut self, len: usize, more: usize) -> &mut Vec<u8> {
         if self.count == 0 {
             let expected = more.saturating_add(1).saturating_mul(MESSAGE_HEAD_LEN + len);
@@ -57,7 +60,8 @@ impl Batch {
         self.count
     }
 
-    /// The body of what was put in, which is then empty again: a single message is no batch. `None` if there is none.
+    /// The body of what was put in, which is then empty again: a single message is no batch. `None`
+    /// if there is none.
     pub(crate) fn take(&mut self) -> Option<Bytes> {
         let Self { mut buffer, count } = std::mem::take(self);
         match count {
@@ -207,7 +211,10 @@ mod tests {
             let found = read(&[&[0x93, 3], bin, bad].concat());
             assert!(matches!(found[..], [Ok(_), Err(_)]), "{bad:?}: {found:?}");
         }
-        assert!(matches!(read(&[&[0x92, 3], bin, bin].concat())[..], [Ok(_), Err(_)]), "bytes follow");
+        assert!(
+            matches!(read(&[&[0x92, 3], bin, bin].concat())[..], [Ok(_), Err(_)]),
+            "bytes follow"
+        );
         let many = |count: u16| {
             let [b, a] = (count + 1).to_be_bytes();
             [&[0xdc, b, a, 3][..], &[0xc4, 0].repeat(count.into())].concat()
@@ -216,6 +223,9 @@ mod tests {
         assert!(matches!(read(&many(1_025))[..], [Err(_)]));
         // Announced in 5 bytes, and not believed.
         assert!(matches!(read(&[0xdd, 0xff, 0xff, 0xff, 0xff, 3])[..], [Err(_)]));
-        assert!(matches!(read(&[&[0x92, 3, 0xc6, 0, 1, 0, 0][..], &vec![0; 65_536]].concat())[..], [Err(_)]));
+        assert!(matches!(
+            read(&[&[0x92, 3, 0xc6, 0, 1, 0, 0][..], &vec![0; 65_536]].concat())[..],
+            [Err(_)]
+        ));
     }
 }

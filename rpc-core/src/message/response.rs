@@ -45,9 +45,12 @@ pub(crate) fn error_response(id: Option<MsgId>, error: &WireError) -> Bytes {
         Ran::Yes => Some("yes"),
         Ran::Maybe => None,
     };
-    let retry_after = error.retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-    let fields =
-        2 + u32::from(ran.is_some()) + u32::from(error.data.is_some()) + u32::from(retry_after.is_some());
+    let retry_after =
+        error.retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    let fields = 2
+        + u32::from(ran.is_some())
+        + u32::from(error.data.is_some())
+        + u32::from(retry_after.is_some());
     encode::write_map_len(&mut out, fields).expect(INFALLIBLE);
     encode::write_str(&mut out, "code").expect(INFALLIBLE);
     encode::write_str(&mut out, error.code.as_str()).expect(INFALLIBLE);
@@ -83,7 +86,8 @@ pub(crate) enum Incoming {
     Other,
 }
 
-/// The msgid of a response as our servers write it when all is well; the result follows it, and ends the body.
+/// The msgid of a response as our servers write it when all is well; the result follows it, and
+/// ends the body.
 fn plain_response(body: &[u8]) -> Option<MsgId> {
     match body {
         [0x94, 1, U32, a, b, c, d, NIL, ..] => Some(MsgId(u32::from_be_bytes([*a, *b, *c, *d]))),
@@ -91,7 +95,8 @@ fn plain_response(body: &[u8]) -> Option<MsgId> {
     }
 }
 
-/// Reads only as much of a body as tells whose it is; the waiting call reads the rest in its own task.
+/// Reads only as much of a body as tells whose it is; the waiting call reads the rest in its own
+/// task.
 pub(crate) fn classify(body: &[u8]) -> Incoming {
     if let Some(id) = plain_response(body) {
         return Incoming::Response { id, failed: false };
@@ -113,7 +118,8 @@ pub(crate) fn classify(body: &[u8]) -> Incoming {
 /// A response's outcome: where in the body the result is, or what the peer says went wrong.
 pub(crate) type Outcome = Result<Range<usize>, RpcError>;
 
-/// Reads a response that [`classify`] has recognised. `None` if it is no well-formed response after all.
+/// Reads a response that [`classify`] has recognised. `None` if it is no well-formed response after
+/// all.
 pub(crate) fn parse_response(body: &Bytes) -> Option<Outcome> {
     if plain_response(body).is_some() {
         return Some(Ok(response_head(MsgId(0)).len()..body.len()));

@@ -30,7 +30,8 @@ fn requests_are_read_as_they_are_written() {
 #[test]
 fn a_request_that_is_read_at_once_is_read_as_any_other() {
     let head = Head::Request { id: MsgId(0x0102_0304), timeout_ms: Some(0x0506_0708), key: None };
-    for method in [String::new(), "add".to_owned(), "é".repeat(15), "x".repeat(32), "x".repeat(255)] {
+    for method in [String::new(), "add".to_owned(), "é".repeat(15), "x".repeat(32), "x".repeat(255)]
+    {
         let body = EncodedArgs::dynamic(method, &(1, 2)).into_message(head);
         assert!(plain_request(&body).is_some());
         assert_eq!(parse(&body), parse_any(&body));
@@ -47,14 +48,20 @@ fn a_request_that_is_read_at_once_is_read_as_any_other() {
 
 #[test]
 fn any_width_of_a_number_is_accepted() {
-    for id in
-        [&b"\x07"[..], b"\xcc\x07", b"\xcd\0\x07", b"\xce\0\0\0\x07", b"\xcf\0\0\0\0\0\0\0\x07", b"\xd0\x07"]
-    {
+    for id in [
+        &b"\x07"[..],
+        b"\xcc\x07",
+        b"\xcd\0\x07",
+        b"\xce\0\0\0\x07",
+        b"\xcf\0\0\0\0\0\0\0\x07",
+        b"\xd0\x07",
+    ] {
         let body = [b"\x94\x00", id, b"\xa1f\x90"].concat();
         let Ok(Message::Request(request)) = parse(&body) else { panic!("{id:?}") };
         assert_eq!(request.id, MsgId(7));
     }
-    for id in [&b"\xff"[..], b"\xcf\0\0\0\x01\0\0\0\0", b"\xc0", b"\xa17", b"\xcb\0\0\0\0\0\0\0\0"] {
+    for id in [&b"\xff"[..], b"\xcf\0\0\0\x01\0\0\0\0", b"\xc0", b"\xa17", b"\xcb\0\0\0\0\0\0\0\0"]
+    {
         let body = [b"\x94\x00", id, b"\xa1f\x90"].concat();
         assert!(matches!(parse(&body), Err(Malformed::Request(None, _))), "{id:?}");
     }
@@ -91,13 +98,17 @@ fn unknown_options_are_skipped_and_wrong_ones_refused() {
         b"\x81\xaatimeout_ms\xc0",
         b"\xdf\xff\xff\xff\xff",
     ] {
-        assert!(matches!(parse(&with(wrong)), Err(Malformed::Request(Some(MsgId(7)), _))), "{wrong:?}");
+        assert!(
+            matches!(parse(&with(wrong)), Err(Malformed::Request(Some(MsgId(7)), _))),
+            "{wrong:?}"
+        );
     }
 }
 
 #[test]
 fn a_key_is_text_or_bytes_of_a_bounded_length() {
-    let with = |key: &[u8]| [b"\x95\x00\x07\xa1f\x82\xaatimeout_ms\x05\xa3key", key, b"\x90"].concat();
+    let with =
+        |key: &[u8]| [b"\x95\x00\x07\xa1f\x82\xaatimeout_ms\x05\xa3key", key, b"\x90"].concat();
     let long = [&b"\xd9\x40"[..], &[b'x'; 64]].concat();
     for (key, expected) in
         [(&b"\xa2ab"[..], &b"ab"[..]), (b"\xc4\x02\x00\xff", b"\x00\xff"), (&long, &[b'x'; 64])]
@@ -108,7 +119,9 @@ fn a_key_is_text_or_bytes_of_a_bounded_length() {
         assert_eq!(request.timeout, Some(Duration::from_millis(5)));
     }
     let too_long = [&b"\xc4\x41"[..], &[b'x'; 65]].concat();
-    for key in [&b"\xa0"[..], b"\xc4\x00", b"\xc0", b"\x05", b"\x90", b"\xc6\xff\xff\xff\xff", &too_long] {
+    for key in
+        [&b"\xa0"[..], b"\xc4\x00", b"\xc0", b"\x05", b"\x90", b"\xc6\xff\xff\xff\xff", &too_long]
+    {
         assert!(matches!(parse(&with(key)), Err(Malformed::Request(Some(MsgId(7)), _))), "{key:?}");
     }
     let body = request(Some(250));
@@ -140,9 +153,12 @@ fn every_cut_of_a_message_is_refused_and_none_panics() {
 
 #[test]
 fn a_malformed_notification_is_known_to_be_one() {
-    for body in
-        [&b"\x93\x02\xc0\x90"[..], b"\x93\x02\xa1f\xc0", b"\x92\x02\xa1f", b"\x95\x02\xa1f\x80\x90\xc0"]
-    {
+    for body in [
+        &b"\x93\x02\xc0\x90"[..],
+        b"\x93\x02\xa1f\xc0",
+        b"\x92\x02\xa1f",
+        b"\x95\x02\xa1f\x80\x90\xc0",
+    ] {
         assert!(matches!(parse(body), Err(Malformed::Notification(_))), "{body:?}");
     }
 }
@@ -224,8 +240,9 @@ fn errors_are_read_as_they_are_written() {
 
 #[test]
 fn what_an_error_says_of_sizes_and_of_trying_again_arrives() {
-    let read =
-        |error: &WireError| parse_response(&error_response(Some(MsgId(9)), error)).unwrap().unwrap_err();
+    let read = |error: &WireError| {
+        parse_response(&error_response(Some(MsgId(9)), error)).unwrap().unwrap_err()
+    };
     let too_large = WireError::too_large("reply", Ran::Yes, 1_001, 1_000);
     assert_eq!(read(&too_large).kind(), ErrorKind::TooLarge { size: 1_001, limit: 1_000 });
     let silent = WireError::new(Code::TooLarge, Ran::No, "no sizes");

@@ -1,5 +1,5 @@
-//! How many requests may be under way at once, and with how many bytes, over all endpoints of a server and for each
-//! peer. No I/O, no clock.
+//! How many requests may be under way at once, and with how many bytes, over all endpoints of a
+//! server and for each peer. No I/O, no clock.
 
 use std::{
     sync::{
@@ -34,8 +34,8 @@ pub(crate) struct Held {
     pub(crate) bytes: usize,
 }
 
-/// The right of one request to be under way. It ends when the function has returned or was dropped, or never
-/// started; not when its caller was answered.
+/// The right of one request to be under way. It ends when the function has returned or was dropped,
+/// or never started; not when its caller was answered.
 #[derive(Debug)]
 pub(crate) struct Permit {
     admission: Arc<Inner>,
@@ -55,7 +55,12 @@ impl Admission {
     }
 
     /// Lets in a request of `bytes` from a peer that has `held` under way, or says why not.
-    pub(crate) fn admit(&self, held: Held, bytes: usize, now: Instant) -> Result<Permit, WireError> {
+    pub(crate) fn admit(
+        &self,
+        held: Held,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<Permit, WireError> {
         let Inner { requests, bytes: all_bytes, .. } = &*self.0;
         if !requests.take(held.requests, 1) {
             return Err(self.refuse(requests, "requests", held.requests, 1, now));
@@ -67,7 +72,14 @@ impl Admission {
         Ok(Permit { admission: Arc::clone(&self.0), bytes })
     }
 
-    fn refuse(&self, total: &Total, what: &str, held: usize, asked: usize, now: Instant) -> WireError {
+    fn refuse(
+        &self,
+        total: &Total,
+        what: &str,
+        held: usize,
+        asked: usize,
+        now: Instant,
+    ) -> WireError {
         let (limit, taken) = (total.limit(), total.taken());
         let option = if what == "requests" { "max_in_flight" } else { "max_bytes_in_flight" };
         let text = if taken.saturating_add(asked) > limit {
@@ -80,7 +92,8 @@ impl Admission {
         WireError::overloaded(text, self.retry_after(now))
     }
 
-    /// When what is under way now will have ended, as far as the recent past tells: a place is free by then.
+    /// When what is under way now will have ended, as far as the recent past tells: a place is free
+    /// by then.
     pub(crate) fn retry_after(&self, now: Instant) -> Duration {
         let ended = self.0.ended.load(Ordering::Relaxed);
         let under_way = u32::try_from(self.0.requests.taken()).unwrap_or(u32::MAX);
@@ -165,7 +178,10 @@ mod tests {
         assert!(first.is_ok() && second.is_ok());
         let refused = admission.admit(NOTHING, 10, now).unwrap_err();
         assert_eq!(refused.code, Code::Overloaded);
-        assert_eq!(refused.message, "2 requests are under way, and the server's limit (max_in_flight) is 2");
+        assert_eq!(
+            refused.message,
+            "2 requests are under way, and the server's limit (max_in_flight) is 2"
+        );
         drop(first);
         assert!(admission.admit(NOTHING, 10, now).is_ok());
         drop(second);
@@ -200,13 +216,18 @@ mod tests {
     #[test]
     fn who_is_refused_is_told_when_what_is_under_way_will_have_ended() {
         let (admission, now) = (Admission::new(100, 0, 0), Instant::now());
-        let mut permits: Vec<_> = (0..100).map(|_| admission.admit(NOTHING, 0, now).unwrap()).collect();
+        let mut permits: Vec<_> =
+            (0..100).map(|_| admission.admit(NOTHING, 0, now).unwrap()).collect();
         assert_eq!(admission.retry_after(now), Pace::UNKNOWN);
         // Fifty a tenth of a second: the fifty that are left take another.
         permits.truncate(50);
         let later = now + Duration::from_millis(100);
         assert_eq!(admission.retry_after(later), Duration::from_millis(100));
-        assert_eq!(admission.retry_after(later + Duration::from_secs(3)), Pace::UNKNOWN, "long ago");
+        assert_eq!(
+            admission.retry_after(later + Duration::from_secs(3)),
+            Pace::UNKNOWN,
+            "long ago"
+        );
         // None ends for a while.
         assert_eq!(admission.retry_after(later + Duration::from_secs(4)), Pace::LONGEST);
         permits.clear();

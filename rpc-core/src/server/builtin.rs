@@ -24,7 +24,11 @@ struct Hello<'a> {
 }
 
 /// The encoded result of the function `method`. `None` if there is no such function.
-pub(crate) fn answer(service: &Service, method: &str, params: &[u8]) -> Option<Result<Vec<u8>, WireError>> {
+pub(crate) fn answer(
+    service: &Service,
+    method: &str,
+    params: &[u8],
+) -> Option<Result<Vec<u8>, WireError>> {
     let takes = match method {
         HELLO => 1,
         "rpc.ping" | "rpc.discover" => 0,
@@ -57,7 +61,8 @@ fn check_params(params: &[u8], takes: usize) -> Result<(), WireError> {
 }
 
 fn describe(service: &Service) -> ServiceDescription {
-    let functions = service.registry.signatures().into_iter().map(FunctionDescription::from).collect();
+    let functions =
+        service.registry.signatures().into_iter().map(FunctionDescription::from).collect();
     ServiceDescription {
         protocol: PROTOCOL_VERSION,
         instance: service.instance.clone(),
@@ -71,7 +76,8 @@ pub(crate) fn greeting(params: &[u8]) -> Client {
     codec::from_slice::<(Client,)>(params).map(|(client,)| client).unwrap_or_default()
 }
 
-/// The msgid in the params of `rpc.cancel`. `None` if they are malformed: a notification is not answered.
+/// The msgid in the params of `rpc.cancel`. `None` if they are malformed: a notification is not
+/// answered.
 pub(crate) fn cancelled_id(params: &[u8]) -> Option<MsgId> {
     codec::from_slice::<(u32,)>(params).ok().map(|(id,)| MsgId(id))
 }

@@ -1,5 +1,5 @@
-//! What a server does with each message: look up, admit, choose where it runs, and answer exactly once.
-//! No I/O, no threads: it is told what came and what time it is, and says what to send.
+//! What a server does with each message: look up, admit, choose where it runs, and answer exactly
+//! once. No I/O, no threads: it is told what came and what time it is, and says what to send.
 
 mod keyed;
 
@@ -143,8 +143,8 @@ impl<R: Run> Dispatcher<R> {
         self.greeted.takes_batches(envelope)
     }
 
-    /// Handles a body that arrived at `now`, and tells how many messages were in it, an empty batch being one. What is
-    /// to be sent at once is added to `out`; `after_each` message it may be.
+    /// Handles a body that arrived at `now`, and tells how many messages were in it, an empty batch
+    /// being one. What is to be sent at once is added to `out`; `after_each` message it may be.
     pub(crate) fn on_body(
         &mut self,
         envelope: Envelope,
@@ -211,11 +211,17 @@ impl<R: Run> Dispatcher<R> {
             }
             Message::Notification(notification) => {
                 if size > limit {
-                    return tracing::debug!(size, limit, "ignored a notification that is too large");
+                    return tracing::debug!(
+                        size,
+                        limit,
+                        "ignored a notification that is too large"
+                    );
                 }
                 if notification.method == "rpc.cancel" {
                     let cancelled = builtin::cancelled_id(&body[notification.params_at..]);
-                    return cancelled.into_iter().for_each(|id| self.cancel(&envelope, id, now, out));
+                    return cancelled
+                        .into_iter()
+                        .for_each(|id| self.cancel(&envelope, id, now, out));
                 }
                 let Some(function) = self.service.registry.find(notification.method) else {
                     return tracing::debug!(
@@ -277,7 +283,15 @@ impl<R: Run> Dispatcher<R> {
         // What has a key runs for nobody, and its caller waits for it as others may.
         let keyed = new_key.as_ref().map(|new| Keyed::Runs(new.key.clone()));
         let (caller, waiter) = if keyed.is_some() { (None, caller) } else { (caller, None) };
-        let entry = Entry { caller, peer, context: context.clone(), held, running: None, keyed, over: false };
+        let entry = Entry {
+            caller,
+            peer,
+            context: context.clone(),
+            held,
+            running: None,
+            keyed,
+            over: false,
+        };
         let ticket = self.in_flight.insert(entry);
         let work = Admitted { invocation, ticket, permit };
         let running = match handler {
@@ -327,15 +341,16 @@ impl<R: Run> Dispatcher<R> {
         }
     }
 
-    /// A peer cancels a call: what has not started never starts, an async function is dropped, and a sync one
-    /// can ask its context.
+    /// A peer cancels a call: what has not started never starts, an async function is dropped, and
+    /// a sync one can ask its context.
     fn cancel(&mut self, envelope: &Envelope, id: MsgId, now: Instant, out: &mut Vec<Reply>) {
         for ticket in self.in_flight.find(envelope, id) {
             out.extend(self.end(ticket, Why::Cancelled, now));
         }
     }
 
-    /// A peer has gone: nobody waits for its requests. Its notifications still run, and so does what has a key.
+    /// A peer has gone: nobody waits for its requests. Its notifications still run, and so does
+    /// what has a key.
     pub(crate) fn on_peer_gone(&mut self, peer: &Bytes, now: Instant) {
         self.greeted.peer_gone(peer);
         for ticket in self.in_flight.of_peer(peer) {
@@ -438,7 +453,9 @@ impl<R: Run> Dispatcher<R> {
         let shown: String = name.chars().take(64).collect();
         let text = match nearest.as_slice() {
             [] => format!("there is no function `{shown}`"),
-            near => format!("there is no function `{shown}`; did you mean `{}`?", near.join("` or `")),
+            near => {
+                format!("there is no function `{shown}`; did you mean `{}`?", near.join("` or `"))
+            }
         };
         WireError::new(Code::UnknownFunction, Ran::No, text)
     }

@@ -17,8 +17,8 @@ pub(crate) struct Client {
     pub(crate) batches: bool,
 }
 
-/// Clients by the peer that they come through: several may stand behind one proxy, and the whole envelope tells
-/// them apart.
+/// Clients by the peer that they come through: several may stand behind one proxy, and the whole
+/// envelope tells them apart.
 #[derive(Debug, Default)]
 pub(crate) struct Greeted {
     by_peer: HashMap<Bytes, HashMap<Envelope, Client>>,
@@ -30,7 +30,8 @@ impl Greeted {
     pub(crate) fn add(&mut self, envelope: &Envelope, client: Client) {
         if self.count < MAX_GREETED {
             let peer = Bytes::copy_from_slice(envelope.peer());
-            let news = self.by_peer.entry(peer).or_default().insert(envelope.detached(), client).is_none();
+            let news =
+                self.by_peer.entry(peer).or_default().insert(envelope.detached(), client).is_none();
             self.count += usize::from(news);
         }
     }
@@ -63,8 +64,8 @@ mod tests {
     #[test]
     fn clients_behind_one_proxy_are_all_told_and_go_with_it() {
         let mut greeted = Greeted::default();
-        let all =
-            [["proxy", "a", ""], ["proxy", "b", ""], ["other", "a", ""]].map(|frames| Envelope::of(&frames));
+        let all = [["proxy", "a", ""], ["proxy", "b", ""], ["other", "a", ""]]
+            .map(|frames| Envelope::of(&frames));
         for envelope in all.iter().chain(&all) {
             greeted.add(envelope, Client::default());
         }

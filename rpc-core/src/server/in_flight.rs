@@ -1,5 +1,5 @@
-//! What a listener has accepted and not finished: whose it is, until when, and how to stop it. No I/O, no
-//! clock.
+//! What a listener has accepted and not finished: whose it is, until when, and how to stop it. No
+//! I/O, no clock.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -89,7 +89,8 @@ impl InFlight {
         let id = entry.caller.as_ref().map(|caller| caller.id);
         let (peer, held) = (entry.peer.clone(), entry.held);
         if let Some(deadline) = entry.context.deadline() {
-            self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+            self.next_deadline =
+                Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
         }
         let ticket = Ticket(self.entries.insert(entry));
         let peer = self.by_peer.entry(peer).or_default();
@@ -136,9 +137,13 @@ impl InFlight {
     /// The requests that came behind `envelope` with `id`: one, unless the peer used an id twice.
     pub(crate) fn find(&mut self, envelope: &Envelope, id: MsgId) -> Vec<Ticket> {
         let Some(peer) = self.by_peer.get(envelope.peer()) else { return Vec::new() };
-        let tickets: Vec<_> =
-            peer.waiting.range((id, Ticket(0))..=(id, Ticket(u32::MAX))).map(|(_, ticket)| *ticket).collect();
-        // Clients behind one proxy share its identity, and all count from one: the whole envelope decides.
+        let tickets: Vec<_> = peer
+            .waiting
+            .range((id, Ticket(0))..=(id, Ticket(u32::MAX)))
+            .map(|(_, ticket)| *ticket)
+            .collect();
+        // Clients behind one proxy share its identity, and all count from one: the whole envelope
+        // decides.
         let same = |ticket: &Ticket| {
             let caller = self.entries.get_mut(ticket.0).and_then(|entry| entry.caller.as_ref());
             caller.is_some_and(|caller| caller.envelope == *envelope)
@@ -146,8 +151,9 @@ impl InFlight {
         tickets.into_iter().filter(same).collect()
     }
 
-    /// All requests of a peer that wait for a response, the newest first: what waits for a worker is to be
-    /// ended before what runs, whose end would let it start. Notifications are not among them.
+    /// All requests of a peer that wait for a response, the newest first: what waits for a worker
+    /// is to be ended before what runs, whose end would let it start. Notifications are not among
+    /// them.
     pub(crate) fn of_peer(&self, peer: &Bytes) -> Vec<Ticket> {
         let requests = self.by_peer.get(peer).map(|peer| &peer.waiting);
         newest_first(requests.into_iter().flatten().map(|(_, ticket)| *ticket).collect())

@@ -1,5 +1,5 @@
-//! The loop that owns a listener: messages in, outcomes in, deadlines, replies out. It never runs a user's
-//! function, unless that is `inline`, and never waits for a peer.
+//! The loop that owns a listener: messages in, outcomes in, deadlines, replies out. It never runs a
+//! user's function, unless that is `inline`, and never waits for a peer.
 
 use std::{
     collections::VecDeque,
@@ -22,15 +22,18 @@ use crate::{
     transport::{Event, Listener},
 };
 
-/// How many replies, and how many bytes of them, wait until they are sent: no more messages are handled before.
+/// How many replies, and how many bytes of them, wait until they are sent: no more messages are
+/// handled before.
 const REPLIES: usize = 256;
 const REPLY_BYTES: usize = 16 * 1024;
 /// How often deadlines are looked at, at most. Calls may end this much late.
 const DEADLINE_TICK: Duration = Duration::from_millis(1);
-/// How long a listener that has drained goes on answering what peers had already sent that never said hello.
+/// How long a listener that has drained goes on answering what peers had already sent that never
+/// said hello.
 const LAST_MESSAGES: Duration = Duration::from_millis(20);
-/// The same while somebody is there who did: it was told goodbye, and leaves when it has all its replies. Some
-/// never do, because a proxy stands before them or they hang; and nobody should wait long for a server to end.
+/// The same while somebody is there who did: it was told goodbye, and leaves when it has all its
+/// replies. Some never do, because a proxy stands before them or they hang; and nobody should wait
+/// long for a server to end.
 const LAST_CLIENTS: Duration = Duration::from_secs(1);
 
 /// How far a server's life has come. It only goes forward.
@@ -59,14 +62,16 @@ pub(crate) async fn serve(
     // Set once it drains and nothing runs.
     let mut idle_since = None;
     let mut draining = false;
-    // One timer, set anew only when it has gone off or is too late: to set one costs as much as a call.
+    // One timer, set anew only when it has gone off or is too late: to set one costs as much as a
+    // call.
     let mut alarm = pin!(time::sleep(Duration::ZERO));
     loop {
         // From the last look on, and not from now: otherwise a busy loop would put it off for ever.
         let deadline = dispatcher.next_deadline().map(|next| next.max(looked_at + DEADLINE_TICK));
         let look_again_at = look_again.filter(|_| !dispatcher.is_idle());
         let deadline = deadline.into_iter().chain(look_again_at).min();
-        // A server without deadlines does not wake up for them. An alarm that comes too early does no harm.
+        // A server without deadlines does not wake up for them. An alarm that comes too early does
+        // no harm.
         if let Some(deadline) = deadline.map(time::Instant::from)
             && (alarm.is_elapsed() || deadline < alarm.deadline())
         {
@@ -140,8 +145,8 @@ pub(crate) async fn serve(
             }
         }
         sending.send(&mut listener, &dispatcher, &mut replies);
-        // The engine's own tasks have to run on this thread too, so that what was sent is written now, while the peer can
-        // use it. If there is no more they run while this one sleeps.
+        // The engine's own tasks have to run on this thread too, so that what was sent is written
+        // now, while the peer can use it. If there is no more they run while this one sleeps.
         if more || sending.turn.is_over() {
             sending.turn.give_way().await;
         }
@@ -192,13 +197,15 @@ impl Sending {
         match event {
             Event::Message(envelope, body) => {
                 let mut counted = replies.len();
-                let messages = dispatcher.on_body(envelope, &body, now, replies, |dispatcher, replies| {
-                    self.waiting += replies[counted..].iter().map(|reply| reply.body.len()).sum::<usize>();
-                    if self.waiting >= REPLY_BYTES || replies.len() >= REPLIES {
-                        self.send(listener, dispatcher, replies);
-                    }
-                    counted = replies.len();
-                });
+                let messages =
+                    dispatcher.on_body(envelope, &body, now, replies, |dispatcher, replies| {
+                        self.waiting +=
+                            replies[counted..].iter().map(|reply| reply.body.len()).sum::<usize>();
+                        if self.waiting >= REPLY_BYTES || replies.len() >= REPLIES {
+                            self.send(listener, dispatcher, replies);
+                        }
+                        counted = replies.len();
+                    });
                 self.turn.add(messages, body.len());
             }
             Event::Malformed(envelope, reason) => {
@@ -214,13 +221,19 @@ impl Sending {
     }
 
     /// Small replies to the same client travel together, if it takes that.
-    fn send(&mut self, listener: &mut Listener, dispatcher: &Dispatcher<Runner>, replies: &mut Vec<Reply>) {
+    fn send(
+        &mut self,
+        listener: &mut Listener,
+        dispatcher: &Dispatcher<Runner>,
+        replies: &mut Vec<Reply>,
+    ) {
         self.waiting = 0;
         let mut replies = replies.drain(..).peekable();
         while let Some(Reply { envelope, mut body, alone }) = replies.next() {
             let mut count = 1;
-            let joins =
-                |next: &Reply| next.envelope == envelope && Batch::suits(next.body.len()) && !next.alone;
+            let joins = |next: &Reply| {
+                next.envelope == envelope && Batch::suits(next.body.len()) && !next.alone
+            };
             if Batch::suits(body.len())
                 && !alone
                 && replies.peek().is_some_and(joins)
@@ -228,7 +241,8 @@ impl Sending {
             {
                 let mut batch = Batch::default();
                 batch.begin(body.len(), replies.len()).extend_from_slice(&body);
-                while let Some(next) = replies.next_if(|next| joins(next) && batch.has_room(next.body.len()))
+                while let Some(next) =
+                    replies.next_if(|next| joins(next) && batch.has_room(next.body.len()))
                 {
                     batch.begin(next.body.len(), 0).extend_from_slice(&next.body);
                 }

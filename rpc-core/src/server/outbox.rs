@@ -1,9 +1,10 @@
 //! Where workers, tasks and other listeners put what a listener's loop is to know.
 //!
-//! To wake the loop costs more than a small function does, so a worker that has more to run may leave its news
-//! [unannounced](Outbox::put): for [`UNANNOUNCED`] from before it put the news there that it woke the loop for. The loop
-//! looks again [`LOOK_AGAIN`] after it took news, as long as something runs. So news that nobody announces, because the
-//! next function takes long, are late by that time at most, and what the timer adds: it counts in milliseconds.
+//! To wake the loop costs more than a small function does, so a worker that has more to run may
+//! leave its news [unannounced](Outbox::put): for [`UNANNOUNCED`] from before it put the news there
+//! that it woke the loop for. The loop looks again [`LOOK_AGAIN`] after it took news, as long as
+//! something runs. So news that nobody announces, because the next function takes long, are late by
+//! that time at most, and what the timer adds: it counts in milliseconds.
 
 use std::{
     collections::VecDeque,
@@ -26,8 +27,8 @@ const _: () = assert!(UNANNOUNCED.as_nanos() < LOOK_AGAIN.as_nanos());
 /// For how many news memory is kept while there are none.
 const KEPT: usize = 4_096;
 
-/// News for one listener's loop. Not bounded by itself: each admitted request sends one outcome, and one more if it
-/// has a key, and is unwanted once; and requests are bounded.
+/// News for one listener's loop. Not bounded by itself: each admitted request sends one outcome,
+/// and one more if it has a key, and is unwanted once; and requests are bounded.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outbox(Arc<Inner>);
 
@@ -96,10 +97,11 @@ pub(crate) struct Announcer {
 }
 
 impl Announcer {
-    /// Tells the loop, now or soon. [`announce`](Self::announce) is to be called before the worker waits.
+    /// Tells the loop, now or soon. [`announce`](Self::announce) is to be called before the worker
+    /// waits.
     pub(crate) fn send(&mut self, outbox: &Outbox, news: News) {
-        // The loop takes these news after this moment, and looks again so much later: the thread may stop anywhere
-        // between these lines.
+        // The loop takes these news after this moment, and looks again so much later: the thread
+        // may stop anywhere between these lines.
         let before = Instant::now();
         outbox.put(news);
         let soon_enough = |at: &Instant| at.elapsed() < UNANNOUNCED;

@@ -1,4 +1,5 @@
-//! The worker threads: sync functions run here, so that they may compute or block without harm to the I/O.
+//! The worker threads: sync functions run here, so that they may compute or block without harm to
+//! the I/O.
 
 mod queue;
 
@@ -13,8 +14,8 @@ use bytes::Bytes;
 use self::queue::Queue;
 use crate::server::{outbox::Announcer, run::Job};
 
-/// A fixed number of threads that run jobs, see [`Queue`] for their order. Dropping it ends them after what is queued;
-/// they are not waited for, because a function cannot be interrupted.
+/// A fixed number of threads that run jobs, see [`Queue`] for their order. Dropping it ends them
+/// after what is queued; they are not waited for, because a function cannot be interrupted.
 #[derive(Debug)]
 pub(crate) struct Pool(Arc<Shared>);
 
@@ -40,13 +41,16 @@ impl Pool {
         let pool = Self(shared);
         for number in 0..workers {
             let shared = Arc::clone(&pool.0);
-            thread::Builder::new().name(format!("rpc-worker-{number}")).spawn(move || work(&shared))?;
+            thread::Builder::new()
+                .name(format!("rpc-worker-{number}"))
+                .spawn(move || work(&shared))?;
         }
         Ok(pool)
     }
 
-    /// Queues a job. It comes back if as many wait as may, or too many of its peer. To wake a thread costs more than
-    /// many functions do: workers that wait need not notice before [`wake`](Self::wake).
+    /// Queues a job. It comes back if as many wait as may, or too many of its peer. To wake a
+    /// thread costs more than many functions do: workers that wait need not notice before
+    /// [`wake`](Self::wake).
     pub(crate) fn submit(&self, job: Job) -> Result<JobId, Job> {
         self.0.lock().push(job)
     }

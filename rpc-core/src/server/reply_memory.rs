@@ -1,5 +1,5 @@
-//! The replies to calls that have an idempotency key: a call that has run is answered again and not run again. No
-//! I/O, no clock.
+//! The replies to calls that have an idempotency key: a call that has run is answered again and not
+//! run again. No I/O, no clock.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,7 +25,8 @@ pub(crate) struct Limits {
     pub(crate) bytes: usize,
 }
 
-/// The calls with a key, over all listeners of a server. A `W` names what waits for an outcome, or runs.
+/// The calls with a key, over all listeners of a server. A `W` names what waits for an outcome, or
+/// runs.
 #[derive(Debug)]
 pub(crate) struct ReplyMemory<W> {
     limits: Limits,
@@ -100,7 +101,11 @@ impl<W: Clone + PartialEq> ReplyMemory<W> {
 
     /// What is known of a call at `now`. If it is nothing, there is room for it.
     pub(crate) fn look(&mut self, key: &[u8], call: Fingerprint, now: Instant) -> Known {
-        while self.ended.front().is_some_and(|(_, ended)| now.duration_since(*ended) >= self.limits.time) {
+        while self
+            .ended
+            .front()
+            .is_some_and(|(_, ended)| now.duration_since(*ended) >= self.limits.time)
+        {
             self.forget_oldest();
         }
         match self.calls.get(key) {
@@ -111,13 +116,24 @@ impl<W: Clone + PartialEq> ReplyMemory<W> {
                 if self.calls.len() >= self.limits.calls.max(1) {
                     self.forget_oldest();
                 }
-                if self.calls.len() < self.limits.calls.max(1) { Known::Nothing } else { Known::Full }
+                if self.calls.len() < self.limits.calls.max(1) {
+                    Known::Nothing
+                } else {
+                    Known::Full
+                }
             }
         }
     }
 
     /// Notes that a call of which nothing was known runs as `run`, and that `waiter` waits for it.
-    pub(crate) fn begin(&mut self, key: Key, call: Fingerprint, context: Context, run: W, waiter: W) {
+    pub(crate) fn begin(
+        &mut self,
+        key: Key,
+        call: Fingerprint,
+        context: Context,
+        run: W,
+        waiter: W,
+    ) {
         let state = State::Running(Run { address: run, context, waiters: vec![waiter] });
         self.calls.insert(key, Entry { call, state });
     }
@@ -143,7 +159,8 @@ impl<W: Clone + PartialEq> ReplyMemory<W> {
         self.running(key).is_some_and(|run| !run.waiters.is_empty())
     }
 
-    /// A call has ended: who waited is to be told. If its function has not run, the next try may run it.
+    /// A call has ended: who waited is to be told. If its function has not run, the next try may
+    /// run it.
     pub(crate) fn end(&mut self, key: &Key, reply: &Bytes, ran: bool, now: Instant) -> Vec<W> {
         let Some(Entry { call, state: State::Running(run) }) = self.calls.remove(key) else {
             return Vec::new();
@@ -273,7 +290,11 @@ mod tests {
         memory.end(&key(1), &REPLY, true, now);
         assert_eq!(begin(&mut memory, 4, now), Known::Nothing);
         assert_eq!(begin(&mut memory, 1, now), Known::Ended(REPLY));
-        assert_eq!(begin(&mut memory, 2, now), Known::Nothing, "it was the oldest; now the other is");
+        assert_eq!(
+            begin(&mut memory, 2, now),
+            Known::Nothing,
+            "it was the oldest; now the other is"
+        );
         assert_eq!(begin(&mut memory, 3, now), Known::Running);
         assert_eq!(begin(&mut memory, 1, now), Known::Full);
         assert_eq!((memory.calls.len(), memory.ended.len(), memory.bytes), (3, 0, 0));

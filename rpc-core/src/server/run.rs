@@ -1,4 +1,5 @@
-//! Running functions: on the pool, on the runtime, or right here. A panic becomes an outcome like any other.
+//! Running functions: on the pool, on the runtime, or right here. A panic becomes an outcome like
+//! any other.
 
 use std::{
     any::Any,
@@ -66,8 +67,8 @@ type AsyncFn = fn(Invocation) -> HandlerFuture;
 
 /// Starts and stops functions. Dispatch knows no more of threads than this.
 pub(crate) trait Run {
-    /// Has a worker run a sync function, which perhaps does not begin before [`begin`](Self::begin). `Err` if too many
-    /// wait.
+    /// Has a worker run a sync function, which perhaps does not begin before
+    /// [`begin`](Self::begin). `Err` if too many wait.
     fn run_sync(&mut self, function: SyncFn, work: Admitted) -> Result<Running, ()>;
     /// Has the runtime run an async function.
     fn run_async(&mut self, function: AsyncFn, work: Admitted) -> Running;
@@ -75,8 +76,8 @@ pub(crate) trait Run {
     fn begin(&mut self);
     /// Where outcomes go.
     fn outbox(&self) -> &Outbox;
-    /// Stops what can be stopped: a sync function that waits is taken back, an async one is dropped. There may
-    /// be an outcome all the same.
+    /// Stops what can be stopped: a sync function that waits is taken back, an async one is
+    /// dropped. There may be an outcome all the same.
     fn stop(&mut self, running: &Running);
 }
 
@@ -141,7 +142,8 @@ impl Run for Runner {
     }
 }
 
-/// That there will be one outcome, whatever becomes of an async function: its future can be dropped.
+/// That there will be one outcome, whatever becomes of an async function: its future can be
+/// dropped.
 struct Promise {
     ticket: Ticket,
     /// Until the promise is kept.
@@ -214,8 +216,8 @@ pub(crate) fn run_here(function: SyncFn, invocation: &Invocation, now: Instant) 
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(context, &*panic)))
 }
 
-/// What a function returns once its time is up is no result: it may have returned early because of that. (An inline one
-/// has no time to notice.)
+/// What a function returns once its time is up is no result: it may have returned early because of
+/// that. (An inline one has no time to notice.)
 fn in_time(context: &Context, result: HandlerResult) -> HandlerResult {
     let returned = match &result {
         Ok(_) => true,
@@ -233,7 +235,8 @@ fn never_started() -> WireError {
     WireError::new(Code::DeadlineExceeded, Ran::No, "the time ran out before the function started")
 }
 
-/// The future of an async function: calls made in it inherit its deadline, and a panic ends it with an error.
+/// The future of an async function: calls made in it inherit its deadline, and a panic ends it with
+/// an error.
 struct Guarded {
     context: Context,
     started: bool,
@@ -297,8 +300,11 @@ pub(crate) mod tests {
         }
         let permit = Admission::new(1, 0, 0).admit(Held::default(), 0, Instant::now()).unwrap();
         let context = Context::new(Bytes::from_static(peer.as_bytes()), "f", None);
-        let work =
-            Admitted { invocation: Invocation { context, ..invocation() }, ticket: Ticket(ticket), permit };
+        let work = Admitted {
+            invocation: Invocation { context, ..invocation() },
+            ticket: Ticket(ticket),
+            permit,
+        };
         Job { function: nothing, work, outbox: outbox.clone() }
     }
 
@@ -350,7 +356,9 @@ pub(crate) mod tests {
         let future = starts_async(expired());
         let mut guarded = Guarded { context: context.clone(), started: false, future };
         let mut cx = TaskContext::from_waker(std::task::Waker::noop());
-        let Poll::Ready(Err(error)) = Pin::new(&mut guarded).poll(&mut cx) else { panic!("it is over") };
+        let Poll::Ready(Err(error)) = Pin::new(&mut guarded).poll(&mut cx) else {
+            panic!("it is over")
+        };
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
     }
 
@@ -361,7 +369,8 @@ pub(crate) mod tests {
             Ok(Bytes::new())
         }
         let deadline = Some(Instant::now() + Duration::from_millis(20));
-        let invocation = Invocation { context: Context::new(Bytes::new(), "f", deadline), ..invocation() };
+        let invocation =
+            Invocation { context: Context::new(Bytes::new(), "f", deadline), ..invocation() };
         let result = run_here(overruns, &invocation, Instant::now());
         let error = in_time(invocation.context(), result).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::Yes));

@@ -1,5 +1,6 @@
-//! What the peers of a listener were sent and have not read: counted from when an engine takes a message to when it
-//! has written it. A peer that reads slowly, or never, so holds a bounded part of memory, and stalls nobody. No I/O.
+//! What the peers of a listener were sent and have not read: counted from when an engine takes a
+//! message to when it has written it. A peer that reads slowly, or never, so holds a bounded part
+//! of memory, and stalls nobody. No I/O.
 
 use std::sync::Arc;
 
@@ -10,14 +11,15 @@ use crate::shares::{Part, Share, Total};
 
 /// What an unread message holds beside its bytes, at least: about what an engine allocates for one.
 const OVERHEAD: usize = 512;
-/// How many messages may be unread, however small they are. One peer can have half of them, and a few more: less
-/// than the 100,000 that the zeromq crate queues for one, so that what that does with more never happens.
+/// How many messages may be unread, however small they are. One peer can have half of them, and a
+/// few more: less than the 100,000 that the zeromq crate queues for one, so that what that does
+/// with more never happens.
 const MAX_MESSAGES: usize = 131_072;
 /// How many peers are remembered before the first look at which of them have read everything.
 const FIRST_LOOK: usize = 64;
 
-/// The bound of what all peers of a server may leave unread, in bytes: at least two of the largest messages, so that
-/// one fits with whatever it counts beside its bytes.
+/// The bound of what all peers of a server may leave unread, in bytes: at least two of the largest
+/// messages, so that one fits with whatever it counts beside its bytes.
 pub(crate) fn total(bytes: usize, max_message_size: usize) -> Arc<Total> {
     let largest = max_message_size.saturating_mul(2).saturating_add(OVERHEAD);
     let limit = bytes.max(largest);
@@ -30,7 +32,8 @@ pub(crate) fn total(bytes: usize, max_message_size: usize) -> Arc<Total> {
 pub(crate) struct Unread {
     total: Arc<Total>,
     peers: HashMap<Bytes, Arc<Share>>,
-    /// With so many peers, those that have read everything are forgotten: not every engine tells of each that goes.
+    /// With so many peers, those that have read everything are forgotten: not every engine tells of
+    /// each that goes.
     next_look: usize,
 }
 
@@ -51,7 +54,8 @@ impl Unread {
             self.next_look = FIRST_LOOK.max(2 * self.peers.len());
         }
         // A slice of what the peer sent would keep all of that.
-        let share = self.peers.entry(Bytes::copy_from_slice(peer)).or_insert(Share::new(&self.total));
+        let share =
+            self.peers.entry(Bytes::copy_from_slice(peer)).or_insert(Share::new(&self.total));
         share.take(amount)
     }
 

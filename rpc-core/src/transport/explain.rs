@@ -15,11 +15,12 @@ use crate::{
 /// What is said of somebody who takes connections and does not shake hands.
 pub(super) const NOT_ZEROMQ: &str = "something takes connections there, but does not answer as ZeroMQ (ZMTP 3): it is frozen, or something else";
 
-/// How long an engine is given before anybody looks: one that succeeds with a machine nearby is faster, and its server
-/// never sees a second connection.
+/// How long an engine is given before anybody looks: one that succeeds with a machine nearby is
+/// faster, and its server never sees a second connection.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 
-/// Tells why nobody can be reached, or that nobody could be within `timeout`. It never ends if there is somebody.
+/// Tells why nobody can be reached, or that nobody could be within `timeout`. It never ends if
+/// there is somebody.
 pub(super) async fn unreachable(endpoint: &Endpoint, timeout: Duration) -> TransportError {
     time::sleep(FIRST_LOOK).await;
     match time::timeout(timeout.saturating_sub(FIRST_LOOK), reach(endpoint)).await {

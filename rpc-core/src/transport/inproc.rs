@@ -1,4 +1,5 @@
-//! `inproc://name`: clients and servers of one process, over channels. The body is the same as on a wire.
+//! `inproc://name`: clients and servers of one process, over channels. The body is the same as on a
+//! wire.
 
 use std::{
     collections::HashMap,
@@ -18,8 +19,8 @@ use crate::{
 
 /// Requests that wait for a server to take them; a client's sender waits when it is full.
 const REQUEST_QUEUE: usize = 4_096;
-/// Replies that wait for a client to take them; beyond it they are dropped. It is about what the server lets one
-/// peer have unread, so that only one that stopped reading gets there.
+/// Replies that wait for a client to take them; beyond it they are dropped. It is about what the
+/// server lets one peer have unread, so that only one that stopped reading gets there.
 const REPLY_QUEUE: usize = 65_536;
 /// A body, and what it counts as long as it is unread.
 type UnreadBody = (Bytes, Part);
@@ -46,7 +47,8 @@ fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
 pub(crate) struct Listener {
     requests: mpsc::Receiver<FromClient>,
     gone: mpsc::UnboundedReceiver<Bytes>,
-    /// Taken out of `gone`, and how many messages were queued then: what it sent is among them, and comes first.
+    /// Taken out of `gone`, and how many messages were queued then: what it sent is among them, and
+    /// comes first.
     going: Option<(Bytes, usize)>,
     /// One for each client that is connected.
     peers: HashMap<Bytes, mpsc::Sender<UnreadBody>>,
@@ -112,7 +114,9 @@ impl Listener {
     }
 
     pub(super) fn send(&mut self, envelope: &Envelope, body: Bytes, part: Part) -> bool {
-        self.peers.get(envelope.peer()).is_some_and(|replies| replies.try_send((body, part)).is_ok())
+        self.peers
+            .get(envelope.peer())
+            .is_some_and(|replies| replies.try_send((body, part)).is_ok())
     }
 
     pub(super) fn stop_accepting(&mut self) {
@@ -204,9 +208,12 @@ mod tests {
     fn replies_are_dropped_while_their_queue_is_full() {
         let (mut listener, mut sender, mut replies) = listen_and_connect("a test of replies");
         ready(sender.send(Bytes::new())).unwrap();
-        let Event::Message(envelope, _) = ready(listener.recv()) else { panic!("it has sent a message") };
+        let Event::Message(envelope, _) = ready(listener.recv()) else {
+            panic!("it has sent a message")
+        };
         let share = Share::new(&Arc::new(Total::new(0, 0)));
-        let mut reply = || listener.send(&envelope, Bytes::new(), share.take(0).expect("it counts nothing"));
+        let mut reply =
+            || listener.send(&envelope, Bytes::new(), share.take(0).expect("it counts nothing"));
         assert!((0..REPLY_QUEUE).all(|_| reply()));
         assert!(!reply());
         ready(replies.recv()).unwrap();

@@ -1,10 +1,11 @@
 //! tcp and ipc on the `omq-tokio` crate: the only file that names it.
 //!
-//! The engine bounds what strangers can do: sizes, handshakes and queues have limits, which are set here. It
-//! never makes a connection again: what was sent on a lost one may have been sent elsewhere since.
+//! The engine bounds what strangers can do: sizes, handshakes and queues have limits, which are set
+//! here. It never makes a connection again: what was sent on a lost one may have been sent
+//! elsewhere since.
 //!
-//! What the engine leaves to us: it tells of lost peers through its monitor only, and does not say why a host
-//! cannot be reached.
+//! What the engine leaves to us: it tells of lost peers through its monitor only, and does not say
+//! why a host cannot be reached.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,8 +16,8 @@ use std::{
 use bytes::Bytes;
 use omq_tokio::{
     DisconnectReason, Endpoint as Address, Error, IpcPath, KeepAlive, Message, MonitorEvent,
-    MonitorRecvError, MonitorStream, Options, PeerInfo, ReconnectPolicy, Socket, SocketType, TrySendError,
-    message::generated_identity,
+    MonitorRecvError, MonitorStream, Options, PeerInfo, ReconnectPolicy, Socket, SocketType,
+    TrySendError, message::generated_identity,
 };
 use tokio::{sync::mpsc, time};
 
@@ -32,44 +33,48 @@ use crate::{
 
 /// How long a peer may take to shake hands: a few round trips on the slowest network.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How many accepted peers may be shaking hands at once; the engine gives each host an eighth of it, and the
-/// machine's own peers all. One more is closed, and comes again. It bounds what strangers can hold, and is more
-/// than a fleet of clients that a restarted server sees at the same moment.
+/// How many accepted peers may be shaking hands at once; the engine gives each host an eighth of
+/// it, and the machine's own peers all. One more is closed, and comes again. It bounds what
+/// strangers can hold, and is more than a fleet of clients that a restarted server sees at the same
+/// moment.
 const MAX_HANDSHAKES: usize = 1_024;
 /// How often a silent peer is asked whether it is there. Only peers that speak ZMTP 3.1 are asked.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long after being asked it may be silent. It is looked at with every beat, so that a peer that vanished is
-/// noticed within 25 s: before the default timeout of a call.
+/// How long after being asked it may be silent. It is looked at with every beat, so that a peer
+/// that vanished is noticed within 25 s: before the default timeout of a call.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How the system asks peers, also those that do not speak ZMTP 3.1. With [`UNREAD`], which Linux applies to its
-/// questions as well, it notices in a little more than a minute that one has vanished.
+/// How the system asks peers, also those that do not speak ZMTP 3.1. With [`UNREAD`], which Linux
+/// applies to its questions as well, it notices in a little more than a minute that one has
+/// vanished.
 const KEEPALIVE: KeepAlive =
     KeepAlive::Enabled { idle: Duration::from_secs(15), intvl: Duration::from_secs(5), cnt: 3 };
-/// How long a peer may take nothing of what was sent. Until then it may be slow; heartbeats cannot tell,
-/// because they wait behind what it does not take.
+/// How long a peer may take nothing of what was sent. Until then it may be slow; heartbeats cannot
+/// tell, because they wait behind what it does not take.
 const UNREAD: Duration = Duration::from_secs(60);
-/// How many messages may wait in each of the engine's queues. It keeps the memory, 64 bytes a message, for every
-/// connection. When one is full a client's sending task waits, a server's replies wait elsewhere (see [`REPLIES`]),
-/// and nothing more is received.
+/// How many messages may wait in each of the engine's queues. It keeps the memory, 64 bytes a
+/// message, for every connection. When one is full a client's sending task waits, a server's
+/// replies wait elsewhere (see [`REPLIES`]), and nothing more is received.
 const MESSAGES: u32 = 1_024;
-/// How many more replies may wait for a peer that does not read as fast as it asks; beyond it they are dropped. A
-/// client of ours has no more calls in flight, unless it is told to, and so finds them all.
+/// How many more replies may wait for a peer that does not read as fast as it asks; beyond it they
+/// are dropped. A client of ours has no more calls in flight, unless it is told to, and so finds
+/// them all.
 const REPLIES: usize = 65_536;
-/// Events wait for the server's loop, which takes them before anything else. Each peer that comes and goes
-/// makes three. The engine keeps the memory for all, some 300 bytes each.
+/// Events wait for the server's loop, which takes them before anything else. Each peer that comes
+/// and goes makes three. The engine keeps the memory for all, some 300 bytes each.
 const EVENTS: usize = 4_096;
 /// The same for a client's socket, which has one peer, once.
 const CLIENT_EVENTS: usize = 64;
-/// What a message may be longer than its body: identities of proxies, and what the engine counts for each frame.
+/// What a message may be longer than its body: identities of proxies, and what the engine counts
+/// for each frame.
 const ENVELOPE: usize = 64 * 1024;
-/// The engine only says that a connection could not be made if it is to try again. So it is to, but not before
-/// the socket has long gone.
+/// The engine only says that a connection could not be made if it is to try again. So it is to, but
+/// not before the socket has long gone.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// What servers and clients have in common.
 fn options(max_message_size: usize) -> Options {
-    // Messages a little over a small limit are answered `too_large`, which is better than to lose the
-    // connection and whatever else is on it.
+    // Messages a little over a small limit are answered `too_large`, which is better than to lose
+    // the connection and whatever else is on it.
     let longest = max_message_size.max(DEFAULT_MAX_MESSAGE_SIZE).saturating_add(ENVELOPE);
     Options::new()
         .max_message_size(longest)
@@ -152,8 +157,8 @@ pub(crate) struct Listener {
     bound: Vec<Address>,
     socket: Socket,
     monitor: MonitorStream,
-    /// Peers whose queue in the engine was full once, each with a task that waits for room in it. A task ends
-    /// with its peer; or with this, once everything has been handed on.
+    /// Peers whose queue in the engine was full once, each with a task that waits for room in it. A
+    /// task ends with its peer; or with this, once everything has been handed on.
     slow: HashMap<Identity, mpsc::Sender<Message>>,
     /// It has been said that the socket has closed itself.
     deaf: bool,
@@ -166,7 +171,8 @@ impl Listener {
     pub(super) async fn recv(&mut self) -> Event {
         loop {
             tokio::select! {
-                // The news of lost peers come first: there is room for some, and receiving makes more.
+                // The news of lost peers come first: there is room for some, and receiving makes
+                // more.
                 biased;
                 event = self.monitor.recv() => match event {
                     Ok(event) => {
@@ -195,7 +201,8 @@ impl Listener {
         }
     }
 
-    /// The socket has closed itself, which it does only if something in the engine has failed: nothing more comes.
+    /// The socket has closed itself, which it does only if something in the engine has failed:
+    /// nothing more comes.
     async fn closed(&mut self) -> Event {
         if !std::mem::replace(&mut self.deaf, true) {
             tracing::error!(
@@ -237,7 +244,8 @@ impl Listener {
     }
 }
 
-/// Hands replies to the engine as it has room for them, until there are no more to come, or their peer has gone.
+/// Hands replies to the engine as it has room for them, until there are no more to come, or their
+/// peer has gone.
 async fn hand_on(mut waiting: mpsc::Receiver<Message>, socket: Socket) {
     while let Some(message) = waiting.recv().await {
         if socket.send(message).await.is_err() {
@@ -251,7 +259,9 @@ fn gone(event: MonitorEvent) -> Option<Identity> {
     match event {
         // Somebody else has its name now, and answers to it may still be sent there.
         MonitorEvent::Disconnected { reason: DisconnectReason::Handover, .. } => None,
-        MonitorEvent::Disconnected { peer: PeerInfo { peer_identity, connection_id, .. }, .. } => {
+        MonitorEvent::Disconnected {
+            peer: PeerInfo { peer_identity, connection_id, .. }, ..
+        } => {
             // A peer without a name is called by its number.
             Some(peer_identity.unwrap_or_else(|| generated_identity(connection_id)))
         }
@@ -259,7 +269,8 @@ fn gone(event: MonitorEvent) -> Option<Identity> {
     }
 }
 
-/// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another client's place.
+/// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another
+/// client's place.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     max_message_size: usize,
@@ -280,18 +291,23 @@ pub(super) async fn connect(
     match up {
         Ok(()) => Ok((LinkSender(socket.clone()), LinkReceiver { socket, monitor })),
         Err(reason) if reached => Err(format!("{}: {reason}", explain::NOT_ZEROMQ).into()),
-        Err(reason) => Err(explain::reach(endpoint).await.err().map_or_else(|| reason.into(), Into::into)),
+        Err(reason) => {
+            Err(explain::reach(endpoint).await.err().map_or_else(|| reason.into(), Into::into))
+        }
     }
 }
 
-/// Waits until the handshake is done, or tells why it was not. `reached` is set if there is anybody.
+/// Waits until the handshake is done, or tells why it was not. `reached` is set if there is
+/// anybody.
 async fn is_up(monitor: &mut MonitorStream, reached: &mut bool) -> Result<(), String> {
     loop {
         match monitor.recv().await {
             Ok(MonitorEvent::Connected { .. }) => *reached = true,
             Ok(MonitorEvent::HandshakeSucceeded { .. }) => return Ok(()),
             Ok(MonitorEvent::HandshakeFailed { reason, .. }) => return Err(reason),
-            Ok(MonitorEvent::ConnectDelayed { .. }) => return Err("it closed the connection".to_owned()),
+            Ok(MonitorEvent::ConnectDelayed { .. }) => {
+                return Err("it closed the connection".to_owned());
+            }
             // There are not that many.
             Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
             Err(closed) => return Err(closed.to_string()),

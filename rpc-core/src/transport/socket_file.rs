@@ -1,5 +1,5 @@
-//! Listening on a path, so that a server that was killed leaves nothing that is in the way, and one that stops
-//! never removes the file of its successor.
+//! Listening on a path, so that a server that was killed leaves nothing that is in the way, and one
+//! that stops never removes the file of its successor.
 
 use std::{
     fs,
@@ -14,12 +14,13 @@ use std::{
 
 use tokio::net::UnixStream;
 
-/// The file of a listening socket. To be dropped before the listener: as long as that is open, nobody else takes
-/// the path over.
+/// The file of a listening socket. To be dropped before the listener: as long as that is open,
+/// nobody else takes the path over.
 ///
-/// An engine removes the path that a socket was bound to some time after it has closed it, and a new server
-/// may listen there by then. So the socket is bound under a name of its own, which is then exchanged for
-/// the right one; dropping this gives it its own name back, for the engine to remove.
+/// An engine removes the path that a socket was bound to some time after it has closed it, and a
+/// new server may listen there by then. So the socket is bound under a name of its own, which is
+/// then exchanged for the right one; dropping this gives it its own name back, for the engine to
+/// remove.
 pub(super) struct SocketFile {
     path: PathBuf,
     bound: PathBuf,
@@ -66,15 +67,15 @@ fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
     }
 }
 
-/// Short, because the path of a socket is; and random, because processes in containers can share a folder and
-/// have the same number.
+/// Short, because the path of a socket is; and random, because processes in containers can share a
+/// folder and have the same number.
 pub(super) fn unused_name(path: &Path) -> PathBuf {
     let random = RandomState::new().hash_one(std::process::id());
     path.with_file_name(format!(".{random:016x}"))
 }
 
-/// Gives a file a second name, which a server that is no longer there may still have. It begins again whenever
-/// somebody else has changed what is there.
+/// Gives a file a second name, which a server that is no longer there may still have. It begins
+/// again whenever somebody else has changed what is there.
 async fn link(file: &Path, path: &Path) -> io::Result<Identity> {
     loop {
         match fs::hard_link(file, path) {
@@ -84,7 +85,10 @@ async fn link(file: &Path, path: &Path) -> io::Result<Identity> {
         }
         let Ok(metadata) = fs::symlink_metadata(path) else { continue };
         if !metadata.file_type().is_socket() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a file that is no socket is there",
+            ));
         }
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -105,7 +109,8 @@ fn take_away(path: &Path, stale: Identity) -> io::Result<()> {
         renamed => renamed?,
     }
     if identity(&aside) != Some(stale) {
-        // Another server has taken the path over meanwhile: it gets it back, unless a third one has it now.
+        // Another server has taken the path over meanwhile: it gets it back, unless a third one has
+        // it now.
         let _ = fs::hard_link(&aside, path);
     }
     fs::remove_file(&aside)

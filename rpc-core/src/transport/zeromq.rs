@@ -1,7 +1,8 @@
 //! tcp and ipc on the `zeromq` crate: the only file that names it.
 //!
-//! What the engine leaves to us: it does not reconnect, it tells of a lost peer through its monitor only, its
-//! `send` waits when a peer's queue (100,000 messages) is full. The server sees to it that this never is.
+//! What the engine leaves to us: it does not reconnect, it tells of a lost peer through its monitor
+//! only, its `send` waits when a peer's queue (100,000 messages) is full. The server sees to it
+//! that this never is.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,8 +11,8 @@ use futures_channel::mpsc;
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt};
 use zeromq::{
-    DealerRecvHalf, DealerSendHalf, DealerSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket,
-    SocketEvent, SocketOptions, SocketRecv, SocketSend, ZmqError, ZmqMessage,
+    DealerRecvHalf, DealerSendHalf, DealerSocket, RouterRecvHalf, RouterSendHalf, RouterSocket,
+    Socket, SocketEvent, SocketOptions, SocketRecv, SocketSend, ZmqError, ZmqMessage,
 };
 
 use crate::{
@@ -48,7 +49,8 @@ impl Binding {
     }
 
     pub(super) fn listen(mut self) -> Listener {
-        // Its own monitor has room for 1,024 events, and one look at the sockets can find more peers that have gone.
+        // Its own monitor has room for 1,024 events, and one look at the sockets can find more
+        // peers that have gone.
         let (events, monitor) = mpsc::channel(MAX_EVENTS);
         self.socket.backend().monitor().lock().replace(events);
         // The halves cannot unbind: these handles stop accepting when they are dropped.
@@ -77,7 +79,8 @@ pub(crate) struct Listener {
     accepting: Option<Accepting>,
 }
 
-/// How many events may wait: more than a process has connections, and so more than can be lost at once.
+/// How many events may wait: more than a process has connections, and so more than can be lost at
+/// once.
 const MAX_EVENTS: usize = 1 << 20;
 
 /// Dropped to stop accepting. The files go first, see [`SocketFile`].
@@ -109,7 +112,8 @@ impl Listener {
 
     pub(super) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
         let Ok(message) = ZmqMessage::try_from(envelope.with(body)) else { return false };
-        // Polled once. A send that waited would hold the engine's entry for the peer, and stop every other.
+        // Polled once. A send that waited would hold the engine's entry for the peer, and stop
+        // every other.
         self.sender.send(message).now_or_never().is_some_and(|sent| sent.is_ok())
     }
 
@@ -118,7 +122,8 @@ impl Listener {
     }
 }
 
-/// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another client's place.
+/// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another
+/// client's place.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     timeout: Duration,
@@ -136,13 +141,15 @@ pub(super) async fn connect(
     Ok((LinkSender(sender), LinkReceiver { receiver, monitor }))
 }
 
-/// When the engine's queue (100,000 messages) is full the sending task waits; calls then wait in the client's table.
+/// When the engine's queue (100,000 messages) is full the sending task waits; calls then wait in
+/// the client's table.
 pub(crate) struct LinkSender(DealerSendHalf);
 
 impl LinkSender {
     pub(super) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
         let frames = VecDeque::from([Bytes::new(), body]);
-        let message = ZmqMessage::try_from(frames).map_err(|_| "a message has at least one frame")?;
+        let message =
+            ZmqMessage::try_from(frames).map_err(|_| "a message has at least one frame")?;
         self.0.send(message).await.map_err(cause)
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
                 client.call(Self::args(#(#names),*))
             }
 
-            /// Calls the function on the server and wants no answer. Nothing is sent before this is awaited.
+            /// Calls the function on the server and wants no answer. Nothing is sent before this is
+            /// awaited.
             #vis fn notify(client: &__rpc::Client, #(#names: #types),*) -> __rpc::Notify {
                 client.notify(Self::args(#(#names),*))
             }
@@ -61,8 +62,11 @@ fn encode(param: &Travels<'_>) -> TokenStream {
 fn map(function: &RemoteFunction<'_>, params: &[&Travels<'_>]) -> TokenStream {
     let vis = &function.vis;
     let lifetime = Lifetime::new("'__input", here());
-    let items: Vec<_> =
-        params.iter().enumerate().map(|(index, param)| MapItem::new(index, param, &lifetime)).collect();
+    let items: Vec<_> = params
+        .iter()
+        .enumerate()
+        .map(|(index, param)| MapItem::new(index, param, &lifetime))
+        .collect();
     let lifetime = items.iter().any(|item| item.borrows).then_some(lifetime).into_iter();
     let generics = items.iter().filter_map(|item| item.generic.as_ref());
     let bounds = items.iter().filter_map(|item| item.bound.as_ref());
@@ -74,7 +78,8 @@ fn map(function: &RemoteFunction<'_>, params: &[&Travels<'_>]) -> TokenStream {
         (quote_spanned!(here()=> (#(#types),*)), quote_spanned!(here()=> (#(#names),*)))
     };
     quote_spanned! {here()=>
-        /// Calls the function once for each input, several at a time, and yields the results as they come.
+        /// Calls the function once for each input, several at a time, and yields the results as
+        /// they come.
         #vis fn map<#(#lifetime,)* __Inputs, #(#generics),*>(
             client: &__rpc::Client,
             inputs: __Inputs,

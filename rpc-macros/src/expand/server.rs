@@ -112,7 +112,9 @@ fn arguments(function: &RemoteFunction<'_>) -> Vec<TokenStream> {
                     state
                 }
             }
-            Param::Context { ty, owned: false } => quote_spanned!(blame(ty.span())=> invocation.context()),
+            Param::Context { ty, owned: false } => {
+                quote_spanned!(blame(ty.span())=> invocation.context())
+            }
             Param::Context { ty, owned: true } => quote_spanned! {blame(ty.span())=>
                 ::core::clone::Clone::clone(invocation.context())
             },

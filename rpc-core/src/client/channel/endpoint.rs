@@ -1,4 +1,5 @@
-//! Keeps one endpoint connected: connects and says hello, and does so again when the link has ended.
+//! Keeps one endpoint connected: connects and says hello, and does so again when the link has
+//! ended.
 
 use std::{
     sync::Arc,
@@ -18,8 +19,8 @@ use crate::{
     transport::{self, LinkReceiver, LinkSender, TransportError},
 };
 
-/// The first pause between two attempts to connect; it doubles up to the longest. Each is cut by up to half at
-/// random, so that the clients of a server that comes back do not come all at once.
+/// The first pause between two attempts to connect; it doubles up to the longest. Each is cut by up
+/// to half at random, so that the clients of a server that comes back do not come all at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A link that ends sooner than this does not count as a success.
@@ -29,8 +30,8 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
 /// None is made that could not find out why it fails.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
-/// How many links to servers that are leaving may stay open for the replies they owe. With so many, the next
-/// connection waits until one has ended.
+/// How many links to servers that are leaving may stay open for the replies they owe. With so many,
+/// the next connection waits until one has ended.
 const MAX_LEAVING: usize = 4;
 
 /// What the client says in `rpc.hello`.
@@ -51,8 +52,8 @@ struct HelloReply {
     instance: Option<String>,
 }
 
-/// Keeps the endpoint with this index connected until the channel is closed. If nothing has answered by
-/// `connect_by` it says so, and goes on.
+/// Keeps the endpoint with this index connected until the channel is closed. If nothing has
+/// answered by `connect_by` it says so, and goes on.
 pub(super) async fn keep_connected(
     channel: Arc<Channel>,
     index: usize,
@@ -93,8 +94,8 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// How long to wait before the next attempt: shorter where there is `left` until giving up, so that it is made before.
-/// `None` if that leaves no time for one.
+/// How long to wait before the next attempt: shorter where there is `left` until giving up, so that
+/// it is made before. `None` if that leaves no time for one.
 fn wait(pause: Duration, left: Option<Duration>) -> Option<Duration> {
     let longest = left.map_or(Duration::MAX, |left| left / 2);
     (longest >= SHORTEST_ATTEMPT).then(|| jittered(pause).min(longest))
@@ -154,7 +155,8 @@ async fn hello(
     sender.send(args.into_message(Head::Request { id, timeout_ms: None, key: None })).await?;
     let body = loop {
         let body = receiver.recv().await?;
-        if matches!(message::classify(&body), Incoming::Response { id: answered, .. } if answered == id) {
+        if matches!(message::classify(&body), Incoming::Response { id: answered, .. } if answered == id)
+        {
             break body;
         }
     };
@@ -191,7 +193,10 @@ mod tests {
     #[test]
     fn pauses_are_cut_by_half_at_most() {
         let waits: Vec<_> = (0..100).filter_map(|_| wait(LONGEST_PAUSE, None)).collect();
-        assert!(waits.iter().all(|wait| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(wait)), "{waits:?}");
+        assert!(
+            waits.iter().all(|wait| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(wait)),
+            "{waits:?}"
+        );
         assert_eq!(waits.len(), 100);
     }
 }

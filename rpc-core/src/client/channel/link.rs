@@ -1,5 +1,5 @@
-//! One link, as long as it lasts: sends what is queued for it, hands replies to their calls, and notices when
-//! nobody is there any more.
+//! One link, as long as it lasts: sends what is queued for it, hands replies to their calls, and
+//! notices when nobody is there any more.
 
 use std::{
     future::{Future, poll_fn},
@@ -31,11 +31,13 @@ use crate::{
     transport::{LinkReceiver, LinkSender, TransportError},
 };
 
-/// How many messages are taken to be sent while the lock is held: about as many small ones as fit into a batch.
+/// How many messages are taken to be sent while the lock is held: about as many small ones as fit
+/// into a batch.
 const TAKEN: usize = 64;
 /// How many replies are taken in before callers are woken, if a [`Turn`] is not over before.
 const RECEIVED: usize = 256;
-/// How often a link is looked at within the longest silence. All but the last look that finds it silent send a ping.
+/// How often a link is looked at within the longest silence. All but the last look that finds it
+/// silent send a ping.
 const LOOKS: u32 = 4;
 
 struct Link {
@@ -51,8 +53,8 @@ struct Link {
     sending: AtomicBool,
 }
 
-/// A link that is in the table. Dropped with its task, also if that panics or its runtime ends: calls would go on
-/// being given to it.
+/// A link that is in the table. Dropped with its task, also if that panics or its runtime ends:
+/// calls would go on being given to it.
 struct Up {
     link: Arc<Link>,
     /// Why it ended.
@@ -88,8 +90,8 @@ pub(super) async fn serve(
         sending: AtomicBool::new(false),
     });
     let mut up = Up { link: Arc::clone(&link), cause: "its task ended".into() };
-    // Tasks of their own: a link is read even while its sender waits for room, and what wakes one of them does not poll
-    // what the others wait for.
+    // Tasks of their own: a link is read even while its sender waits for room, and what wakes one
+    // of them does not poll what the others wait for.
     let mut tasks = JoinSet::new();
     tasks.spawn(receive(Arc::clone(&link), receiver));
     tasks.spawn(send(Arc::clone(&link), sender, leaves));
@@ -109,12 +111,17 @@ pub(super) async fn serve(
 }
 
 /// Sends what is queued, until the link is lost or its server has answered everything and leaves.
-async fn send(link: Arc<Link>, mut sender: LinkSender, leaves: oneshot::Sender<()>) -> TransportError {
+async fn send(
+    link: Arc<Link>,
+    mut sender: LinkSender,
+    leaves: oneshot::Sender<()>,
+) -> TransportError {
     let mut leaves = Some(leaves);
     let mut outgoing = Vec::new();
     let mut turn = Turn::default();
     loop {
-        // Before it is taken: what is queued, or being sent, is seen by whoever asks for both in this order.
+        // Before it is taken: what is queued, or being sent, is seen by whoever asks for both in
+        // this order.
         link.sending.store(true, Ordering::Relaxed);
         let progress = link.channel.take(link.id, TAKEN, Instant::now(), &mut outgoing);
         if progress.leaving
@@ -145,7 +152,8 @@ async fn send(link: Arc<Link>, mut sender: LinkSender, leaves: oneshot::Sender<(
                 link.channel.complete(link.id, done, &mut Vec::new());
             }
         }
-        // Sending never waits for the engine, which is to write what it has while more is made ready.
+        // Sending never waits for the engine, which is to write what it has while more is made
+        // ready.
         if link.channel.has_outgoing(link.id) {
             turn.give_way().await;
         }
@@ -187,7 +195,9 @@ fn take_in(link: &Link, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
     link.received.fetch_add(1, Ordering::Relaxed);
     match batch::unpack(&body) {
         // What is malformed is nobody's reply.
-        Some(messages) => messages.flatten().for_each(|message| take_in_one(link, message, replies)),
+        Some(messages) => {
+            messages.flatten().for_each(|message| take_in_one(link, message, replies))
+        }
         None => take_in_one(link, body, replies),
     }
 }
@@ -208,7 +218,8 @@ fn take_in_one(link: &Link, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
 fn refusal(link: &Link, failed: bool, body: &Bytes) -> Option<RpcError> {
     let (size, limit) = (body.len(), link.channel.carrier.max_message_size);
     if size > limit {
-        let message = format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
+        let message =
+            format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
         // It may be an error that says that the function did not run.
         return Some(RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::Maybe, message));
     }
@@ -219,8 +230,8 @@ fn refusal(link: &Link, failed: bool, body: &Bytes) -> Option<RpcError> {
     matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::ShuttingDown).then_some(error)
 }
 
-/// Asks a server that owes replies and says nothing whether it is there, and gives it up when it has been silent
-/// for too long. Never ends if the peer knows no pings.
+/// Asks a server that owes replies and says nothing whether it is there, and gives it up when it
+/// has been silent for too long. Never ends if the peer knows no pings.
 async fn watch(link: &Link) -> TransportError {
     if !link.extended {
         return std::future::pending().await;
@@ -249,8 +260,8 @@ async fn watch(link: &Link) -> TransportError {
     }
 }
 
-/// Completes when the channel was closed and what was queued has been sent; a server that can say so has read
-/// it then.
+/// Completes when the channel was closed and what was queued has been sent; a server that can say
+/// so has read it then.
 async fn flushed(link: &Link) {
     const LOOK_AGAIN: Duration = Duration::from_millis(1);
     link.channel.closing().await;
@@ -278,8 +289,10 @@ mod tests {
     async fn a_link_whose_task_ends_anyhow_is_down() {
         let endpoint = crate::endpoint::Endpoint::Inproc("a test of links".to_owned());
         let carrier = Carrier { engine: Engine::default(), max_message_size: 1_000 };
-        let _listeners =
-            Listener::bind(vec![endpoint.clone()], carrier).await.map_err(|(_, cause)| cause).unwrap();
+        let _listeners = Listener::bind(vec![endpoint.clone()], carrier)
+            .await
+            .map_err(|(_, cause)| cause)
+            .unwrap();
         let by = Instant::now() + Duration::from_secs(60);
         let (sender, receiver) = transport::connect(&endpoint, carrier, by).await.unwrap();
         let room = Room::new(1, 1_000, WhenFull::Wait);

@@ -34,7 +34,13 @@ struct Packer<'a> {
 
 impl Packer<'_> {
     /// Adds a message, and `more` will follow.
-    fn add(&mut self, message: &mut Message, head: Head<'_>, notification: Option<MsgId>, more: usize) {
+    fn add(
+        &mut self,
+        message: &mut Message,
+        head: Head<'_>,
+        notification: Option<MsgId>,
+        more: usize,
+    ) {
         let len = message.len_with(head);
         let alone = self.batch.count() == 0 && more == 0;
         let together = self.batches && Batch::suits(len) && !alone;
@@ -76,8 +82,7 @@ impl InFlight {
                     replaced |= Some(link.endpoint) == history.map(|history| history.endpoint);
                 }
                 if replaced && found.is_none() {
-                    let message =
-                        "the server that may have run it has gone, and its memory of replies with it";
+                    let message = "the server that may have run it has gone, and its memory of replies with it";
                     let error = RpcError::new(ErrorKind::Disconnected, Ran::Maybe, message);
                     return self.end(id, error);
                 }
@@ -90,7 +95,9 @@ impl InFlight {
             return None;
         }
         let bound = history.is_some_and(|history| history.remembered_by.is_some());
-        if slot.call.rules.fail_fast && (bound || self.places.iter().all(|place| place.failure.is_some())) {
+        if slot.call.rules.fail_fast
+            && (bound || self.places.iter().all(|place| place.failure.is_some()))
+        {
             let message = if bound {
                 "there is no connection to the server that may have run it"
             } else {
@@ -149,17 +156,24 @@ impl InFlight {
         let Some(link) = self.links.find(link) else { return Vec::new() };
         let mut too_large = Vec::new();
         let Peer { extended, max_message_size, batches, .. } = link.peer;
-        let mut packer = Packer { out, batches, batch: Batch::default(), notifications: Vec::new() };
+        let mut packer =
+            Packer { out, batches, batch: Batch::default(), notifications: Vec::new() };
         let mut left = max;
         if std::mem::take(&mut link.ping) && extended {
-            let head = Head::Request { id: MsgId(self.slots.skip_id()), timeout_ms: None, key: None };
+            let head =
+                Head::Request { id: MsgId(self.slots.skip_id()), timeout_ms: None, key: None };
             packer.add(&mut ping_message(), head, None, 0);
         }
         while left > 0
             && let Some(id) = link.cancels.pop_front()
         {
             left -= 1;
-            packer.add(&mut cancel_message(id), Head::Notification, None, left.min(link.cancels.len()));
+            packer.add(
+                &mut cancel_message(id),
+                Head::Notification,
+                None,
+                left.min(link.cancels.len()),
+            );
         }
         while left > 0
             && let Some(id) = link.queue.pop_front()
@@ -197,7 +211,8 @@ impl InFlight {
         too_large.into_iter().filter_map(&mut end).collect()
     }
 
-    /// Ends a call that was sent on `link`. `None` if it is not known, as after a cancel, or has ended already.
+    /// Ends a call that was sent on `link`. `None` if it is not known, as after a cancel, or has
+    /// ended already.
     pub(crate) fn complete(&mut self, link: LinkId, id: MsgId, body: Bytes) -> Option<Waker> {
         let link = self.links.find(link)?;
         link.silent = false;
@@ -219,8 +234,18 @@ impl InFlight {
     }
 
     /// The answer to a call that was sent on `link` is an error that may allow another try.
-    pub(crate) fn fail(&mut self, link: LinkId, id: MsgId, error: RpcError, now: Instant) -> Vec<Waker> {
-        if !self.slots.get_mut(id.0).is_some_and(|slot| matches!(slot.state, State::Sent(on) if on == link)) {
+    pub(crate) fn fail(
+        &mut self,
+        link: LinkId,
+        id: MsgId,
+        error: RpcError,
+        now: Instant,
+    ) -> Vec<Waker> {
+        if !self
+            .slots
+            .get_mut(id.0)
+            .is_some_and(|slot| matches!(slot.state, State::Sent(on) if on == link))
+        {
             return Vec::new();
         }
         let mut wakers = Vec::new();
@@ -254,9 +279,14 @@ impl InFlight {
         (id, self.dispatch_linkless(now))
     }
 
-    /// There is no link to the endpoint, and why. Calls that do not want to wait for one end, if there is no
-    /// other.
-    pub(crate) fn link_failed(&mut self, endpoint: usize, cause: Arc<str>, now: Instant) -> Vec<Waker> {
+    /// There is no link to the endpoint, and why. Calls that do not want to wait for one end, if
+    /// there is no other.
+    pub(crate) fn link_failed(
+        &mut self,
+        endpoint: usize,
+        cause: Arc<str>,
+        now: Instant,
+    ) -> Vec<Waker> {
         let news = self.places[endpoint].failure.replace(cause).is_none();
         if news { self.dispatch_linkless(now) } else { Vec::new() }
     }
@@ -286,8 +316,8 @@ impl InFlight {
         self.dispatch_queued(queue, now)
     }
 
-    /// The link has ended: what was sent on it is tried again or fails, what was not goes elsewhere. `error` says
-    /// what happened to those that were sent.
+    /// The link has ended: what was sent on it is tried again or fails, what was not goes
+    /// elsewhere. `error` says what happened to those that were sent.
     pub(crate) fn link_down(
         &mut self,
         id: LinkId,
@@ -301,12 +331,22 @@ impl InFlight {
             self.places[link.endpoint].failure = Some(Arc::clone(cause));
         }
         let on_link = |slot: &Slot| matches!(slot.state, State::Sent(on) if on == id);
-        let sent: Vec<_> =
-            self.slots.iter_mut().filter(|(_, slot)| on_link(slot)).map(|(id, _)| MsgId(id)).collect();
+        let sent: Vec<_> = self
+            .slots
+            .iter_mut()
+            .filter(|(_, slot)| on_link(slot))
+            .map(|(id, _)| MsgId(id))
+            .collect();
         let mut wakers = self.dispatch_queued(link.queue, now);
         wakers.extend(self.dispatch_linkless(now));
         for id in sent {
-            wakers.extend(self.settle(id, error(), link.endpoint, link.peer.instance.as_ref(), now));
+            wakers.extend(self.settle(
+                id,
+                error(),
+                link.endpoint,
+                link.peer.instance.as_ref(),
+                now,
+            ));
         }
         wakers
     }

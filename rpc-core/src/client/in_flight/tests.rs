@@ -25,14 +25,19 @@ impl Tested {
     }
 
     fn with_room(endpoints: usize, room: Room) -> Self {
-        let names: Vec<_> = (0..endpoints).map(|index| Arc::from(format!("place-{index}"))).collect();
-        Self { calls: InFlight::new(&names, room, fastrand::Rng::with_seed(7)), now: Instant::now() }
+        let names: Vec<_> =
+            (0..endpoints).map(|index| Arc::from(format!("place-{index}"))).collect();
+        Self {
+            calls: InFlight::new(&names, room, fastrand::Rng::with_seed(7)),
+            now: Instant::now(),
+        }
     }
 
     /// A client with a link to each endpoint, each of a server of its own.
     fn linked(endpoints: usize) -> (Self, Vec<LinkId>) {
         let mut tested = Self::new(endpoints);
-        let links = (0..endpoints).map(|index| tested.link(index, peer(&format!("server-{index}"))));
+        let links =
+            (0..endpoints).map(|index| tested.link(index, peer(&format!("server-{index}"))));
         let links = links.collect::<Vec<_>>();
         (tested, links)
     }
@@ -45,7 +50,11 @@ impl Tested {
         self.submit_args(rules, &()).unwrap()
     }
 
-    fn submit_args(&mut self, rules: Rules, args: &impl serde::Serialize) -> Result<MsgId, RpcError> {
+    fn submit_args(
+        &mut self,
+        rules: Rules,
+        args: &impl serde::Serialize,
+    ) -> Result<MsgId, RpcError> {
         let message = EncodedArgs::dynamic("f".into(), args).finish().unwrap();
         let call = NewCall { message, want: Want::Reply, rules, deadline: self.now + 10 * SECOND };
         self.calls.submit(call, Waker::noop(), self.now).map(|(id, _)| id)
@@ -108,9 +117,9 @@ fn idempotent() -> Rules {
 
 /// The ids of the requests in these bodies.
 fn sent_ids(bodies: &[Bytes]) -> Vec<MsgId> {
-    let messages = bodies
-        .iter()
-        .flat_map(|body| batch::unpack(body).map_or(vec![body.clone()], |all| all.flatten().collect()));
+    let messages = bodies.iter().flat_map(|body| {
+        batch::unpack(body).map_or(vec![body.clone()], |all| all.flatten().collect())
+    });
     messages
         .map(|body| match message::parse(&body) {
             Ok(message::Message::Request(request)) => request.id,
@@ -205,7 +214,9 @@ fn an_idempotent_call_that_was_lost_is_made_again_elsewhere() {
     assert!(tested.take(links[1 - first]).is_empty(), "it rests first");
     tested.pass();
     let bodies = tested.take(links[1 - first]);
-    let Ok(message::Message::Request(request)) = message::parse(&bodies[0]) else { panic!("{bodies:?}") };
+    let Ok(message::Message::Request(request)) = message::parse(&bodies[0]) else {
+        panic!("{bodies:?}")
+    };
     assert_eq!(request.id, id);
     assert!(request.timeout.unwrap() < 10 * SECOND, "its time goes on");
     tested.calls.complete(links[1 - first], id, Bytes::from_static(b"1"));
@@ -333,7 +344,9 @@ fn a_call_with_a_key_is_made_again_on_the_same_server_only() {
     // The same process, after the cable was mended.
     let again = tested.link(first, peer(&format!("server-{first}")));
     let bodies = tested.take(again);
-    let Ok(message::Message::Request(request)) = message::parse(&bodies[0]) else { panic!("{bodies:?}") };
+    let Ok(message::Message::Request(request)) = message::parse(&bodies[0]) else {
+        panic!("{bodies:?}")
+    };
     assert_eq!((request.id, request.key), (id, Some(&b"once"[..])));
     // Another process, after a restart.
     tested.lose(again);
@@ -372,7 +385,8 @@ fn small_messages_travel_together_and_in_order() {
     let lengths = [1, 2, long, 3, 4];
     let ids = lengths.map(|len| tested.submit_args(plain(), &text(len)).unwrap());
     let bodies = tested.take_bodies(links[0], 256);
-    let kinds: Vec<_> = bodies.iter().map(|body| batch::unpack(body).map(Iterator::count)).collect();
+    let kinds: Vec<_> =
+        bodies.iter().map(|body| batch::unpack(body).map(Iterator::count)).collect();
     assert_eq!(kinds, [Some(5)]);
     assert_eq!(sent_ids(&bodies), ids);
 
@@ -391,9 +405,11 @@ fn small_messages_travel_together_and_in_order() {
 fn what_does_not_suit_a_batch_keeps_its_place_in_the_order() {
     let mut tested = Tested::with_room(1, Room::new(10, 100_000, WhenFull::Wait));
     let link = tested.link(0, Peer { max_message_size: 100_000, ..peer("server") });
-    let ids = [1, 2, 5_000, 3, 4].map(|len| tested.submit_args(plain(), &("x".repeat(len),)).unwrap());
+    let ids =
+        [1, 2, 5_000, 3, 4].map(|len| tested.submit_args(plain(), &("x".repeat(len),)).unwrap());
     let bodies = tested.take_bodies(link, 256);
-    let kinds: Vec<_> = bodies.iter().map(|body| batch::unpack(body).map(Iterator::count)).collect();
+    let kinds: Vec<_> =
+        bodies.iter().map(|body| batch::unpack(body).map(Iterator::count)).collect();
     assert_eq!(kinds, [Some(2), None, Some(2)]);
     assert_eq!(sent_ids(&bodies), ids);
 }
@@ -466,7 +482,8 @@ fn a_server_that_leaves_answers_what_it_has_and_gets_nothing_new() {
     tested.submit(plain());
     assert!(tested.take(links[0]).is_empty());
     assert_eq!(tested.take(links[1]).len(), 2);
-    let answered = ids.into_iter().find(|id| tested.calls.complete(links[0], *id, Bytes::new()).is_some());
+    let answered =
+        ids.into_iter().find(|id| tested.calls.complete(links[0], *id, Bytes::new()).is_some());
     assert!(tested.outcome(answered.unwrap()).unwrap().is_ok());
 }
 
@@ -480,7 +497,9 @@ fn a_cancelled_call_is_never_sent_or_its_server_is_told() {
     tested.take(links[0]);
     tested.cancel(sent);
     let bodies = tested.take(links[0]);
-    let Ok(message::Message::Notification(cancel)) = message::parse(&bodies[0]) else { panic!("{bodies:?}") };
+    let Ok(message::Message::Notification(cancel)) = message::parse(&bodies[0]) else {
+        panic!("{bodies:?}")
+    };
     assert_eq!(cancel.method, "rpc.cancel");
     assert!(tested.calls.complete(links[0], sent, Bytes::new()).is_none());
     let rests = tested.submit(idempotent());

@@ -1,6 +1,6 @@
-//! Calls with an idempotency key: run once, and answered to whoever asks. The function runs for nobody, as a
-//! notification does, and everyone who asks waits for its outcome: the first as well as a retry on another connection
-//! or listener.
+//! Calls with an idempotency key: run once, and answered to whoever asks. The function runs for
+//! nobody, as a notification does, and everyone who asks waits for its outcome: the first as well
+//! as a retry on another connection or listener.
 
 use std::time::Instant;
 
@@ -61,7 +61,8 @@ impl<R: Run> Dispatcher<R> {
         };
         // A slice of the request would keep all of that.
         let key = Key::copy_from_slice(key);
-        // Nothing comes between this look and what is done about it: the listeners share one thread.
+        // Nothing comes between this look and what is done about it: the listeners share one
+        // thread.
         let error = match known {
             Known::Nothing => {
                 let peer = caller.envelope.peer().clone();
@@ -96,13 +97,20 @@ impl<R: Run> Dispatcher<R> {
     /// Notes that a call with a new key was started as `run`, and lets its caller wait for it.
     pub(super) fn began(&mut self, new: NewKey, run: Ticket, context: Context, caller: Caller) {
         // Its own context, because it can be cancelled alone.
-        let own = Context::new(caller.envelope.peer().clone(), context.function(), context.deadline());
+        let own =
+            Context::new(caller.envelope.peer().clone(), context.function(), context.deadline());
         let waiter = self.wait(caller, own, new.key.clone(), None);
         let run = self.address(run);
         self.service.replies().begin(new.key, new.call, context, run, waiter);
     }
 
-    fn wait(&mut self, caller: Caller, context: Context, key: Key, permit: Option<Permit>) -> Address {
+    fn wait(
+        &mut self,
+        caller: Caller,
+        context: Context,
+        key: Key,
+        permit: Option<Permit>,
+    ) -> Address {
         let held = Held { requests: usize::from(permit.is_some()), bytes: 0 };
         let ticket = self.in_flight.insert(Entry {
             peer: caller.envelope.peer().clone(),
@@ -120,8 +128,8 @@ impl<R: Run> Dispatcher<R> {
         Address { outbox: self.run.outbox().clone(), ticket }
     }
 
-    /// Ends the waiting of one caller. The function runs on for the others, and if its caller has gone or its time has
-    /// run out, for a retry.
+    /// Ends the waiting of one caller. The function runs on for the others, and if its caller has
+    /// gone or its time has run out, for a retry.
     pub(super) fn leave(&mut self, ticket: Ticket, key: &Key, why: Why) -> Option<Reply> {
         // If the call has ended, its outcome is on its way here.
         let left = self.service.replies().leave(key, &self.address(ticket))?;
@@ -136,7 +144,9 @@ impl<R: Run> Dispatcher<R> {
 
     /// Nobody waited any more for a function that this listener runs, when this was sent.
     pub(crate) fn on_unwanted(&mut self, run: Ticket, now: Instant) {
-        let Some(Entry { keyed: Some(Keyed::Runs(key)), .. }) = self.in_flight.get_mut(run) else { return };
+        let Some(Entry { keyed: Some(Keyed::Runs(key)), .. }) = self.in_flight.get_mut(run) else {
+            return;
+        };
         if !self.service.replies().is_wanted(key) {
             // Its callers were answered: there is nobody to reply to.
             let _ = self.end(run, Why::Cancelled, now);

@@ -23,7 +23,11 @@ struct Notes {
 }
 
 impl Run for Notes {
-    fn run_sync(&mut self, _: fn(&Invocation) -> HandlerResult, work: Admitted) -> Result<Running, ()> {
+    fn run_sync(
+        &mut self,
+        _: fn(&Invocation) -> HandlerResult,
+        work: Admitted,
+    ) -> Result<Running, ()> {
         if self.full {
             return Err(());
         }
@@ -157,18 +161,31 @@ fn each_message_of_a_batch_is_one_of_its_own() {
         Bytes::from_static(b"nonsense"),
         request(6, "inlined", None),
     ];
-    assert_eq!(tested.on_body(client(), &batch_of(&messages), now, &mut out, |_, _| {}), messages.len());
+    assert_eq!(
+        tested.on_body(client(), &batch_of(&messages), now, &mut out, |_, _| {}),
+        messages.len()
+    );
     assert!(out.iter().all(|reply| reply.envelope == client()));
     let ids: Vec<_> = out.iter().map(|reply| message::classify(&reply.body)).collect();
     let response = |id, failed| Incoming::Response { id: MsgId(id), failed };
     // A batch in a batch is no message, and neither is nonsense: who asked cannot be told.
     assert_eq!(
         ids,
-        [response(1, false), response(3, true), Incoming::Other, Incoming::Other, response(6, false)]
+        [
+            response(1, false),
+            response(3, true),
+            Incoming::Other,
+            Incoming::Other,
+            response(6, false)
+        ]
     );
     assert_eq!(tested.run.started.len(), 2);
     let cancel = notification("rpc.cancel", (2,));
-    assert_eq!(code(&send(&mut tested, &cancel, now)).0, "Cancelled", "its envelope is the batch's");
+    assert_eq!(
+        code(&send(&mut tested, &cancel, now)).0,
+        "Cancelled",
+        "its envelope is the batch's"
+    );
 }
 
 #[test]
@@ -236,7 +253,10 @@ fn beyond_the_limit_requests_are_refused_and_a_finished_one_makes_room() {
     let mut tested = dispatcher(1);
     let now = Instant::now();
     assert!(send(&mut tested, &request(1, "pooled", None), now).is_empty());
-    assert_eq!(code(&send(&mut tested, &request(2, "pooled", None), now)), ("Overloaded".into(), Ran::No));
+    assert_eq!(
+        code(&send(&mut tested, &request(2, "pooled", None), now)),
+        ("Overloaded".into(), Ran::No)
+    );
     finish(&mut tested);
     assert!(send(&mut tested, &request(3, "pooled", None), now).is_empty());
 }

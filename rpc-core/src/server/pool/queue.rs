@@ -1,5 +1,5 @@
-//! In which order jobs are taken: the peers in turn, and each one's first in, first out. So who sends much waits for
-//! itself and not others for it. No I/O, no threads.
+//! In which order jobs are taken: the peers in turn, and each one's first in, first out. So who
+//! sends much waits for itself and not others for it. No I/O, no threads.
 
 use std::collections::VecDeque;
 
@@ -22,14 +22,15 @@ pub(super) struct Queue {
     lines: HashMap<Bytes, Line>,
     /// Whose line is next. Each peer that has a line is here once.
     turns: VecDeque<Bytes>,
-    /// How many jobs wait, in all lines. A peer may have as many as there is still room for, beside `limit` and the
-    /// `idle` workers.
+    /// How many jobs wait, in all lines. A peer may have as many as there is still room for, beside
+    /// `limit` and the `idle` workers.
     waiting: usize,
     limit: usize,
     pub(super) idle: usize,
     next: u64,
     pub(super) closed: bool,
-    /// The line that was emptied last, for the next peer: so that one job after the other allocates nothing.
+    /// The line that was emptied last, for the next peer: so that one job after the other allocates
+    /// nothing.
     spare: VecDeque<(u64, Option<Job>)>,
 }
 
@@ -108,7 +109,8 @@ impl Queue {
         let job = line.jobs[index].1.take()?;
         line.waiting -= 1;
         self.waiting -= 1;
-        // Workers that are all busy take nothing out, so what is empty is removed here when it is the greater part.
+        // Workers that are all busy take nothing out, so what is empty is removed here when it is
+        // the greater part.
         if line.jobs.len() > 2 * line.waiting + GAPS {
             line.jobs.retain(|(_, job)| job.is_some());
         }
@@ -148,7 +150,8 @@ mod tests {
     #[test]
     fn peers_take_turns() {
         let (done, mut queue) = (Outbox::default(), Queue::new(100));
-        for (peer, ticket) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("a", 5), ("c", 6), ("b", 7)] {
+        for (peer, ticket) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("a", 5), ("c", 6), ("b", 7)]
+        {
             queue.push(job_of(peer, ticket, &done)).unwrap();
         }
         assert_eq!(drain(&mut queue), [1, 4, 6, 2, 7, 3, 5]);
@@ -158,7 +161,8 @@ mod tests {
     #[test]
     fn a_peer_that_fills_the_queue_leaves_room_for_others() {
         let (done, mut queue) = (Outbox::default(), Queue::new(10));
-        let greedy = (0..10).take_while(|ticket| queue.push(job_of("a", *ticket, &done)).is_ok()).count();
+        let greedy =
+            (0..10).take_while(|ticket| queue.push(job_of("a", *ticket, &done)).is_ok()).count();
         assert_eq!(greedy, 9, "all but what is kept back");
         let ticket = 100;
         queue.push(job_of("b", ticket, &done)).unwrap();

@@ -14,7 +14,9 @@ fn who_finds_no_room_waits_in_order() {
     assert!(tested.outcome(ids[0]).is_some());
     tested.calls.admit(tested.now);
     let bodies = tested.take(link);
-    let Ok(message::Message::Request(request)) = message::parse(&bodies[0]) else { panic!("{bodies:?}") };
+    let Ok(message::Message::Request(request)) = message::parse(&bodies[0]) else {
+        panic!("{bodies:?}")
+    };
     assert_eq!((bodies.len(), request.id), (1, ids[2]));
     // The last one's time runs out while it waits.
     tested.pass();

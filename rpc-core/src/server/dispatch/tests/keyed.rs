@@ -178,7 +178,10 @@ fn a_key_of_another_call_and_a_full_memory_are_refused() {
     assert_eq!(code(&from(&mut tested, "a", &other(b'4'), now)), ("Overloaded".into(), Ran::No));
     finish(&mut tested);
     news(&mut tested, now);
-    assert!(from(&mut tested, "a", &other(b'4'), now).is_empty(), "the one that has ended is forgotten");
+    assert!(
+        from(&mut tested, "a", &other(b'4'), now).is_empty(),
+        "the one that has ended is forgotten"
+    );
 }
 
 #[test]
