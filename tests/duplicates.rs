@@ -1,5 +1,5 @@
-//! Two functions of one name in one program. A program of its own, because it cannot serve what is
-//! linked.
+//! Two functions with the same name in one program. This is a program of its own, because the
+//! duplicate name keeps a server from serving all linked functions.
 
 use rpc_core::{ServeError, remote};
 use tests::unique;

@@ -1,4 +1,4 @@
-//! The examples as the programs that they are: processes of their own, over real sockets.
+//! Tests of the examples as programs: processes of their own, over real sockets.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use std::{
 use rpc_core::{ErrorKind, Ran, remote};
 use tests::{soon, unique};
 
-// The functions of the server, as a client declares them that does not link it.
+// The functions of the server, declared as in a client that does not link the server.
 #[remote]
 async fn sleep_ms(ms: u64);
 #[remote]
@@ -25,8 +25,8 @@ fn crash();
 #[remote]
 fn visits() -> u64;
 
-/// The folder of the built examples. They are built here, so that they are never those of an
-/// earlier state.
+/// Returns the folder of the built examples. The function builds them first, so that the tests
+/// never run an outdated build.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -36,7 +36,7 @@ fn built() -> &'static Path {
             build.arg("--release");
         }
         assert!(build.status().expect("cargo can be started").success());
-        // This program is in the folder `deps` of the profile.
+        // This program is in the folder `deps` of the profile's folder.
         let program = std::env::current_exe().expect("this program has a path");
         program.ancestors().nth(2).expect("it is two folders deep").join("examples")
     })
@@ -54,7 +54,7 @@ fn text(bytes: &[u8]) -> &str {
 struct ServerProcess {
     child: Child,
     endpoint: String,
-    /// Kept open, because the server goes on writing to it.
+    /// Kept open because the server continues to write to it.
     _stdout: Option<BufReader<ChildStdout>>,
 }
 
@@ -87,7 +87,7 @@ impl ServerProcess {
         );
     }
 
-    /// Kills it, and starts another where it was.
+    /// Kills the process, and starts another server on the same endpoint.
     fn replace(&mut self, arguments: &[&str]) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it was killed");
@@ -98,13 +98,13 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A folder that goes with the test.
+/// A temporary folder that is removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -189,7 +189,7 @@ fn count_words_uses_servers_that_run_elsewhere() {
 
 #[test]
 fn count_words_is_right_though_servers_die_and_freeze() {
-    /// So long is the server frozen: far longer than the client waits for a word of it.
+    /// The time that the server stays frozen: far longer than the client's keepalive timeout.
     const FROZEN: Duration = Duration::from_secs(5);
     let words = ["to", "be", "or", "not", "that", "is", "the", "question"];
     let line = words.join(" ") + "\n";
@@ -201,15 +201,16 @@ fn count_words_is_right_though_servers_die_and_freeze() {
     let endpoints =
         servers.each_ref().map(|server| format!("--server {}", server.endpoint)).join(" ");
     let program = built().join("count_words");
-    // In small pieces, so that the job outlasts what befalls the servers, also where it is fast;
-    // and on a terminal, so that there is a progress bar.
+    // Small chunks make the job outlast the faults of the servers, even on a fast machine. The job
+    // runs on a terminal, so that it shows a progress bar.
     let chunk = if cfg!(debug_assertions) { 1_024 } else { 64 };
     let command = format!("{} --chunk {chunk} --top 9 {endpoints} {file}", program.display());
     let job =
         Command::new("script").args(["-qec", &command, "/dev/null"]).stdout(Stdio::piped()).spawn();
     let mut job = job.expect("there is `script`");
 
-    // Under way as soon as a server is busy: it has used more processor time than starting takes.
+    // The job is under way as soon as a server is busy, which means that it has used more processor
+    // time than its start takes.
     let busy = |server: &ServerProcess| {
         let stat =
             fs::read_to_string(format!("/proc/{}/stat", server.child.id())).expect("it runs");
@@ -231,7 +232,7 @@ fn count_words_is_right_though_servers_die_and_freeze() {
         let mut text = Vec::new();
         output.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
     });
-    // Time passes for the frozen server, whatever the job does meanwhile.
+    // The frozen server stays frozen for the whole time, whatever the job does meanwhile.
     std::thread::sleep(FROZEN.saturating_sub(frozen_at.elapsed()));
     servers[1].signal("-CONT");
     servers[1].replace(&arguments);
@@ -275,7 +276,7 @@ fn the_server_says_what_it_serves() {
     {
         assert!(functions.iter().any(|line| line.contains(function)), "{function}: {functions:?}");
     }
-    // Not killed, so that it takes its socket's file along.
+    // SIGTERM instead of SIGKILL, so that the server removes its socket file.
     server.terminate();
     assert!(server.child.wait().unwrap().success());
 }
@@ -306,7 +307,7 @@ async fn a_server_that_is_told_to_stop_ends_what_runs() {
     let mut server = ServerProcess::start(&[]);
     let client = tests::client().connect(&server.endpoint).await.unwrap();
     let call = tokio::spawn(sleep_ms::call(&client, 300));
-    // A ping that is sent after it is answered after it has begun.
+    // The ping is sent after the call, so the call has begun when the ping is answered.
     tokio::task::yield_now().await;
     client.ping().await.unwrap();
     server.terminate();

@@ -1,4 +1,4 @@
-//! What `#[remote]` accepts without a warning, and what it says of everything else.
+//! Code that `#[remote]` accepts without a warning, and the compiler errors for all other code.
 
 #[test]
 fn accepts_every_shape_and_explains_every_mistake() {

@@ -1,4 +1,4 @@
-//! Clients without an async runtime of their own.
+//! Clients that run without an async runtime of their own.
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -7,7 +7,7 @@ use tests::soon;
 
 use crate::functions::{Fixture, add, divide, hold_async, note, noted};
 
-/// Runs `work` on a thread that knows no runtime.
+/// Runs `work` on a thread that has no async runtime.
 async fn without_a_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = tokio::sync::oneshot::channel();
     thread::spawn(move || drop(done.send(work())));
@@ -58,7 +58,8 @@ async fn waiting_on_the_runtime_that_the_connection_needs_ends_at_the_deadline()
     let fixture = Fixture::tcp().await;
     let client =
         tests::client().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
-    // It blocks the only thread that could send it. That is a mistake, and yet it ends.
+    // `wait` blocks the only thread that could send the request. That is a mistake of the caller,
+    // and the call still ends at its deadline.
     let error = add::call(&client, 1, 2).timeout(Duration::from_millis(30)).wait().unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, rpc_core::Ran::No));
     assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);

@@ -39,12 +39,13 @@ async fn a_reply_does_not_wait_for_the_function_that_its_worker_runs_next() {
     let gate: Arc<Gate> = Arc::default();
     for endpoint in endpoints() {
         let server = builder(&gate).workers(1).bind(endpoint).await.unwrap().spawn().unwrap();
-        // Without pings, which would make the loop look.
+        // The long timeout means that the client sends no pings. A ping would wake the event loop
+        // and hide a missing wakeup.
         let client =
             tests::client().max_silence(2 * PATIENCE).connect(server.endpoint()).await.unwrap();
         for quick in 1..10 {
-            // They wait for the worker one behind the other: those that end at once, and one that
-            // does not.
+            // All of these calls queue for the one worker: first the quick ones, then one that
+            // blocks.
             let mut calls: Vec<_> =
                 (0..quick).map(|_| Box::pin(divide::call(&client, 6, 3))).collect();
             let mut held = Box::pin(hold::call(&client));
@@ -102,7 +103,7 @@ async fn one_client_carries_calls_of_many_tasks_and_threads() {
 async fn async_functions_run_all_at_the_same_time() {
     let fixture = Fixture::tcp().await;
     let calls: Vec<_> = (0..64).map(|_| tokio::spawn(hold_async::call(&fixture.client))).collect();
-    // All have started before any may end.
+    // All 64 functions must have started before any of them may end.
     fixture.gate.entered(64).await;
     fixture.gate.open();
     for call in calls {
@@ -141,7 +142,8 @@ async fn a_notification_runs() {
     for endpoint in endpoints() {
         let fixture = Fixture::over(&endpoint).await;
         note::notify(&fixture.client, "seen".to_owned()).await.unwrap();
-        // Only what was sent before it can be seen by it, but two workers may swap them.
+        // The notification was sent before the call to `noted`. Two workers may still run them in
+        // the other order, so the test asks again.
         let seen = async {
             while noted::call(&fixture.client).await.unwrap() != ["seen"] {
                 tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Callers that no longer wait, and callers that vanish.
+//! Callers that drop a call, and clients that disappear while their calls run.
 
 use bytes::Bytes;
 use tests::{RawClient, endpoints, soon};
@@ -33,7 +33,8 @@ async fn a_call_dropped_before_its_function_starts_never_starts_it() {
     let busy: Vec<_> = (0..2).map(|_| tokio::spawn(hold::call(&fixture.client))).collect();
     fixture.gate.entered(2).await;
     let waiting = tokio::spawn(note::call(&fixture.client, "never".to_owned()));
-    // A ping that is sent after it is answered after it was read.
+    // The ping is sent after the request, so the server has read the request when it answers the
+    // ping.
     tokio::task::yield_now().await;
     fixture.client.ping().await.unwrap();
     waiting.abort();
@@ -68,7 +69,7 @@ async fn a_client_that_vanishes_takes_its_requests_along() {
         let calls = [tokio::spawn(hold::call(&client)), tokio::spawn(hold::call(&client))];
         let running = tokio::spawn(hold_async::call(&client));
         fixture.gate.entered(3).await;
-        // Both workers are busy: this one waits, and so does the notification.
+        // Both workers are busy, so this call waits in the queue, and so does the notification.
         let waiting = tokio::spawn(note::call(&client, "called".to_owned()));
         note::notify(&client, "notified".to_owned()).await.unwrap();
         client.ping().await.unwrap();

@@ -1,4 +1,4 @@
-//! Connecting, losing the connection, and getting it back.
+//! Connecting, losing the connection, and reconnecting.
 
 use std::time::{Duration, Instant};
 
@@ -44,19 +44,19 @@ async fn connecting_to_nobody_fails_within_the_timeout_and_says_why() {
 
 #[tokio::test]
 async fn connecting_to_what_is_no_zeromq_fails_and_says_so() {
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("tcp://{}", silent.local_addr().unwrap());
+    let unresponsive = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("tcp://{}", unresponsive.local_addr().unwrap());
     let connect = tests::client().connect_timeout(Duration::from_millis(400)).connect(&endpoint);
-    let error = soon("connecting to a silent port", connect).await.unwrap_err();
+    let error = soon("connecting to an unresponsive port", connect).await.unwrap_err();
     assert!(format!("{error:#}").contains("does not answer as ZeroMQ"), "{error}");
 }
 
 #[tokio::test]
 async fn connecting_to_a_router_that_never_answers_fails() {
-    let silent = RawServer::bind().await;
+    let unresponsive = RawServer::bind().await;
     let connect =
-        tests::client().connect_timeout(Duration::from_millis(300)).connect(&silent.endpoint);
-    let error = soon("connecting to a silent peer", connect).await.unwrap_err();
+        tests::client().connect_timeout(Duration::from_millis(300)).connect(&unresponsive.endpoint);
+    let error = soon("connecting to an unresponsive peer", connect).await.unwrap_err();
     assert!(format!("{error:#}").contains("did not answer in time"), "{error}");
 }
 
@@ -97,7 +97,7 @@ async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
         drop(fixture.server);
         for call in calls {
             let error = soon("the call ends with the server", call).await.unwrap().unwrap_err();
-            // The server that stops may still say that it dropped the function.
+            // A server that stops may still report that it dropped the function.
             let truths =
                 [(ErrorKind::Disconnected, Ran::Maybe), (ErrorKind::ShuttingDown, Ran::Yes)];
             assert!(truths.contains(&(error.kind(), error.ran())), "{error}");
@@ -106,7 +106,7 @@ async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
             loop {
                 match builder(&fixture.gate).bind(&endpoint).await {
                     Ok(server) => return server.spawn().unwrap(),
-                    // The old one is on its way out.
+                    // The old server has not released the endpoint yet.
                     Err(_) => tokio::task::yield_now().await,
                 }
             }
@@ -116,7 +116,7 @@ async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
             loop {
                 match add::call(&fixture.client, 1, 2).await {
                     Ok(sum) => return sum,
-                    // The client came back to the old server, just before it ended.
+                    // The client reconnected to the old server just before that server ended.
                     Err(error) => assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}"),
                 }
             }
@@ -214,6 +214,7 @@ async fn connecting_ends_even_if_the_connection_was_lost_before_anybody_looked()
     peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
     drop(peer);
     let client = soon("connecting", connect).await;
-    // Either it was up, or it was not in time: what matters is that it is said.
+    // The connection may or may not have come up before it was lost. The test only requires that
+    // `connect` ends.
     drop(client);
 }

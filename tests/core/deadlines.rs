@@ -1,4 +1,4 @@
-//! Time that runs out: whose timeout holds, and what happens to the function.
+//! Timeouts: which timeout applies, and the effect of an expired deadline on the function.
 
 use std::{
     sync::Arc,
@@ -19,7 +19,8 @@ async fn hold_shortly(#[state] gate: &Gate) -> bool {
     true
 }
 
-/// Makes a call that runs out of time, again if it did so before its function had even started.
+/// Makes a call that exceeds its deadline. Repeats the call if the deadline passed before the
+/// function had started.
 async fn overrun<F: RemoteFn<Error = RpcError>>(gate: &Gate, call: impl Fn() -> Call<F>) -> RpcError
 where
     F::Output: std::fmt::Debug,
@@ -34,7 +35,7 @@ where
     }
 }
 
-/// How much time the function sees that it has, in milliseconds.
+/// Returns the remaining time that the function sees, in milliseconds.
 #[remote(inline, timeout = "60s")]
 fn time_left(#[context] cx: &Context) -> Option<u64> {
     cx.remaining().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
@@ -47,7 +48,7 @@ async fn a_call_ends_at_its_timeout() {
     let error = overrun(&fixture.gate, || hold_async::call(&fixture.client)).await;
     assert!(started.elapsed() >= SHORT);
     assert_ne!(error.ran(), Ran::No, "it has started");
-    // The server has dropped it as well.
+    // The server has dropped the function as well.
     fixture.gate.left(1).await;
     fixture.end().await;
 }
@@ -79,7 +80,7 @@ async fn a_function_has_a_timeout_of_its_own() {
     let error = hold_shortly::call(&fixture.client).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
 
-    // It also holds for a caller that knows no timeouts.
+    // The timeout also holds for a caller that sends no timeout.
     let mut raw = RawClient::connect(fixture.server.endpoint()).await;
     let reply = raw.ask(b"\x94\x00\x01\xachold_shortly\x90").await;
     assert!(reply.windows(17).any(|part| part == b"deadline_exceeded"), "{reply:?}");
@@ -91,7 +92,7 @@ async fn what_waits_too_long_never_starts() {
     let fixture = Fixture::tcp().await;
     let busy: Vec<_> = (0..2).map(|_| tokio::spawn(hold::call(&fixture.client))).collect();
     fixture.gate.entered(2).await;
-    // The raw client sees the server's answer, where ours would stop waiting at the same time.
+    // The raw client sees the server's answer. Our client would stop waiting at the same moment.
     let mut raw = RawClient::connect(fixture.server.endpoint()).await;
     let reply = raw.ask(b"\x95\x00\x01\xa4hold\x81\xaatimeout_ms\x0a\x90").await;
     assert!(reply.windows(17).any(|part| part == b"deadline_exceeded"), "{reply:?}");
@@ -115,7 +116,7 @@ async fn a_function_that_overruns_holds_its_slot_until_it_returns() {
     let error = hold_stubbornly::call(&client).retries(0).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
     gate.open();
-    // The client tries until the slot is free.
+    // The client retries until the slot is free.
     assert!(soon("its slot becomes free", hold_stubbornly::call(&client)).await.unwrap());
     server.shutdown().await;
 }
@@ -124,7 +125,8 @@ async fn a_function_that_overruns_holds_its_slot_until_it_returns() {
 async fn a_sync_function_sees_that_its_time_is_up() {
     let fixture = Fixture::tcp().await;
     while fixture.gate.unseen() == 0 {
-        // It returns when it sees it, which may still be in time for its reply to be taken.
+        // The function returns as soon as it sees that its time is up. Its reply may still arrive
+        // before the client gives up.
         let passed = hold::call(&fixture.client).timeout(SHORT).await;
         assert!(!passed.unwrap_or(false), "the gate is shut");
     }
@@ -132,7 +134,7 @@ async fn a_sync_function_sees_that_its_time_is_up() {
     fixture.end().await;
 }
 
-/// How much time a call that this function makes would have.
+/// Returns the remaining time of a nested call, in milliseconds.
 #[remote]
 async fn nested_time_left(#[state] inner: &Inner) -> Option<u64> {
     let client = inner.0.get().expect("the test has set it");
@@ -182,12 +184,14 @@ async fn a_busy_server_keeps_deadlines() {
             })
         })
         .collect();
-    // The raw client does not stop waiting by itself: the server has to find the time for it.
+    // The raw client never gives up by itself, so the server has to enforce the deadline while it
+    // is busy.
     let mut raw = RawClient::connect(fixture.server.endpoint()).await;
     for _ in 0..5 {
         let started = Instant::now();
         raw.ask(b"\x94\x00\x01\xachold_shortly\x90").await;
-        // Without its fix it took seconds as a rule, and 50 ms are asked for.
+        // The function's timeout is 50 ms. Before the server was fixed, the reply usually took
+        // seconds.
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     }
     for task in busy {

@@ -1,4 +1,4 @@
-//! Calls that fail, and what their errors say.
+//! Calls that fail, and the content of their errors.
 
 use std::error::Error;
 
@@ -89,28 +89,28 @@ async fn params_that_are_no_tuple_are_refused_before_they_are_sent() {
     fixture.end().await;
 }
 
-/// Cannot be encoded.
+/// A value that cannot be encoded.
 #[derive(Debug, Deserialize)]
-struct Mute;
+struct Unencodable;
 
-impl Serialize for Mute {
+impl Serialize for Unencodable {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom("it will not talk"))
     }
 }
 
 #[remote]
-fn listen(_to: Mute) {}
+fn listen(_to: Unencodable) {}
 
 #[remote]
-fn mute() -> Mute {
-    Mute
+fn mute() -> Unencodable {
+    Unencodable
 }
 
 #[tokio::test]
 async fn what_cannot_be_encoded_is_an_error_on_its_own_side() {
     let fixture = Fixture::inproc().await;
-    let error = listen::call(&fixture.client, Mute).await.unwrap_err();
+    let error = listen::call(&fixture.client, Unencodable).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::BadArguments, Ran::No));
     assert!(error.source().unwrap().to_string().contains("it will not talk"));
     let error = mute::call(&fixture.client).await.unwrap_err();
@@ -185,21 +185,21 @@ async fn messages_over_the_limit_are_refused_before_they_are_sent_and_on_receipt
         other => panic!("{other:?}: {error}"),
     };
 
-    // The server's limit is known to the client from its hello.
+    // The client knows the server's limit from the server's reply to the hello.
     let client = tests::client().connect(endpoint).await.unwrap();
     echo::call(&client, data(9_000)).await.unwrap();
     let error = echo::call(&client, data(10_000)).await.unwrap_err();
     assert!(error.message().contains("the server's max_message_size is 10000"), "{error}");
     assert_eq!(limit_and_ran(error), (10_000, Ran::No));
 
-    // The client's own limit holds both ways.
+    // The client's own limit applies to requests and to responses.
     let narrow = tests::client().max_message_size(1_000).connect(endpoint).await.unwrap();
     let error = echo::call(&narrow, data(2_000)).await.unwrap_err();
     assert_eq!(limit_and_ran(error), (1_000, Ran::No));
     let error = grow::call(&narrow, 2_000).await.unwrap_err();
     assert_eq!(limit_and_ran(error), (1_000, Ran::Maybe));
 
-    // A reply over the server's limit is not sent.
+    // The server does not send a response that exceeds its limit.
     let error = grow::call(&client, 20_000).await.unwrap_err();
     assert_eq!(limit_and_ran(error), (10_000, Ran::Yes));
     server.shutdown().await;
@@ -212,8 +212,8 @@ fn grow(len: usize) -> Vec<u8> {
 
 #[test]
 fn an_error_is_one_pointer_and_travels_between_threads() {
-    fn travels<T: Send + Sync + Error + 'static>() {}
-    travels::<rpc_core::RpcError>();
+    fn is_thread_safe<T: Send + Sync + Error + 'static>() {}
+    is_thread_safe::<rpc_core::RpcError>();
     assert_eq!(size_of::<rpc_core::RpcError>(), size_of::<usize>());
 }
 

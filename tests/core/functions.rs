@@ -1,4 +1,4 @@
-//! The functions that most tests call, and a server that serves them.
+//! The remote functions that most tests call, and a server that serves them.
 
 use std::{
     collections::BTreeMap,
@@ -63,14 +63,15 @@ pub(crate) fn crash_inline() -> u8 {
     panic!("inline");
 }
 
-/// A sync function that lasts until the gate opens or it is cancelled. `true` if the gate is open.
+/// A sync function that runs until the gate opens or the call is cancelled. Returns `true` if the
+/// gate is open.
 #[remote]
 pub(crate) fn hold(#[state] gate: &Gate, #[context] cx: &Context) -> bool {
     let _inside = gate.enter();
     gate.pass(|| cx.is_cancelled())
 }
 
-/// An async function that lasts until the gate opens.
+/// An async function that runs until the gate opens.
 #[remote]
 pub(crate) async fn hold_async(#[state] gate: Arc<Gate>) -> bool {
     let _inside = gate.enter();
@@ -78,14 +79,14 @@ pub(crate) async fn hold_async(#[state] gate: Arc<Gate>) -> bool {
     true
 }
 
-/// As `hold`, but it does not listen to cancellation.
+/// Works like `hold`, but ignores cancellation.
 #[remote]
 pub(crate) fn hold_stubbornly(#[state] gate: &Gate) -> bool {
     let _inside = gate.enter();
     gate.pass(|| false)
 }
 
-/// Notes what notifications tell.
+/// The texts that the server received through [`note`].
 #[derive(Debug, Default)]
 pub(crate) struct Notes(pub(crate) Mutex<Vec<String>>);
 
@@ -99,15 +100,15 @@ pub(crate) fn noted(#[state] notes: &Notes) -> Vec<String> {
     notes.0.lock().expect("nothing panics while it is held").clone()
 }
 
-/// The number of a server among several.
+/// The number of this server among several.
 #[derive(Debug, Default)]
 pub(crate) struct Which(pub(crate) usize);
 
-/// The client that functions of a server make nested calls with.
+/// The client that the functions of a server use for nested calls.
 #[derive(Debug, Default)]
 pub(crate) struct Inner(pub(crate) OnceLock<Client>);
 
-/// A server with the state that these functions need.
+/// Returns a builder for a server with the state that these functions need.
 pub(crate) fn builder(gate: &Arc<Gate>) -> ServerBuilder {
     tests::server()
         .shared_state(Arc::clone(gate))
@@ -117,7 +118,7 @@ pub(crate) fn builder(gate: &Arc<Gate>) -> ServerBuilder {
         .workers(2)
 }
 
-/// A server and a client of it.
+/// A server and a client that is connected to it.
 pub(crate) struct Fixture {
     pub(crate) client: Client,
     pub(crate) server: ServerHandle,
@@ -140,7 +141,7 @@ impl Fixture {
         Self::over("tcp://127.0.0.1:0").await
     }
 
-    /// Lets every function pass, and stops.
+    /// Opens the gate for every function, closes the client and shuts the server down.
     pub(crate) async fn end(self) {
         self.gate.open();
         self.client.close().await;

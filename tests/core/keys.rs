@@ -1,4 +1,4 @@
-//! Idempotency keys, by peers that speak raw bytes.
+//! Idempotency keys, tested with peers that send raw bytes.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use tests::{Gate, RawClient, soon, unique};
 
 use crate::functions::builder;
 
-/// How often `count` has run, by whom.
+/// The number of times that `count` has run, for each index. Each test uses its own indexes.
 static RUNS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
 #[remote]
@@ -20,7 +20,7 @@ fn count(#[state] gate: &Gate, index: usize) -> u64 {
     RUNS[index].fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// A request of `count` with the msgid `id` and the key of `index`.
+/// Builds a request of `count` with the msgid `id` and the idempotency key of `index`.
 fn request(id: u8, index: u8) -> Vec<u8> {
     let mut body = b"\x95\x00".to_vec();
     body.push(id);
@@ -46,7 +46,8 @@ async fn a_retry_after_a_lost_connection_gets_the_result_of_the_first_try() {
     lost.send(&[b"", &request(1, 0)]).await;
     gate.entered(1).await;
     drop(lost);
-    // One tries again while it runs, on another transport, and one when it has ended.
+    // One peer retries while the first run is still in progress, over another transport. Another
+    // peer retries after the run has ended.
     let mut while_it_runs = RawClient::connect(&server.endpoints()[1]).await;
     while_it_runs.send(&[b"", &request(7, 0)]).await;
     assert_eq!(while_it_runs.ask(b"\x94\x00\x08\xa8rpc.ping\x90").await, response(8, 0xc0));
@@ -90,7 +91,7 @@ async fn a_key_that_is_none_and_one_of_another_call_are_refused() {
         let reply = peer.ask(&add(key, params)).await;
         assert!(contains(&reply, "bad_request"), "{key:?} {params:?}: {reply:?}");
     }
-    // Wrong arguments never ran, so the right ones may follow.
+    // A call with wrong arguments never ran, so the same key may be used again with the right ones.
     assert!(contains(&peer.ask(&add(b"\xa1y", b"\x91\x01")).await, "bad_arguments"));
     assert_eq!(peer.ask(&add(b"\xa1y", b"\x92\x01\x02")).await, response(7, 3));
     server.shutdown().await;
@@ -115,7 +116,8 @@ async fn an_async_function_outlives_a_lost_connection_and_ends_with_the_last_can
     assert!(contains(&first.ask(CANCEL).await, "cancelled"));
     assert_eq!(gate.unseen(), 0, "one run");
     assert!(contains(&second.ask(CANCEL).await, "cancelled"));
-    // The server may learn of the lost connection only now, and so long somebody still waits.
+    // The server may notice the lost connection only now. Until then that connection still counts
+    // as a waiting caller, so the function goes on.
     let again = async {
         loop {
             first.send(&[b"", HOLD]).await;
@@ -126,7 +128,8 @@ async fn an_async_function_outlives_a_lost_connection_and_ends_with_the_last_can
         () = gate.left(1) => {}
         () = again => {}
     }
-    // It had started, so that is its outcome: nothing runs again.
+    // The function had started, so "cancelled" is the recorded outcome of this key: nothing runs
+    // again.
     assert!(contains(&second.ask(HOLD).await, "cancelled"));
     assert_eq!(gate.unseen(), 0);
     server.shutdown().await;

@@ -1,6 +1,6 @@
-//! The framework from outside: servers, clients, and the functions between them.
+//! Tests of the framework from outside: servers, clients, and calls between them.
 
-// The functions here have the shapes that are to be tested.
+// The functions here have exactly the shapes that are under test.
 #![allow(clippy::items_after_statements, clippy::needless_pass_by_value, clippy::unused_async)]
 
 mod blocking;

@@ -1,4 +1,4 @@
-//! One function over many inputs.
+//! `map`: one function that is called for many inputs.
 
 use std::{
     collections::HashSet,
@@ -78,7 +78,7 @@ async fn inputs_are_taken_as_calls_can_begin() {
         assert!(map.next().await.unwrap().1.unwrap());
     }
     assert!(TAKEN.load(Ordering::Relaxed) <= 25);
-    // The rest is cancelled.
+    // Dropping the map cancels the remaining calls.
     drop(map);
     fixture.end().await;
 }

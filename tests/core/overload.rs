@@ -1,4 +1,4 @@
-//! More than a server or a client takes at once.
+//! More load than a server or a client accepts at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,13 +38,14 @@ async fn beyond_what_may_wait_the_server_refuses() {
     let running = [tokio::spawn(hold::call(&client)), tokio::spawn(hold::call(&client))];
     gate.entered(2).await;
     let waiting: Vec<_> = (0..3).map(|_| tokio::spawn(hold::call(&client))).collect();
-    // What is sent after them is read after them.
+    // The server reads the ping after the calls that were sent before it.
     tokio::task::yield_now().await;
     client.ping().await.unwrap();
     let error = hold::call(&client).retries(0).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
     assert!(error.retry_after().is_some(), "{error}");
-    // One client may have all but what is kept back: another still finds some.
+    // One client may use all of the queue except for a reserve, so another client still finds
+    // capacity.
     let other = tests::client().connect(server.endpoint()).await.unwrap();
     let fits = tokio::spawn(hold::call(&other));
     tokio::task::yield_now().await;
@@ -88,7 +89,7 @@ async fn idle_workers_take_work_even_if_nothing_may_wait() {
         let mut call = tokio::spawn(hold::call(&client));
         tokio::select! {
             () = gate.entered(1) => running.push(call),
-            // This worker has not come to wait for work yet.
+            // The worker has started, but does not wait for work yet.
             refused = &mut call => assert_eq!(refused.unwrap().unwrap_err().kind(), ErrorKind::Overloaded),
         }
     }
@@ -110,14 +111,14 @@ async fn who_sends_much_waits_for_itself_and_not_others_for_it() {
     let modest = tests::client().connect(server.endpoint()).await.unwrap();
     let running = tokio::spawn(hold::call(&greedy));
     gate.entered(1).await;
-    // One task, which puts all of them on their way when it is first polled.
+    // A single task sends all of these calls when it is first polled.
     let calls = (0..1_000).map(|_| note::call(&greedy, "greedy".to_owned()));
     let many = tokio::spawn(futures_util::future::join_all(calls.collect::<Vec<_>>()));
     tokio::task::yield_now().await;
     greedy.ping().await.unwrap();
     let one = note::call(&modest, "modest".to_owned());
     let open = async {
-        // It is answered after the call before it was queued.
+        // The ping is answered only after the preceding call has been queued.
         modest.ping().await.unwrap();
         gate.open();
     };
@@ -127,7 +128,7 @@ async fn who_sends_much_waits_for_itself_and_not_others_for_it() {
     for call in soon("the other's calls", many).await.unwrap() {
         call.unwrap();
     }
-    // In the order in which the only worker ran them.
+    // The notes are in the order in which the only worker ran the calls.
     let order = noted::call(&modest).await.unwrap();
     let at = order.iter().position(|name| name == "modest").unwrap();
     assert!(at <= 1, "{at} of the other's came before it");
@@ -169,7 +170,7 @@ async fn a_client_that_reads_gets_every_reply_of_a_burst() {
     const CALLS: u32 = 16_000;
     for bytes in [0, 4_096] {
         let gate: Arc<Gate> = Arc::default();
-        // One client may have nearly all of them under way.
+        // The limit is so high that a single client may have nearly all of these calls in flight.
         let many = builder(&gate).max_in_flight(2 * CALLS as usize + 1);
         let server = many.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
         let client = tests::client().connect(server.endpoint()).await.unwrap();
@@ -190,8 +191,8 @@ async fn a_client_waits_while_its_server_reads_nothing() {
     let client = tests::client().connect_lazy(&server.endpoint).unwrap();
     let [identity, _, hello] = server.recv().await;
     server.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
-    // What the engine and the system queue is full sometime; then nothing is taken any more, and
-    // nothing lost.
+    // The queues of the engine and of the operating system become full at some point. From then on
+    // the client accepts nothing more, and it loses nothing.
     let text = "x".repeat(1_000);
     let mut sent = 0;
     let error = loop {

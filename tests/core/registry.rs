@@ -1,4 +1,5 @@
-//! What is served, what keeps a server from starting, and what it tells about itself.
+//! The set of served functions, the errors that keep a server from starting, and the description
+//! that a server gives of itself.
 
 use std::sync::Arc;
 
@@ -66,7 +67,7 @@ fn binding_outside_a_runtime_is_refused() {
 async fn the_socket_file_of_a_killed_server_is_taken_over() {
     let endpoint = tests::ipc();
     let path = endpoint.strip_prefix("ipc://").unwrap();
-    // A listener that closes without removing its file, as a killed process does.
+    // A listener that closes without removing its socket file, as a killed process does.
     drop(std::os::unix::net::UnixListener::bind(path).unwrap());
     let fixture = Fixture::over(&endpoint).await;
     assert_eq!(add::call(&fixture.client, 1, 2).await.unwrap(), 3);

@@ -1,4 +1,4 @@
-//! One client and several servers: where calls go, and where they go when a server fails.
+//! One client and several servers: load balancing, and failover when a server fails.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ fn which(#[state] which: &Which) -> usize {
     which.0
 }
 
-/// Where a call waits that may be made twice.
+/// A call that waits at the gate and may be made twice.
 #[remote(idempotent)]
 async fn hold_idempotent(#[state] gate: Arc<Gate>, #[state] which: &Which) -> usize {
     let _inside = gate.enter();
@@ -28,7 +28,7 @@ async fn server(endpoint: &str, number: usize, gate: &Arc<Gate>) -> ServerHandle
     builder(gate).state(Which(number)).bind(endpoint).await.unwrap().spawn().unwrap()
 }
 
-/// Binds again where a server has just ended.
+/// Binds the endpoint of a server that has just shut down.
 async fn server_again(endpoint: &str, number: usize, gate: &Arc<Gate>) -> ServerHandle {
     let again = async {
         loop {
@@ -45,7 +45,7 @@ async fn relay_to(server: &ServerHandle) -> Relay {
     Relay::start(server.endpoint().trim_start_matches("tcp://").parse().unwrap()).await
 }
 
-/// Calls until every server in `numbers`, and no other, has answered.
+/// Makes calls until every server in `numbers` has answered. Fails if any other server answers.
 async fn all_answer(client: &Client, numbers: &[usize]) {
     let all = async {
         let mut missing = numbers.to_vec();
@@ -86,7 +86,7 @@ async fn one_endpoint_that_answers_is_enough() {
     for _ in 0..100 {
         assert_eq!(which::call(&client).await.unwrap(), 0);
     }
-    // And the others are connected when they come.
+    // The client connects to the other servers when they start.
     let later = server(&nobody[0], 1, &gate).await;
     all_answer(&client, &[0, 1]).await;
     there.shutdown().await;
@@ -137,7 +137,7 @@ async fn a_server_that_leaves_answers_what_it_has_while_new_calls_go_elsewhere()
     all_answer(&client, &[0, 1]).await;
     let calls: Vec<_> = (0..20).map(|_| tokio::spawn(hold_idempotent::call(&client))).collect();
     gate.entered(20).await;
-    let leaving = tokio::spawn(old.shutdown());
+    let draining = tokio::spawn(old.shutdown());
     let gone = async { while which::call(&client).await.unwrap() != 1 {} };
     soon("calls go elsewhere", gone).await;
     for _ in 0..100 {
@@ -151,7 +151,7 @@ async fn a_server_that_leaves_answers_what_it_has_while_new_calls_go_elsewhere()
     assert_eq!(answered[0] + answered[1], 20);
     assert!(answered[0] > 0 && answered[1] > 0, "both had some: {answered:?}");
     assert_eq!(gate.unseen(), 0, "none was made twice");
-    soon("the old server ends", leaving).await.unwrap();
+    soon("the old server ends", draining).await.unwrap();
     new.shutdown().await;
 }
 
@@ -163,13 +163,13 @@ async fn a_server_that_leaves_is_replaced_at_its_endpoint_while_it_still_answers
     let client = tests::client().connect(&endpoint).await.unwrap();
     let waiting = tokio::spawn(hold_idempotent::call(&client));
     gate.entered(1).await;
-    let leaving = tokio::spawn(old.shutdown());
+    let draining = tokio::spawn(old.shutdown());
     let new = server_again(&endpoint, 1, &gate).await;
-    // The old one still has a call; this one does not wait for it.
+    // The old server still runs a call. The new server does not wait for that call.
     assert_eq!(soon("a new call", which::call(&client)).await.unwrap(), 1);
     gate.open();
     assert_eq!(waiting.await.unwrap().unwrap(), 0);
-    soon("the old server ends", leaving).await.unwrap();
+    soon("the old server ends", draining).await.unwrap();
     new.shutdown().await;
 }
 
@@ -180,12 +180,12 @@ async fn few_servers_at_a_time_are_left_at_one_endpoint() {
     let endpoint = format!("inproc://{}", unique());
     let mut newest = server(&endpoint, 0, &gate).await;
     let client = tests::client().connect(&endpoint).await.unwrap();
-    let (mut calls, mut leaving) = (Vec::new(), Vec::new());
+    let (mut calls, mut draining) = (Vec::new(), Vec::new());
     for number in 1..=FEW {
         assert_eq!(soon("a call of the newest", which::call(&client)).await.unwrap(), number - 1);
         calls.push(tokio::spawn(hold_async::call(&client)));
         gate.entered(1).await;
-        leaving.push(tokio::spawn(newest.shutdown()));
+        draining.push(tokio::spawn(newest.shutdown()));
         newest = server_again(&endpoint, number, &gate).await;
     }
     let waiting = which::call(&client).timeout(Duration::from_millis(500));
@@ -196,7 +196,7 @@ async fn few_servers_at_a_time_are_left_at_one_endpoint() {
         assert!(call.await.unwrap().unwrap());
     }
     assert_eq!(soon("a call when one has ended", which::call(&client)).await.unwrap(), FEW);
-    for server in leaving {
+    for server in draining {
         soon("an old server ends", server).await.unwrap();
     }
     newest.shutdown().await;
@@ -204,7 +204,8 @@ async fn few_servers_at_a_time_are_left_at_one_endpoint() {
 
 #[tokio::test]
 async fn a_connection_that_is_silent_for_too_long_is_lost() {
-    // Frozen, cut without a word, half open: the client sees the same.
+    // A frozen connection, a half-open one, and one that was cut without a FIN or RST look the same
+    // to the client.
     for mode in [Mode::Freeze, Mode::BlackHole] {
         let gate: Arc<Gate> = Arc::default();
         let first = server("tcp://127.0.0.1:0", 0, &gate).await;
@@ -237,7 +238,7 @@ async fn silence_ends_a_call_that_may_have_run_with_the_truth() {
     let call = tokio::spawn(hold_async::call(&client));
     gate.entered(1).await;
     relay.set_both(Mode::BlackHole);
-    let error = soon("the silence is noticed", call).await.unwrap().unwrap_err();
+    let error = soon("the keepalive timeout is noticed", call).await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::Maybe));
     assert!(format!("{error:#}").contains("has been silent for 100ms"), "{error:#}");
     gate.open();
@@ -255,7 +256,7 @@ async fn silence_is_noticed_although_every_call_gives_up_sooner() {
         .await
         .unwrap();
     relay.set_both(Mode::BlackHole);
-    // It is looked at while this call waits, and then nothing waits any more.
+    // The client checks the connection while this call waits. After that, no call waits any more.
     let error = which::call(&client).timeout(Duration::from_millis(400)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::Maybe));
     let lost = async {
@@ -271,12 +272,13 @@ async fn silence_is_noticed_although_every_call_gives_up_sooner() {
 async fn a_server_that_is_merely_busy_is_not_given_up() {
     let gate: Arc<Gate> = Arc::default();
     let server = server("tcp://127.0.0.1:0", 0, &gate).await;
-    // Long enough for a machine under load, short enough for many rounds of pings.
-    let silence = Duration::from_secs(2);
-    let client = tests::client().max_silence(silence).connect(server.endpoint()).await.unwrap();
+    // Long enough for a machine under load, and short enough for many rounds of pings.
+    let keepalive_timeout = Duration::from_secs(2);
+    let client =
+        tests::client().max_silence(keepalive_timeout).connect(server.endpoint()).await.unwrap();
     let call = tokio::spawn(hold_async::call(&client));
     gate.entered(1).await;
-    tokio::time::sleep(2 * silence).await;
+    tokio::time::sleep(2 * keepalive_timeout).await;
     assert!(!call.is_finished());
     gate.open();
     assert!(call.await.unwrap().unwrap());
@@ -316,8 +318,8 @@ async fn an_overloaded_server_is_tried_again_until_it_has_room() {
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
     let second = tokio::spawn(hold_async::call(&client));
     let error = hold_async::call(&client).timeout(Duration::from_millis(300)).await.unwrap_err();
-    // Its time may run out while the answer to a retry is on its way, so that it may have run for
-    // all it knows.
+    // The deadline may pass while the answer to a retry is on its way. Then the call may have run,
+    // as far as the client knows.
     let either = [ErrorKind::Overloaded, ErrorKind::DeadlineExceeded];
     assert!(either.contains(&error.kind()), "{error:?}");
     gate.open();

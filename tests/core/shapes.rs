@@ -41,10 +41,10 @@ async fn reversed_async(data: &[u8], text: &str) -> (Bytes, String) {
     (data.iter().rev().copied().collect(), text.chars().rev().collect())
 }
 
-/// Whether both were borrowed from one buffer, the text right behind the data.
+/// Returns true if both parameters are borrowed from one buffer, the text directly behind the data.
 #[remote]
 fn are_borrowed(data: &[u8], text: &str) -> bool {
-    // Between them is the text's header of one byte.
+    // The one byte between them is the header of the text.
     data.as_ptr_range().end.wrapping_add(1) == text.as_ptr()
 }
 

@@ -1,4 +1,4 @@
-//! Servers that end.
+//! Servers that drain and shut down.
 
 use std::{
     sync::Arc,
@@ -76,8 +76,8 @@ async fn new_requests_are_refused_while_it_drains_and_clients_are_told() {
     assert_eq!(raw.recv().await.pop().unwrap(), &b"\x93\x02\xabrpc.goodbye\x90"[..]);
     let reply = raw.ask(b"\x94\x00\x02\xa3add\x92\x01\x02").await;
     assert!(reply.windows(13).any(|part| part == b"shutting_down"), "{reply:?}");
-    // Our client is told as well: what it has not sent waits for the next server, within its
-    // deadline.
+    // The server sends go-away to our client as well. Calls that the client has not sent yet wait
+    // for the next server until their deadlines.
     let late = add::call(&client, 1, 2).timeout(Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(late.ran(), Ran::No, "{late}");
     gate.open();
@@ -187,7 +187,7 @@ async fn a_call_dropped_while_the_server_drains_is_cancelled() {
     raw.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
     let shutdown = tokio::spawn(server.shutdown());
     raw.recv().await;
-    // A hello that comes late is told at once.
+    // A peer that says hello during the drain receives go-away at once.
     raw.send(&[b"", b"\x94\x00\x02\xa9rpc.hello\x91\x81\xa7batches\xc3"]).await;
     raw.recv().await;
     assert_eq!(raw.recv().await[1], &b"\x93\x02\xabrpc.goodbye\x90"[..]);
@@ -199,12 +199,13 @@ async fn a_call_dropped_while_the_server_drains_is_cancelled() {
 #[tokio::test]
 async fn late_requests_are_refused_until_the_clients_that_said_hello_have_left() {
     let Fixture { client, server, gate } = Fixture::tcp().await;
-    // Our own client leaves by itself; this one decides when.
+    // Our own client disconnects by itself on go-away. This raw client decides when to disconnect.
     let mut raw = RawClient::connect(server.endpoint()).await;
     raw.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
     let shutdown = tokio::spawn(server.shutdown());
     assert_eq!(raw.recv().await[1], &b"\x93\x02\xabrpc.goodbye\x90"[..]);
-    // Nothing runs, and the short grace for strangers passes many times.
+    // No call runs, and this loop takes many times as long as the short grace period for peers that
+    // never said hello.
     let asked = Instant::now();
     while asked.elapsed() < Duration::from_millis(200) {
         let reply = raw.ask(b"\x94\x00\x02\xa3add\x92\x01\x02").await;

@@ -1,4 +1,4 @@
-//! Peers that do not read what they asked for, and peers that vanish.
+//! Peers that do not read the replies to their requests, and peers that disappear.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,8 +18,9 @@ fn mebibyte(#[state] gate: &Gate) -> Vec<u8> {
 const MEBIBYTE: &[u8] = b"\x94\x00\x01\xa8mebibyte\x90";
 const PING: &[u8] = b"\x94\x00\x02\xa8rpc.ping\x90";
 
-/// Reads until the answer to a ping, and counts how many bytes came before it. Pings are dropped as
-/// long as there is too much unread, so it asks again after everything that it has read.
+/// Reads until the answer to a ping arrives, and returns the number of bytes that came before it.
+/// The server drops pings while this peer has too many unread bytes, so the function sends another
+/// ping after each message that it reads.
 async fn read_up(peer: &mut RawClient) -> usize {
     let mut bytes = 0;
     loop {
@@ -45,7 +46,8 @@ async fn a_peer_that_never_reads_holds_a_bounded_part_and_stalls_nobody() {
     }
     assert_eq!(mebibyte::call(&client).await.unwrap().len(), MIB);
     gate.left(201).await;
-    // What comes now was within the bound, or in buffers of the sockets and of this side's engine.
+    // The bytes that arrive now were within the limit, or in the buffers of the sockets and of the
+    // engine on this side.
     let unread = read_up(&mut stuck).await;
     assert!(unread < 64 * MIB, "{unread}");
     server.shutdown().await;
@@ -65,7 +67,7 @@ async fn a_lone_peer_that_never_reads_holds_a_bounded_part_and_is_served_again_w
     assert!(unread < 64 * MIB, "{unread}");
     for _ in 0..20 {
         stuck.send(&[b"", MEBIBYTE]).await;
-        // Answers to pings may still come before it.
+        // Answers to earlier pings may still arrive before the reply.
         while stuck.recv().await[1].len() < MIB {}
     }
     server.shutdown().await;
@@ -88,10 +90,11 @@ async fn replies_that_a_client_in_this_process_keeps_are_not_unread() {
     server.shutdown().await;
 }
 
-/// Where `hold_io` waits; for one test, apart from what other functions wait at.
+/// The gate at which `hold_io` waits. It belongs to one test, apart from the gate of the other
+/// functions.
 static IO: LazyLock<Gate> = LazyLock::new(Gate::default);
 
-/// Holds the server's I/O thread.
+/// Blocks the server's I/O thread.
 #[remote(inline)]
 fn hold_io() -> bool {
     let _inside = IO.enter();
@@ -109,7 +112,7 @@ async fn peers_that_vanish_all_at_once_leave_nothing_behind() {
         peers.push(peer);
     }
     gate.entered(PEERS).await;
-    // The server finds them gone all in one look.
+    // The server discovers all disconnects in a single pass of its event loop.
     let held = tokio::spawn(hold_io::call(&client));
     IO.entered(1).await;
     drop(peers);

@@ -1,5 +1,5 @@
-//! Tests and servers in processes of their own: for what would end this one, or need more file
-//! descriptors.
+//! Tests and servers that run in processes of their own, because they would end this process or
+//! need more file descriptors than it may have.
 
 use std::{
     env,
@@ -17,7 +17,8 @@ use crate::functions::builder;
 const ENGINE: &str = "RPC_TEST_CHILD";
 const LISTENING: &str = "listening on ";
 
-/// A test of this program, in a process that may have as many files as the system allows.
+/// Returns the command that runs one test of this program in a new process. The process may open as
+/// many files as the system's hard limit allows.
 pub(crate) fn test(name: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -Sn \"$(ulimit -Hn)\"; exec \"$0\" \"$@\""]);
@@ -26,10 +27,10 @@ pub(crate) fn test(name: &str) -> Command {
     command
 }
 
-/// A server in a process of its own, which ends with this.
+/// A server in a process of its own. The process ends when this value is dropped.
 pub(crate) struct Server {
     child: Child,
-    /// Nobody reads what it says in the end, but it may say it.
+    /// Nobody reads the final output of the server, but the pipe must stay open for it.
     _output: BufReader<ChildStdout>,
     pub(crate) endpoint: String,
 }
@@ -52,10 +53,10 @@ impl Server {
         soon("the child starts", spawn_blocking(start)).await.expect("it does not panic")
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     pub(crate) async fn ended(mut self) -> ExitStatus {
         let wait = move || {
-            // Dropping its input would tell it to end.
+            // Dropping the child's stdin would tell it to end.
             let input = self.child.stdin.take();
             let status = self.child.wait().expect("it was started");
             drop(input);
@@ -64,7 +65,7 @@ impl Server {
         soon("the child ends", spawn_blocking(wait)).await.expect("it does not panic")
     }
 
-    /// Tells it to end, and waits for that.
+    /// Tells the process to end, and waits until it has ended.
     pub(crate) async fn told_to_end(mut self) -> ExitStatus {
         drop(self.child.stdin.take());
         self.ended().await
@@ -73,7 +74,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -89,7 +90,7 @@ async fn a_server() {
     let gate: Arc<Gate> = Arc::default();
     let server =
         builder(&gate).engine(engine).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
-    // The test's name stands at the beginning of the line.
+    // The test harness prints the name of the test first, so the endpoint needs a line of its own.
     println!("\n{LISTENING}{}", server.endpoint());
     spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await.unwrap().unwrap();
     server.shutdown().await;

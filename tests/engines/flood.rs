@@ -1,4 +1,4 @@
-//! More handshakes than an engine lets be under way.
+//! More concurrent handshakes than an engine allows.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,11 @@ use crate::{
     zmtp::{Stranger, greeting},
 };
 
-/// Twice what `omq` takes, and with the server's ends less than the 4,096 files that every system
-/// allows.
+/// Twice as many connections as `omq` accepts in the handshake. Together with the server's ends
+/// they need fewer than the 4,096 files that every system allows.
 const STRANGERS: usize = 2_000;
-/// How many it takes, and for how long.
+/// The number of handshakes that `omq` allows at a time. `HANDSHAKE` is the time that each of them
+/// may take.
 const LIMIT: usize = 1_024;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
@@ -31,8 +32,8 @@ async fn strangers(pair: &Pair) -> Vec<Stranger> {
     let mut strangers = Vec::with_capacity(STRANGERS);
     for n in 0..STRANGERS {
         let mut stranger = Stranger::at(pair.server.endpoint()).await;
-        // It may have been sent away.
-        let _ = stranger.say(&greeting(1)[..20]).await;
+        // The server may have closed the connection already.
+        let _ = stranger.send(&greeting(1)[..20]).await;
         strangers.push(stranger);
         if n % 100 == 0 {
             pair.works().await;
@@ -47,15 +48,15 @@ async fn on_omq() {
     let pair = Pair::on(Engine::Omq).await;
     let begin = Instant::now();
     let mut strangers = strangers(&pair).await;
-    while strangers.iter().filter(|stranger| stranger.is_tolerated()).count() > LIMIT {
+    while strangers.iter().filter(|stranger| stranger.is_connected()).count() > LIMIT {
         pair.works().await;
     }
-    // Those that are too many go first, and at once.
-    assert!(strangers[0].is_tolerated() || begin.elapsed() > HANDSHAKE);
-    // A client that comes now is sent away as well, and comes again.
+    // Connections over the limit are closed first, and at once.
+    assert!(strangers[0].is_connected() || begin.elapsed() > HANDSHAKE);
+    // The server also closes the connection of a new client, and the client connects again.
     let newcomer = Client::builder().connect_timeout(PATIENCE).connect(pair.server.endpoint());
     for stranger in &mut strangers {
-        stranger.is_sent_away().await;
+        stranger.until_disconnected().await;
     }
     works(&newcomer.await.unwrap()).await;
     pair.end().await;
@@ -68,7 +69,7 @@ async fn on_zeromq() {
     let strangers = strangers(&pair).await;
     works(&Client::connect(pair.server.endpoint()).await.unwrap()).await;
     assert!(
-        strangers.iter().all(Stranger::is_tolerated),
+        strangers.iter().all(Stranger::is_connected),
         "the table in ARCHITECTURE.md says otherwise"
     );
     pair.end().await;

@@ -1,4 +1,5 @@
-//! Peers that give themselves a name, as `ZMQ_IDENTITY` does. It is no proof of anything.
+//! Peers that choose their own identity, as the option `ZMQ_IDENTITY` does. An identity proves
+//! nothing about the peer.
 
 use rpc_core::Engine;
 
@@ -14,7 +15,7 @@ async fn the_calls_of_a_peer_with_a_name_end_with_it() {
     for engine in [Engine::Omq, Engine::Zeromq] {
         let pair = Pair::on(engine).await;
         let mut peer = Stranger::known_as(&ready_as("Ada"), pair.server.endpoint()).await;
-        peer.say(&request(HOLD)).await.unwrap();
+        peer.send(&request(HOLD)).await.unwrap();
         pair.gate.entered(1).await;
         drop(peer);
         pair.gate.left(1).await;
@@ -26,12 +27,12 @@ async fn the_calls_of_a_peer_with_a_name_end_with_it() {
 async fn on_omq_a_peer_that_takes_a_name_over_gets_its_answers() {
     let pair = Pair::on(Engine::Omq).await;
     let mut first = Stranger::known_as(&ready_as("Ada"), pair.server.endpoint()).await;
-    first.say(&request(HOLD)).await.unwrap();
+    first.send(&request(HOLD)).await.unwrap();
     pair.gate.entered(1).await;
     let mut second = Stranger::known_as(&ready_as("Ada"), pair.server.endpoint()).await;
-    first.is_sent_away().await;
+    first.until_disconnected().await;
     pair.gate.open();
-    assert_eq!(second.hear().await, frame(MORE, b""));
-    assert_eq!(second.hear().await, frame(0, b"\x94\x01\xce\0\0\0\x07\xc0\xc3"));
+    assert_eq!(second.recv().await, frame(MORE, b""));
+    assert_eq!(second.recv().await, frame(0, b"\x94\x01\xce\0\0\0\x07\xc0\xc3"));
     pair.end().await;
 }

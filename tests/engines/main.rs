@@ -1,6 +1,6 @@
-//! What the engines guarantee, beyond the protocol: each row of the table in ARCHITECTURE.md is a
-//! test here. The peers are bare TCP connections. These tests name their engines, and do not look
-//! at `RPC_TEST_ENGINE`.
+//! Guarantees of the engines beyond the protocol: each row of the table in ARCHITECTURE.md is a
+//! test here. The peers are bare TCP connections. These tests choose their engines themselves and
+//! ignore `RPC_TEST_ENGINE`.
 
 mod child;
 mod flood;
@@ -18,10 +18,10 @@ use tests::{Gate, soon};
 use crate::functions::{add, builder};
 
 #[path = "../core/functions.rs"]
-#[allow(dead_code)] // It is shared with `core`, which uses all of it.
+#[allow(dead_code)] // The module is shared with `core`, which uses all of it.
 mod functions;
 
-/// A server on an engine, and a client on the default one.
+/// A server on the given engine, and a client on the default engine.
 struct Pair {
     server: ServerHandle,
     client: Client,
@@ -37,7 +37,7 @@ impl Pair {
         Self { server, client, gate }
     }
 
-    /// The client's calls go on.
+    /// Checks that the client's calls still succeed.
     async fn works(&self) {
         works(&self.client).await;
     }

@@ -1,4 +1,5 @@
-//! A peer that asks and does not read: what waits for it is bounded, and nobody else notices.
+//! A peer that sends requests and does not read the replies. The replies that wait for it are
+//! bounded, and no other peer notices.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,8 +9,8 @@ use tests::{RawClient, soon};
 
 use crate::Pair;
 
-/// More replies than may wait, of a length that the buffers between the server and a peer hold few
-/// of.
+/// More replies than the server may queue. The buffers between the server and a peer hold only a
+/// few replies of this length.
 const REQUESTS: u64 = 80_000;
 const LENGTH: usize = 1_024;
 
@@ -34,9 +35,9 @@ async fn omq_drops_the_replies_that_a_peer_does_not_read() {
         }
     };
     soon("all requests are answered", answered).await;
-    // Now it reads. The first replies are there, in order; and as it reads there is room for new
-    // ones. When that is depends on the engine and on what the system buffers: so it asks again and
-    // again.
+    // Now the peer reads. The first replies arrive in order, and reading them makes capacity for
+    // new ones. The moment of that depends on the engine and on the buffers of the operating
+    // system, so the peer sends a ping again and again.
     let mut read = 0;
     while peer.recv().await[1].len() > LENGTH {
         read += 1;

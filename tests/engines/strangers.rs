@@ -1,5 +1,4 @@
-//! Connections that do not shake hands as they should. On `omq` they end, soon, and nobody else
-//! notices.
+//! Connections that violate the ZMTP handshake. `omq` closes them soon, and no other peer notices.
 
 use std::time::Duration;
 
@@ -18,13 +17,13 @@ async fn omq_ends_a_connection_that_announces_a_huge_frame() {
     let before_the_handshake = [0, COMMAND].map(|flags| [greeting(1), huge(flags)].concat());
     for said in before_the_handshake {
         let mut stranger = Stranger::at(pair.server.endpoint()).await;
-        stranger.say(&said).await.unwrap();
-        stranger.is_sent_away().await;
+        stranger.send(&said).await.unwrap();
+        stranger.until_disconnected().await;
     }
     for flags in [0, COMMAND] {
         let mut stranger = Stranger::known_at(pair.server.endpoint()).await;
-        stranger.say(&huge(flags)).await.unwrap();
-        stranger.is_sent_away().await;
+        stranger.send(&huge(flags)).await.unwrap();
+        stranger.until_disconnected().await;
         pair.works().await;
     }
     pair.end().await;
@@ -40,24 +39,24 @@ async fn omq_answers_a_message_that_is_a_little_too_long_and_ends_the_connection
     let reply = peer.ask(&request).await;
     assert!(reply.windows(9).any(|part| part == b"too_large"), "{reply:?}");
     let mut peer = Stranger::known_at(pair.server.endpoint()).await;
-    peer.say(&[frame(MORE, b""), header(0, 17 << 20)].concat()).await.unwrap();
-    peer.is_sent_away().await;
+    peer.send(&[frame(MORE, b""), header(0, 17 << 20)].concat()).await.unwrap();
+    peer.until_disconnected().await;
     pair.end().await;
 }
 
-/// If this fails, the `zeromq` crate has learnt it: change the documentation of `Engine` and the
-/// table, and be glad.
+/// Pins a limitation of the `zeromq` crate. A failure here means that the crate has learned to
+/// reject huge frames. Then update the documentation of `Engine` and the table in ARCHITECTURE.md.
 #[tokio::test]
 async fn zeromq_is_ended_by_a_huge_frame() {
     let server = child::Server::start(Engine::Zeromq).await;
     let mut stranger = Stranger::at(&server.endpoint).await;
-    stranger.say(&[greeting(0), huge(0)].concat()).await.unwrap();
+    stranger.send(&[greeting(0), huge(0)].concat()).await.unwrap();
     assert!(!server.ended().await.success());
 
     let server = child::Server::start(Engine::Omq).await;
     let mut stranger = Stranger::at(&server.endpoint).await;
-    stranger.say(&[greeting(0), huge(0)].concat()).await.unwrap();
-    stranger.is_sent_away().await;
+    stranger.send(&[greeting(0), huge(0)].concat()).await.unwrap();
+    stranger.until_disconnected().await;
     assert!(server.told_to_end().await.success());
 }
 
@@ -65,7 +64,8 @@ async fn zeromq_is_ended_by_a_huge_frame() {
 async fn omq_ends_handshakes_that_take_too_long_and_zeromq_does_not() {
     let (omq, zeromq) = (Pair::on(Engine::Omq).await, Pair::on(Engine::Zeromq).await);
     let whole = [greeting(1), ready()].concat();
-    // Nothing, half a greeting, a greeting without more, half a command.
+    // Nothing, half a greeting, a whole greeting without a command, and a command without its last
+    // byte.
     let lengths = [0, 10, 64, whole.len() - 1];
     let strangers = |endpoint: String| {
         let whole = whole.clone();
@@ -73,7 +73,7 @@ async fn omq_ends_handshakes_that_take_too_long_and_zeromq_does_not() {
             let mut strangers = Vec::new();
             for length in lengths {
                 let mut stranger = Stranger::at(&endpoint).await;
-                stranger.say(&whole[..length]).await.unwrap();
+                stranger.send(&whole[..length]).await.unwrap();
                 strangers.push(stranger);
             }
             strangers
@@ -82,26 +82,26 @@ async fn omq_ends_handshakes_that_take_too_long_and_zeromq_does_not() {
     let tolerated = strangers(zeromq.server.endpoint().to_owned()).await;
     let mut slow = Stranger::at(omq.server.endpoint()).await;
     let slowly = async {
-        // That it goes on talking does not give it more time.
+        // A peer that keeps sending bytes does not get more time.
         for byte in &whole {
             time::sleep(Duration::from_millis(200)).await;
-            if slow.say(&[*byte]).await.is_err() {
+            if slow.send(&[*byte]).await.is_err() {
                 break;
             }
         }
-        slow.is_sent_away().await;
+        slow.until_disconnected().await;
     };
-    let mut sent_away = strangers(omq.server.endpoint().to_owned()).await;
-    let silent = async {
-        for stranger in &mut sent_away {
-            stranger.is_sent_away().await;
+    let mut disconnected = strangers(omq.server.endpoint().to_owned()).await;
+    let stalled = async {
+        for stranger in &mut disconnected {
+            stranger.until_disconnected().await;
         }
     };
-    let (busy, mut done) = (omq.works(), std::pin::pin!(async { tokio::join!(slowly, silent) }));
+    let (busy, mut done) = (omq.works(), std::pin::pin!(async { tokio::join!(slowly, stalled) }));
     busy.await;
     done.as_mut().await;
     assert!(
-        tolerated.iter().all(Stranger::is_tolerated),
+        tolerated.iter().all(Stranger::is_connected),
         "the table in ARCHITECTURE.md says otherwise"
     );
     omq.end().await;
@@ -121,7 +121,7 @@ async fn omq_survives_random_bytes() {
     let mut strangers = Vec::new();
     for round in 0..200 {
         let said: Vec<u8> = (0..random() % 2_000).map(|_| random().to_le_bytes()[0]).collect();
-        // From the first byte, after the greeting, as a command, and after the handshake.
+        // Random bytes from the start, after the greeting, as a command, and after the handshake.
         let (mut stranger, said) = match round % 4 {
             0 => (Stranger::at(pair.server.endpoint()).await, said),
             1 => (Stranger::at(pair.server.endpoint()).await, [greeting(1), said].concat()),
@@ -131,17 +131,17 @@ async fn omq_survives_random_bytes() {
             }
             _ => (Stranger::known_at(pair.server.endpoint()).await, said),
         };
-        // It may be sent away before it has said everything.
-        let _ = stranger.say(&said).await;
+        // The server may close the connection before all bytes are sent.
+        let _ = stranger.send(&said).await;
         strangers.push((round, stranger));
         if round % 20 == 0 {
             pair.works().await;
         }
     }
     for (round, stranger) in &mut strangers {
-        // After the handshake, what it says may have been messages.
+        // After the handshake the random bytes may have been valid messages.
         if *round % 4 != 3 {
-            stranger.is_sent_away().await;
+            stranger.until_disconnected().await;
         }
     }
     pair.end().await;

@@ -1,4 +1,4 @@
-//! A peer that is nothing but a TCP connection, and the bytes of ZMTP 3
+//! A peer that is a bare TCP connection, and the bytes of ZMTP 3
 //! (<https://rfc.zeromq.org/spec/23/>).
 
 use std::io;
@@ -9,14 +9,14 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Frames that have this bit carry a command.
+/// The flag of a frame that carries a command.
 pub(crate) const COMMAND: u8 = 4;
-/// More frames of the message follow.
+/// The flag of a frame that is followed by more frames of its message.
 pub(crate) const MORE: u8 = 1;
-/// The length has eight bytes.
+/// The flag of a frame whose length has eight bytes.
 pub(crate) const LONG: u8 = 2;
 
-/// A greeting without security, of ZMTP 3.`minor`.
+/// The greeting of ZMTP 3.`minor` without security.
 pub(crate) fn greeting(minor: u8) -> Vec<u8> {
     let mut greeting = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, minor];
     greeting.extend(b"NULL");
@@ -24,12 +24,12 @@ pub(crate) fn greeting(minor: u8) -> Vec<u8> {
     greeting
 }
 
-/// What a DEALER says when it is ready.
+/// The READY command of a DEALER.
 pub(crate) fn ready() -> Vec<u8> {
     frame(COMMAND, b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER")
 }
 
-/// As [`ready`], with an identity.
+/// The command of [`ready`] with an identity.
 pub(crate) fn ready_as(name: &str) -> Vec<u8> {
     let length = u32::try_from(name.len()).expect("it is a short name").to_be_bytes();
     let ready = &ready()[2..];
@@ -56,6 +56,7 @@ pub(crate) fn huge(flags: u8) -> Vec<u8> {
     header(flags, 100_000_000_000_000)
 }
 
+/// A bare TCP connection to a server. Nothing makes it follow the protocol.
 pub(crate) struct Stranger(TcpStream);
 
 impl Stranger {
@@ -64,26 +65,26 @@ impl Stranger {
         Self(soon("connecting", TcpStream::connect(address)).await.expect("a server listens"))
     }
 
-    /// As [`at`](Self::at), and shakes hands.
+    /// Connects like [`at`](Self::at), and completes the handshake.
     pub(crate) async fn known_at(endpoint: &str) -> Self {
         Self::known_as(&ready(), endpoint).await
     }
 
     pub(crate) async fn known_as(ready: &[u8], endpoint: &str) -> Self {
         let mut stranger = Self::at(endpoint).await;
-        stranger.say(&[&greeting(1), ready].concat()).await.expect("it is read");
+        stranger.send(&[&greeting(1), ready].concat()).await.expect("it is read");
         soon("the greeting", stranger.0.read_exact(&mut [0; 64])).await.expect("it comes");
-        assert_eq!(stranger.hear().await[2..8], *b"\x05READY");
+        assert_eq!(stranger.recv().await[2..8], *b"\x05READY");
         stranger
     }
 
-    pub(crate) async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).await
     }
 
-    /// The next frame, its flags in front of its body's length, as commands and short messages have
-    /// it.
-    pub(crate) async fn hear(&mut self) -> Vec<u8> {
+    /// Reads the next frame. The result is the flags, the length in one byte, and the body, as in
+    /// commands and short messages.
+    pub(crate) async fn recv(&mut self) -> Vec<u8> {
         let mut frame = vec![0; 2];
         soon("a frame", self.0.read_exact(&mut frame)).await.expect("the connection lasts");
         assert_eq!(frame[0] & LONG, 0, "it is a short frame");
@@ -92,14 +93,15 @@ impl Stranger {
         frame
     }
 
-    /// Waits until the server ends the connection. What it says before does not matter.
-    pub(crate) async fn is_sent_away(&mut self) {
+    /// Waits until the server ends the connection. The bytes that the server sends before do not
+    /// matter.
+    pub(crate) async fn until_disconnected(&mut self) {
         let ended = async { while self.0.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {} };
         soon("the server ends the connection", ended).await;
     }
 
-    /// Whether the server still has the connection, as far as has been heard.
-    pub(crate) fn is_tolerated(&self) -> bool {
+    /// Returns true if the server has not closed the connection, as far as the received bytes show.
+    pub(crate) fn is_connected(&self) -> bool {
         let mut buffer = [0; 4096];
         loop {
             match self.0.try_read(&mut buffer) {

@@ -1,5 +1,5 @@
-//! Python peers, with pyzmq and msgpack. They run the interpreter that `RPC_TEST_PYTHON` names, or
-//! `python3`:
+//! Tests with Python peers, which use pyzmq and msgpack. The tests run the interpreter that
+//! `RPC_TEST_PYTHON` names, or `python3`:
 //!
 //! ```text
 //! python3 -m venv venv && venv/bin/pip install pyzmq msgpack
@@ -19,7 +19,7 @@ use tests::soon;
 use crate::functions::{Fixture, add, echo};
 
 #[path = "../core/functions.rs"]
-#[allow(dead_code)] // It is shared with `core`, which uses all of it.
+#[allow(dead_code)] // The module is shared with `core`, which uses all of it.
 mod functions;
 
 const NO_PYTHON: &str =
@@ -32,7 +32,7 @@ fn python(script: &str) -> Command {
     command
 }
 
-/// Runs a kind of peer against a server of ours.
+/// Runs one kind of Python peer against a server of ours.
 async fn peer(kind: &'static str) {
     let fixture = Fixture::tcp().await;
     peer_of(kind, fixture.server.endpoint()).await;
@@ -88,12 +88,12 @@ async fn a_socket_with_heartbeats_stays_connected_on_omq() {
     server.shutdown().await;
 }
 
-/// Ends the process with the test.
+/// A child process that is killed when this value is dropped.
 struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -40,7 +40,7 @@ def ask(s, msgid, method, params, options=None):
 
 
 def all_answers_are_right(s):
-    """What any lock-step peer sees."""
+    """Checks the answers that any lock-step peer gets."""
     assert ask(s, 1, "count_words", ["a b a"]) == (None, {"a": 2, "b": 1})
     assert ask(s, 2, "count_words", {"text": "by name"}) == (None, {"by": 1, "name": 1})
     assert ask(s, 3, "add", [40, 2], {"timeout_ms": 5000, "trace": "unknown option"}) == (None, 42)
@@ -76,7 +76,7 @@ def req(endpoint):
 def req_correlate(endpoint):
     s = socket(zmq.REQ, endpoint, REQ_CORRELATE=1, REQ_RELAXED=1)
     all_answers_are_right(s)
-    # A relaxed REQ may ask again without waiting; the late reply is dropped by its correlation id.
+    # A relaxed REQ may send again before it has a reply. It drops the late reply by the correlation id.
     for n in range(100):
         s.send(request(n, "echo", [b"never read"]))
         s.send(request(n + 1000, "add", [n, 1]))
@@ -84,7 +84,7 @@ def req_correlate(endpoint):
 
 
 def dealer(endpoint):
-    """Many requests at once, with the empty frame and without it."""
+    """Sends many requests at once, with the empty frame and without it."""
     for front in ([b""], []):
         s = socket(zmq.DEALER, endpoint)
         for n in range(1000):
@@ -104,7 +104,7 @@ def dealer(endpoint):
 
 
 def proxy(endpoint):
-    """Clients behind a ROUTER-DEALER proxy share an identity, and all count from one."""
+    """Clients behind a ROUTER-DEALER proxy share one identity, and all count their message ids from one."""
     front = context.socket(zmq.ROUTER)
     port = front.bind_to_random_port("tcp://127.0.0.1")
     back = context.socket(zmq.DEALER)
@@ -132,7 +132,7 @@ def proxy(endpoint):
 
 
 def many(endpoint):
-    """Clients that come and go."""
+    """Clients that connect, make one call and disconnect."""
     for n in range(200):
         s = socket(zmq.REQ, endpoint)
         assert ask(s, n, "add", [n, 1]) == (None, n + 1)
@@ -140,7 +140,7 @@ def many(endpoint):
 
 
 def heartbeats(endpoint):
-    """A connection with heartbeats stays, idle and busy."""
+    """A connection with heartbeats stays up, both when it is busy and when it is nearly idle."""
     s = context.socket(zmq.DEALER)
     monitor = s.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
     s.setsockopt(zmq.LINGER, 0)
@@ -150,7 +150,7 @@ def heartbeats(endpoint):
     s.connect(endpoint)
     begin = time.monotonic()
     for pause in (0, 0.5):
-        # Many beats, and more than what an unanswered one is given.
+        # Each phase has many heartbeats, and lasts longer than the heartbeat timeout.
         while time.monotonic() < begin + 3:
             s.send_multipart([b"", request(1, "add", [1, 2])])
             assert response(s.recv_multipart()[-1]) == (1, None, 3)
@@ -168,7 +168,7 @@ if __name__ == "__main__":
     kinds = [req, req_correlate, dealer, proxy, many, heartbeats]
     {function.__name__: function for function in kinds}[kind](endpoint)
     print("ok")
-    # The proxy's thread would keep the context from ending.
+    # The proxy's thread would block the termination of the context, so the process exits at once.
     sys.stdout.flush()
     import os
 

@@ -1,4 +1,4 @@
-"""A server of plain MessagePack-RPC on a REP socket: prints its endpoint, and serves until it is killed."""
+"""A server of plain MessagePack-RPC on a REP socket. Prints its endpoint, and serves until it is killed."""
 
 import msgpack
 import zmq

@@ -15,7 +15,7 @@ def compare(name, paths, *options):
     output = subprocess.run([program, "--json", *options, *paths], check=True, capture_output=True).stdout
     expected = Counter()
     for path in paths:
-        # newline="" keeps line ends as they are.
+        # newline="" keeps the line endings as they are.
         with open(path, encoding="utf-8", newline="") as file:
             expected.update(file.read().split())
     assert json.loads(output) == expected, f"{name}: the counts differ"

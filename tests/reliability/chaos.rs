@@ -1,5 +1,5 @@
-//! Servers that are killed, stopped, restarted and cut off while calls are under way. Whatever
-//! happens, a call says the truth about what it did.
+//! Servers that are killed, stopped, restarted and disconnected while calls are in flight. Under
+//! every fault, a call reports correctly whether its function ran.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,20 +20,20 @@ use crate::{
     number,
 };
 
-/// How many calls are in flight.
+/// The number of calls in flight.
 pub(crate) const AT_A_TIME: usize = 64;
 
-/// How long the call with this number takes, in milliseconds: so long that many are under way when
-/// something breaks.
+/// Returns the duration of the call with this number, in milliseconds. The durations are long
+/// enough that many calls are in flight when a fault occurs.
 pub(crate) fn duration(id: u64) -> u64 {
     id % 9
 }
 
-/// What a call of [`count()`] said that it did.
+/// The outcome that a call of [`count()`] reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Said {
     Ok,
-    /// The function returned its error.
+    /// The function returned its own error.
     Failed,
     Error(Ran, ErrorKind),
 }
@@ -55,7 +55,7 @@ impl Said {
         (id, said)
     }
 
-    /// Whether a call of which this was said may have been executed so often.
+    /// Returns true if a call with this outcome may have been executed this many times.
     fn allows(self, executions: u32) -> bool {
         match self {
             Self::Ok | Self::Failed | Self::Error(Ran::Yes, _) => executions == 1,
@@ -65,7 +65,8 @@ impl Said {
     }
 }
 
-/// Compares what was said with what was executed, and prints how often each was said.
+/// Compares the reported outcomes with the executions in the ledger, and prints how often each
+/// outcome occurred.
 pub(crate) fn compare(what: &str, said: &[(u64, Said)], executions: &HashMap<u64, u32>) {
     let mut tally = BTreeMap::<_, (u32, u32)>::new();
     for (id, said) in said {
@@ -96,9 +97,9 @@ async fn calls_of_one_server_tell_the_truth_whatever_befalls_it() {
         let client = calling.clone();
         async move { Said::of(id, count::call(&client, id, duration(id)).await) }
     });
-    let (said, faults) = fleet.suffer(&Fault::TOLD, work).await;
+    let (said, faults) = fleet.run_with_faults(&Fault::TOLD, work).await;
     println!("one server, {:.1?}, {faults}", begin.elapsed());
-    // It is well again, and so is the client.
+    // All faults are over: the server and the client work again.
     soon("the client connects again", async {
         while double_later::call(&client, 21, 0).await.ok() != Some(42) {}
     })
@@ -108,8 +109,8 @@ async fn calls_of_one_server_tell_the_truth_whatever_befalls_it() {
     assert!(said.iter().any(|(_, said)| *said == Said::Ok) && faults.count() > 0);
 }
 
-/// Makes calls of which many have no time to end, some none to begin, while nothing else goes
-/// wrong.
+/// Makes calls with short deadlines while no other fault occurs. Many of the calls have no time to
+/// end, and some have no time to begin.
 async fn tight<F>(
     what: &str,
     calls: u64,
@@ -141,7 +142,7 @@ async fn calls_with_tight_deadlines_tell_the_truth() {
         count::call(client, id, duration(id)).timeout(Duration::from_millis(1 + id % 13))
     })
     .await;
-    // They wait for two workers, about as long as their deadlines allow.
+    // These calls wait for two workers about as long as their deadlines allow.
     tight("workers", 4_000, |client, id| {
         count_on_worker::call(client, id, duration(id)).timeout(Duration::from_millis(1 + id % 199))
     })

@@ -1,6 +1,6 @@
-//! Three servers and one client, while faults befall each server. Calls that may be repeated all
-//! succeed; those that may not tell the truth, and those with an idempotency key run once, however
-//! often they were tried.
+//! Three servers and one client, while faults occur at each server. Idempotent calls all succeed.
+//! Calls that must not be repeated report correctly whether they ran. Calls with an idempotency key
+//! run once, however often the client retried them.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ use crate::{
 };
 
 const SERVERS: usize = 3;
-/// How many calls each test makes; `RPC_CALLS` says otherwise.
+/// The default number of calls that each test makes. `RPC_CALLS` overrides it.
 const CALLS: u64 = 200_000;
 const MANY_CALLS: u64 = 10_000_000;
 
-/// A client that notices silence soon, and gives a call time enough for all servers to be away and
-/// come back.
+/// Returns a client that soon notices an unresponsive server. Its calls have enough time for all
+/// servers to fail and come back.
 async fn client(fleet: &Fleet) -> Client {
     let patience = Duration::from_secs(60);
     let builder = tests::client().connect_timeout(patience).timeout(patience);
@@ -49,7 +49,7 @@ async fn idempotent(calls: u64) {
             begin.elapsed()
         }
     });
-    let (mut took, faults) = fleet.suffer(&Fault::ALL, work).await;
+    let (mut took, faults) = fleet.run_with_faults(&Fault::ALL, work).await;
     took.sort_unstable();
     println!(
         "{} idempotent calls in {:.1?} with {faults}: all answered, and right; p50 {:.1?}, p99 {:.1?}, the longest {:.1?}",
@@ -72,7 +72,7 @@ async fn counted(calls: u64) {
         let client = client.clone();
         async move { Said::of(id, count::call(&client, id, duration(id)).await) }
     });
-    let (said, faults) = fleet.suffer(&Fault::ALL, work).await;
+    let (said, faults) = fleet.run_with_faults(&Fault::ALL, work).await;
     println!("calls that may run only once, {:.1?}, {faults}", begin.elapsed());
     let ledger = fleet.end().await;
     compare("three servers", &said, &ledger.executions());
@@ -91,7 +91,7 @@ async fn keyed(calls: u64) {
             Said::of(id, call.await)
         }
     });
-    let (said, faults) = fleet.suffer(&Fault::ALL, work).await;
+    let (said, faults) = fleet.run_with_faults(&Fault::ALL, work).await;
     println!("calls with an idempotency key, {:.1?}, {faults}", begin.elapsed());
     let ledger = fleet.end().await;
     compare("idempotency keys", &said, &ledger.executions());

@@ -1,4 +1,5 @@
-//! Servers behind relays, and the faults that befall them: what happens in a year, in a minute.
+//! Servers behind relays, and the faults that the tests inject: the faults of a year within a
+//! minute.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,32 +20,32 @@ use tokio::{sync::Notify, time};
 
 use crate::{number, server};
 
-/// What befalls a server, or the way to it.
+/// A fault of a server, or of the network path to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// It is killed, and started again after a while.
+    /// The server is killed, and started again after a while.
     Killed,
-    /// It stands still for a while, its connections open.
+    /// The server process is stopped for a while, with its connections open.
     Stopped,
-    /// It drains and ends as it is told to, and is started again.
+    /// The server is told to drain, ends, and is started again.
     Restarted,
-    /// Its connections are closed.
+    /// The connections are closed.
     Closed,
-    /// Its connections are reset.
+    /// The connections are reset.
     Reset,
-    /// Nothing is carried for a while, and everything afterwards.
+    /// The relay forwards nothing for a while, and everything afterwards.
     Frozen,
-    /// What is sent to it and by it is lost for a while, and its connections are reset then.
+    /// All bytes to and from the server are lost for a while. Then the connections are reset.
     Unreachable,
-    /// As before, but its connections are never reset: who does not notice the silence waits for
-    /// ever.
-    Silent,
-    /// Everything takes longer for a while.
+    /// All bytes are lost for a while, as with `Unreachable`, but the connections are never reset.
+    /// A client without a keepalive timeout would wait forever.
+    Unresponsive,
+    /// All bytes are delayed for a while.
     Slow,
 }
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub(crate) const ALL: [Self; 9] = [
         Self::Killed,
         Self::Stopped,
@@ -53,12 +54,11 @@ impl Fault {
         Self::Reset,
         Self::Frozen,
         Self::Unreachable,
-        Self::Silent,
+        Self::Unresponsive,
         Self::Slow,
     ];
 
-    /// Those that a client survives which waits for the transport to tell it that a connection is
-    /// lost.
+    /// The faults that a client survives if it relies on the transport to report a lost connection.
     pub(crate) const TOLD: [Self; 8] = [
         Self::Killed,
         Self::Stopped,
@@ -71,7 +71,7 @@ impl Fault {
     ];
 }
 
-/// Some servers that write into one ledger, each behind a relay.
+/// Several servers that write to one ledger, each behind a relay.
 pub(crate) struct Fleet {
     members: Vec<Member>,
     ledger: Ledger,
@@ -83,7 +83,7 @@ struct Member {
     relay: Relay,
 }
 
-/// How often each fault happened.
+/// The number of times that each fault occurred.
 #[derive(Default)]
 pub(crate) struct Faults(RefCell<BTreeMap<Fault, u32>>);
 
@@ -100,7 +100,7 @@ impl fmt::Display for Faults {
 }
 
 impl Fleet {
-    /// Starts `count` servers. What will befall them follows from `RPC_SEED`.
+    /// Starts `count` servers. `RPC_SEED` determines the faults that will be injected.
     pub(crate) async fn start(count: usize) -> Self {
         let ledger = Ledger::new();
         let seed = number("RPC_SEED", u64::from(std::process::id()));
@@ -114,34 +114,33 @@ impl Fleet {
         Self { members, ledger, seed }
     }
 
-    /// Where clients reach them.
+    /// Returns the endpoints at which clients reach the servers.
     pub(crate) fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(|member| member.relay.endpoint()).collect()
     }
 
-    /// Lets faults befall each server, one after another, until `work` is done. Everything is well
-    /// afterwards.
-    pub(crate) async fn suffer<T>(
+    /// Injects faults at each server, one after another, until `work` is done. Afterwards all
+    /// servers and relays work normally.
+    pub(crate) async fn run_with_faults<T>(
         &mut self,
         faults: &[Fault],
         work: impl Future<Output = T>,
     ) -> (T, Faults) {
         let (over, tally) = (Over::default(), Faults::default());
-        let suffering = self
-            .members
-            .iter_mut()
-            .zip(self.seed..)
-            .map(|(member, seed)| member.suffer(faults, Rng::with_seed(seed), &over, &tally));
+        let injecting =
+            self.members.iter_mut().zip(self.seed..).map(|(member, seed)| {
+                member.inject_all(faults, Rng::with_seed(seed), &over, &tally)
+            });
         let work = async {
             let result = work.await;
             over.set();
             result
         };
-        let (result, _) = futures_util::future::join(work, join_all(suffering)).await;
+        let (result, _) = futures_util::future::join(work, join_all(injecting)).await;
         (result, tally)
     }
 
-    /// Ends the servers in order, so that nothing runs any more, and gives their ledger.
+    /// Shuts the servers down in order, so that nothing runs any more, and returns their ledger.
     pub(crate) async fn end(mut self) -> Ledger {
         for member in &mut self.members {
             member.server.terminate();
@@ -152,16 +151,16 @@ impl Fleet {
 }
 
 impl Member {
-    async fn suffer(&mut self, faults: &[Fault], mut random: Rng, over: &Over, tally: &Faults) {
+    async fn inject_all(&mut self, faults: &[Fault], mut random: Rng, over: &Over, tally: &Faults) {
         while !over.comes_within(Duration::from_millis(random.u64(100..600))).await {
             let fault = faults[random.usize(..faults.len())];
             *tally.0.borrow_mut().entry(fault).or_default() += 1;
             let a_while = Duration::from_millis(random.u64(50..1_200));
-            self.befall(fault, a_while, &mut random).await;
+            self.inject(fault, a_while, &mut random).await;
         }
     }
 
-    async fn befall(&mut self, fault: Fault, a_while: Duration, random: &mut Rng) {
+    async fn inject(&mut self, fault: Fault, a_while: Duration, random: &mut Rng) {
         match fault {
             Fault::Killed => {
                 self.server.kill();
@@ -190,7 +189,7 @@ impl Member {
                 self.change(Mode::BlackHole, a_while).await;
                 self.relay.cut(Cut::Reset);
             }
-            Fault::Silent => self.change(Mode::BlackHole, a_while).await,
+            Fault::Unresponsive => self.change(Mode::BlackHole, a_while).await,
             Fault::Slow => {
                 self.change(Mode::Delay(Duration::from_millis(random.u64(1..50))), a_while).await
             }
@@ -204,7 +203,7 @@ impl Member {
     }
 }
 
-/// Whether the work is done.
+/// A flag that is set when the work is done.
 #[derive(Default)]
 struct Over {
     is: Cell<bool>,
@@ -217,7 +216,7 @@ impl Over {
         self.changed.notify_waiters();
     }
 
-    /// Waits for as long, or until it is over.
+    /// Waits for `pause` or until the work is done. Returns true if the work is done.
     async fn comes_within(&self, pause: Duration) -> bool {
         let changed = self.changed.notified();
         self.is.get() || time::timeout(pause, changed).await.is_ok()

@@ -1,5 +1,5 @@
-//! Bytes from strangers: to the decoders by the million, and to a server that good clients use
-//! meanwhile.
+//! Bytes from hostile peers: millions of bodies for the decoders, and attacks on a server that good
+//! clients use at the same time.
 
 use std::{
     sync::{
@@ -21,8 +21,8 @@ use tests::{
 
 use crate::{ALONE, number, server};
 
-/// Bodies that name the functions of the server of these tests, so that a changed one still finds
-/// them.
+/// Returns bodies that name functions of the server under test, so that a mutated body may still
+/// reach a function.
 fn seeds() -> Vec<Vec<u8>> {
     let requests: [&[u8]; 7] = [
         b"\x94\x00\x07\xa3sum\x92\x01\x02",
@@ -63,39 +63,41 @@ fn many_more_mutated_bodies_break_no_decoder() {
     decode_mutated(number("RPC_BODIES", 100_000_000), number("RPC_SEED", 2));
 }
 
-/// What one hostile connection does: sends bodies, reads what is answered, and is still served
-/// afterwards.
+/// Runs one hostile connection: sends bodies, reads the answers, and checks that the server still
+/// serves the connection afterwards.
 async fn attack(endpoint: String, bodies: usize, seed: u64) {
     const OVERSIZED: usize = 300_000;
     let mut mutator = Mutator::new(seeds(), seed);
     let mut peer = RawClient::connect(&endpoint).await;
     for number in 0..bodies {
         match number % 500 {
-            // More than the server takes, behind a head that it understands and behind none.
+            // A body that is larger than the server accepts, once with a valid request header and
+            // once without.
             0 => {
                 let head = b"\x94\x00\x07\xa4echo\x91\xc6\x00\x04\x93\xe0".to_vec();
                 peer.send(&[b"", &[head, vec![0; OVERSIZED]].concat()]).await;
             }
             1 => peer.send(&[b"", &vec![0xff; OVERSIZED]]).await,
-            // Envelopes of several kinds, and frames that are too many.
+            // Envelopes of several kinds, and surplus frames.
             2 => peer.send(&[b"x", b"y", b"", &mutator.next_body()]).await,
             3 => peer.send(&[b"", &mutator.next_body(), &mutator.next_body()]).await,
             4 => peer.send(&[&mutator.next_body()]).await,
             _ => peer.send(&[b"", &mutator.next_body()]).await,
         }
         if number % 100 == 99 {
-            // Reads what was answered, so that it is the server's work that is tested and not its
-            // limit for peers that do not read.
+            // Reads the answers, so that the test exercises the server's work and not its limit for
+            // peers that do not read.
             let answer = b"\x94\x01\xce\xff\xff\xff\xfe\xc0\x03";
             peer.send(&[b"", b"\x94\x00\xce\xff\xff\xff\xfe\xa3sum\x92\x01\x02"]).await;
-            // Alone or in a batch: one of the bodies may have said that it takes those.
+            // The answer may be alone or in a batch, because a mutated body may have been a hello
+            // that offers batches.
             let is_there = |body: &Bytes| body.windows(answer.len()).any(|window| window == answer);
             while !is_there(peer.recv().await.last().expect("a frame")) {}
         }
     }
 }
 
-/// Makes good calls, eight at a time, until `others` have ended, and tells how many they were.
+/// Makes good calls, eight at a time, until `others` has ended. Returns the number of calls.
 async fn good_calls_during(client: &Client, others: impl Future<Output = ()>) -> u64 {
     let over = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..8)
@@ -157,14 +159,14 @@ async fn a_hundred_thousand_hostile_bodies_harm_nobody() {
     );
     assert!(calls > 0);
     assert_eq!(sum::call(&client, 1, 2).await.unwrap(), 3);
-    // Each connection has buffers in the engine, and each hostile body was 300 kB at most.
+    // Each connection has buffers in the engine, and each hostile body had at most 300 kB.
     assert!(after < before + (64 << 20), "{}", mib(after));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
-    // What the engines are known to keep of each, and room for buffers that are kept and memory
-    // that is in pieces.
+    // `PER_CONNECTION` is the memory that the engines are known to keep for each closed connection.
+    // `NOISE` allows for buffers that are kept and for fragmentation.
     const PER_CONNECTION: u64 = 256;
     const NOISE: u64 = 16 << 20;
     let connections = number("RPC_CONNECTIONS", 10_000);
@@ -179,7 +181,8 @@ async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
                 tokio::spawn(async move {
                     for number in 0..each {
                         let mut peer = RawClient::connect(&endpoint).await;
-                        // Some leave in silence, some in the middle of a call, and some after it.
+                        // A third of the peers disconnect before they send anything, a third during
+                        // a call, and a third after a hello.
                         match number % 3 {
                             0 => {}
                             1 => {
@@ -196,7 +199,7 @@ async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
         }
         sum::call(&client, 1, 2).await.unwrap();
     };
-    // Whatever is allocated once has been after these.
+    // These visits trigger all one-time allocations.
     visit(1_000).await;
     settled(server.pid(), 0).await;
     let (memory, files) = (server.memory(), open_files(server.pid()));
@@ -216,8 +219,9 @@ async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
     assert_eq!(sum::call(&client, 1, 2).await.unwrap(), 3);
 }
 
-/// Waits until a process has closed what it no longer needs: until it has few files open, or no
-/// fewer for a while.
+/// Waits until a process has closed the files that it no longer needs. Ends when the process has at
+/// most `few` open files, or when the number has not fallen for a while. Returns the number of open
+/// files.
 async fn settled(pid: u32, few: usize) -> usize {
     let (mut least, mut unchanged) = (open_files(pid), 0);
     while least > few && unchanged < 50 {

@@ -1,11 +1,11 @@
-//! Calls that are made one after another by as many tasks as are to be in flight.
+//! A load generator: each of `at_a_time` tasks makes one call after another.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-/// The numbers of the calls to be made, from zero on: each is given once.
+/// The numbers of the calls to be made, starting at zero. Each number is handed out once.
 #[derive(Debug)]
 pub(crate) struct Numbers {
     next: AtomicU64,
@@ -17,7 +17,7 @@ impl Numbers {
         Arc::new(Self { next: AtomicU64::new(0), end: AtomicU64::new(end) })
     }
 
-    /// Gives no more.
+    /// Stops handing out numbers.
     pub(crate) fn end(&self) {
         self.end.store(0, Ordering::Relaxed);
     }
@@ -28,8 +28,8 @@ impl Numbers {
     }
 }
 
-/// Runs `one` with each of the `numbers`, `at_a_time` of them, and collects what comes of it in no
-/// particular order.
+/// Runs `one` for each of the `numbers`, `at_a_time` of them concurrently. Returns the results in
+/// no particular order.
 ///
 /// A call that panics ends the test.
 pub(crate) async fn calls<T, F>(

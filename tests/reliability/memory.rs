@@ -1,5 +1,5 @@
-//! What was used is given back: after millions of calls, and after as many ways to end one, both
-//! sides hold what they held before.
+//! Memory and files are given back. After millions of calls, and after many calls that were
+//! cancelled or timed out, both sides use as much as before.
 
 use std::{
     sync::Arc,
@@ -21,7 +21,7 @@ use crate::{
     server,
 };
 
-/// The memory of both sides.
+/// The memory of the server and of the client.
 #[derive(Debug, Clone, Copy)]
 struct Memory {
     server: u64,
@@ -33,8 +33,8 @@ impl Memory {
         Self { server: server.memory(), client: own_memory() }
     }
 
-    /// Prints what became of it, and fails the test if either side holds more than before: a tenth,
-    /// or 8 MiB.
+    /// Prints how the memory changed. Fails the test if either side grew by more than a tenth or 8
+    /// MiB, whichever is larger.
     fn check(self, server: &ServerProcess, what: &str, begin: Instant) {
         let after = Self::now(server);
         println!(
@@ -56,7 +56,7 @@ impl Memory {
     }
 }
 
-/// Runs `count` calls, 256 at a time; `one` makes the call with the number that it is given.
+/// Makes `count` calls, 256 at a time. `one` makes the call with the given number.
 async fn calls<F: Future<Output = ()> + Send>(
     count: u64,
     one: impl Fn(u64) -> F + Clone + Send + 'static,
@@ -104,7 +104,7 @@ async fn a_hundred_thousand_cancelled_calls_leave_nothing_behind() {
             let client = client.clone();
             async move {
                 let mut call = sleep_ms::call(&client, 3_600_000);
-                // Some before they are sent, some after the server has them.
+                // Some calls are dropped before they are sent, others after the server has them.
                 let polled = async { tokio::time::timeout(Duration::ZERO, &mut call).await };
                 assert!(polled.await.is_err(), "it takes an hour");
                 if number % 2 == 0 {
@@ -122,7 +122,8 @@ async fn a_hundred_thousand_cancelled_calls_leave_nothing_behind() {
     let (before, begin) = (Memory::now(&server), Instant::now());
     cancelled(&client, 100_000).await;
     before.check(&server, "100,000 cancelled calls", begin);
-    // Far more than the server takes at once: none of them holds its place any more.
+    // The cancelled calls were far more than the server accepts at once. The next calls succeed
+    // only if no cancelled call still counts as in flight.
     answered(&client, 1_000).await;
 }
 
@@ -156,7 +157,7 @@ async fn two_hundred_thousand_idempotency_keys_leave_no_more_than_the_server_rem
     async fn with_a_key(client: &Client, round: u64, calls_made: u64) {
         let client = client.clone();
         calls(calls_made, move |number| {
-            // None is refused, see `REFUSED`.
+            // No id here is divisible by `REFUSED`, so no call is refused.
             let id = number * REFUSED + 1;
             let call = count::call(&client, id, 0).idempotency_key(format!("{round}-{number}"));
             async move { assert_eq!(call.await.expect("it is answered"), id) }
@@ -166,7 +167,7 @@ async fn two_hundred_thousand_idempotency_keys_leave_no_more_than_the_server_rem
     let _alone = ALONE.lock().await;
     let server = server(&[]);
     let client = tests::client().connect(server.endpoint()).await.unwrap();
-    // As many as are remembered at once, and some more.
+    // More keys than the server's reply cache holds at once.
     with_a_key(&client, 0, 30_000).await;
     let (before, begin) = (Memory::now(&server), Instant::now());
     with_a_key(&client, 1, 200_000).await;
@@ -188,7 +189,7 @@ async fn two_thousand_clients_that_come_and_go_leave_nothing_behind() {
                             sum::call(&client, number, 1).await.expect("it is answered"),
                             number + 1
                         );
-                        // Some in order, some in a hurry.
+                        // Half of the clients close in order, and the other half are dropped.
                         if number % 2 == 0 {
                             client.close().await;
                         }
@@ -202,7 +203,7 @@ async fn two_thousand_clients_that_come_and_go_leave_nothing_behind() {
     }
     let _alone = ALONE.lock().await;
     let server = server(&[]);
-    // It stays, so that the clients' I/O thread does.
+    // This client stays connected and keeps the clients' I/O thread alive.
     let client = tests::client().connect(server.endpoint()).await.unwrap();
     come_and_go(&server, 400).await;
     let files = few_files(&server, 0).await;
@@ -214,7 +215,8 @@ async fn two_thousand_clients_that_come_and_go_leave_nothing_behind() {
     answered(&client, 1_000).await;
 }
 
-/// Waits until only `limit` files are open, or as few as they become.
+/// Waits until at most `limit` files are open, or until the number no longer changes. Returns the
+/// number of open files.
 async fn few_files(server: &ServerProcess, limit: usize) -> usize {
     let patience = Instant::now() + PATIENCE;
     let mut files = open_files(server.pid());

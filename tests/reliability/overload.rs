@@ -1,5 +1,5 @@
-//! Five times as much work as a server can do: it goes on doing what it can, at the pace that its
-//! limits imply, and refuses the rest at once.
+//! Five times as much load as a server can handle. The server continues at full capacity, with the
+//! latency that its limits imply, and refuses the rest at once.
 
 use std::time::{Duration, Instant};
 
@@ -13,34 +13,35 @@ use tokio::{task::JoinSet, time};
 
 use crate::{ALONE, server};
 
-/// How much more is offered than can be done.
+/// The ratio of offered load to capacity.
 const FACTOR: u32 = 5;
 const DURATION: Duration = Duration::from_secs(10);
-/// How often it is tried, at most.
+/// The maximum number of attempts.
 const ROUNDS: u32 = 3;
 
-/// A server, and what follows from its limits.
+/// The arguments of a server, and the capacity that follows from its limits.
 struct Capacity {
     arguments: &'static [&'static str],
-    /// How many calls run at once, how many more it takes, and how long each takes.
+    /// The number of calls that run at once, the number that may wait in the queue, and the
+    /// duration of each call.
     running: u32,
     waiting: u32,
     each: Duration,
 }
 
 impl Capacity {
-    /// Calls a second.
+    /// Returns the capacity in calls per second.
     fn rate(&self) -> u32 {
         self.running * 1_000 / u32::try_from(self.each.as_millis()).expect("it is short")
     }
 
-    /// How long a call takes that was the last one to be admitted.
+    /// Returns the latency of a call that takes the last place in the queue.
     fn longest(&self) -> Duration {
         self.each * (self.running + self.waiting) / self.running
     }
 }
 
-/// What came of the calls.
+/// The latencies of the answered calls and of the refused calls.
 #[derive(Default)]
 struct Outcomes {
     answered: Vec<Duration>,
@@ -59,7 +60,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default()
 }
 
-/// Makes `rate` calls a second, whatever becomes of them, and waits for all.
+/// Makes `rate` calls per second, whatever their outcomes, and waits for all of them.
 async fn offer<F>(rate: u32, duration: Duration, call: impl Fn() -> Call<F>) -> Outcomes
 where
     F: RemoteFn<Output = (), Error = RpcError> + 'static,
@@ -93,14 +94,14 @@ where
     F: RemoteFn<Output = (), Error = RpcError> + 'static,
 {
     let server = server(capacity.arguments);
-    // What is refused stays refused, so that it is seen.
+    // The client does not retry, so that the test sees every refusal.
     let client = tests::client().retries(0).connect(server.endpoint()).await.unwrap();
     let call = || call(&client);
     let offered = capacity.rate() * FACTOR;
     offer(offered, Duration::from_secs(1), &call).await;
 
-    // Other work on this machine can only make it look worse, so the best of a few rounds is what
-    // the server can do.
+    // Other work on this machine can only make the result look worse. The best of a few rounds
+    // therefore shows the capacity of the server.
     for round in 1.. {
         let before = server.memory();
         let mut outcomes = offer(offered, DURATION, &call).await;
@@ -110,7 +111,7 @@ where
         outcomes.answered.sort_unstable();
         outcomes.refused.sort_unstable();
         let possible = f64::from(capacity.rate()) * DURATION.as_secs_f64();
-        #[allow(clippy::cast_precision_loss)] // There are some ten thousand.
+        #[allow(clippy::cast_precision_loss)] // There are some ten thousand calls.
         let part = outcomes.answered.len() as f64 / possible;
         let (answered, refused) =
             (percentile(&outcomes.answered, 99), percentile(&outcomes.refused, 99));
@@ -126,7 +127,8 @@ where
             mib(before),
             mib(after),
         );
-        // Twice as long, for the same reason. Without limits it would be half a minute.
+        // The bound is twice the implied latency, for the same reason. Without limits the latency
+        // would be half a minute.
         if part >= 0.9 && answered < 2 * capacity.longest() {
             return;
         }
@@ -138,7 +140,7 @@ where
 async fn async_functions_go_on_at_full_capacity() {
     let _alone = ALONE.lock().await;
     let each = Duration::from_millis(100);
-    // A sixteenth is kept back for other clients.
+    // The server reserves a sixteenth of `max_in_flight` for other clients.
     let capacity =
         Capacity { arguments: &["--max-in-flight", "214"], running: 200, waiting: 0, each };
     overload("async functions", &capacity, |client| sleep_ms::call(client, 100)).await;

@@ -1,5 +1,5 @@
-//! A rolling restart: each of three servers drains, ends and is started again, and no call is lost,
-//! not even one that may run only once.
+//! A rolling restart: each of three servers drains, ends and is started again. No call is lost, not
+//! even a call that may run only once.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::{
 
 const AT_A_TIME: usize = 64;
 
-/// The number of a call that is not refused.
+/// Returns the id of a call that the function does not refuse.
 fn id(number: u64) -> u64 {
     number * REFUSED + 1
 }
@@ -47,7 +47,7 @@ async fn a_rolling_restart_under_load_loses_no_call() {
     let restarts = async {
         for _ in 0..rounds {
             for server in &mut servers {
-                // Time for calls to be under way at all of them.
+                // Gives calls the time to be in flight at all servers.
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 server.terminate();
                 assert!(server.ended().await.success(), "it drains");

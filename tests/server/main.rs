@@ -1,14 +1,15 @@
-//! The server of the tests of reliability, as a process of its own that can be killed, stopped and
+//! The server of the reliability tests, as a process of its own that can be killed, stopped and
 //! started again.
 //!
 //! ```text
 //! test-server ENDPOINT [--ledger FILE] [--workers N] [--max-in-flight N] [--max-waiting N] [--max-message-size N]
 //! ```
 //!
-//! It writes `listening on ENDPOINT` and nothing else to stdout. On SIGTERM it drains and exits
-//! with 0. It ends when its stdin does, so that it never outlives the test that started it.
+//! The process writes `listening on ENDPOINT` to stdout, and nothing else. On SIGTERM it drains and
+//! exits with 0. It also ends when its stdin is closed, so that it never outlives the test that
+//! started it.
 
-#![allow(clippy::unnecessary_wraps)] // The functions are those that `served.rs` declares.
+#![allow(clippy::unnecessary_wraps)] // `served.rs` declares these signatures.
 
 use std::{error::Error, io::Read, process, thread, time::Duration};
 
@@ -69,11 +70,12 @@ fn unless_refused(id: u64) -> Result<u64, String> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Box<dyn Error>> {
     thread::spawn(|| {
-        // Nothing is ever written to it: reading ends when the test has gone.
+        // Nobody ever writes to stdin: the read returns when the test process has ended.
         let _ = std::io::stdin().read(&mut [0]);
         process::exit(1);
     });
-    // From here on SIGTERM does not kill. Whoever reads that we listen may send it at once.
+    // From here on SIGTERM no longer kills the process. The signal may arrive as soon as the test
+    // reads the line "listening on".
     let mut terminate = signal(SignalKind::terminate())?;
     let (builder, endpoint) = options(std::env::args().skip(1))?;
     let server = builder.bind(endpoint).await?;
@@ -86,7 +88,7 @@ fn options(
     mut arguments: impl Iterator<Item = String>,
 ) -> Result<(ServerBuilder, String), Box<dyn Error>> {
     let endpoint = arguments.next().ok_or("the endpoint is missing")?;
-    // Without a ledger, what is counted is forgotten.
+    // Without a ledger, the noted ids are discarded.
     let (mut builder, mut ledger) = (tests::server().workers(2), "/dev/null".to_owned());
     while let Some(option) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{option} has no value"))?;

@@ -1,12 +1,12 @@
-//! Reads `tests/wire/messages.golden`: messages byte by byte, in a notation that its own head
-//! explains.
+//! Reader of `tests/wire/messages.golden`, which has messages byte by byte. The head of that file
+//! explains the notation.
 
 const GOLDEN: &str = include_str!("../wire/messages.golden");
 
-/// Every message with its name, in the file's order.
+/// Returns every message with its name, in the order of the file.
 ///
 /// # Panics
-/// If the file is malformed.
+/// Panics if the file is malformed.
 #[must_use]
 pub fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let mut messages: Vec<(_, Vec<u8>)> = Vec::new();
@@ -21,7 +21,7 @@ pub fn messages() -> Vec<(&'static str, Vec<u8>)> {
     messages
 }
 
-/// A word is text in quotes, or a byte in hexadecimal.
+/// Parses a word, which is quoted text or one byte in hexadecimal.
 fn bytes(word: &str) -> Vec<u8> {
     match word.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
         Some(text) => text.replace('_', " ").replace('~', "_").into_bytes(),

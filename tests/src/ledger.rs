@@ -1,5 +1,5 @@
-//! What was executed, and how often: a file that servers append to, and that outlives a server that
-//! is killed.
+//! A ledger of executed calls: a file to which servers append, and which survives the death of a
+//! server.
 
 use std::{
     collections::HashMap,
@@ -12,16 +12,16 @@ use crate::unique;
 
 const FOLDER: &str = "the folder for temporary files can be written";
 
-/// A file of executions. Any number of processes may append to it; it goes with the test that made
-/// it.
+/// A file of executions. Any number of processes may append to it. The file is removed when this
+/// value is dropped.
 #[derive(Debug)]
 pub struct Ledger(PathBuf);
 
 impl Ledger {
-    /// An empty one.
+    /// Creates an empty ledger.
     ///
     /// # Panics
-    /// If files cannot be made.
+    /// Panics if the file cannot be created.
     #[must_use]
     pub fn new() -> Self {
         let path = std::env::temp_dir().join(unique());
@@ -29,19 +29,19 @@ impl Ledger {
         Self(path)
     }
 
-    /// Where it is, to be told to a server.
+    /// Returns the path, to be passed to a server.
     ///
     /// # Panics
-    /// If the folder for temporary files is no UTF-8.
+    /// Panics if the folder for temporary files is not valid UTF-8.
     #[must_use]
     pub fn path(&self) -> &str {
         self.0.to_str().expect("it is UTF-8")
     }
 
-    /// How often each id was executed.
+    /// Returns how often each id was executed.
     ///
     /// # Panics
-    /// If the file has gone, or holds half an entry.
+    /// Panics if the file is missing, or ends with an incomplete entry.
     #[must_use]
     pub fn executions(&self) -> HashMap<u64, u32> {
         let bytes = fs::read(&self.0).expect(FOLDER);
@@ -67,7 +67,7 @@ impl Drop for Ledger {
     }
 }
 
-/// A ledger as a server writes it.
+/// A ledger that a server writes to.
 #[derive(Debug)]
 pub struct Pen(File);
 
@@ -75,17 +75,17 @@ impl Pen {
     /// Opens the ledger at `path`.
     ///
     /// # Errors
-    /// As opening a file.
+    /// Returns the error of opening the file.
     pub fn open(path: &str) -> io::Result<Self> {
         File::options().append(true).open(path).map(Self)
     }
 
-    /// Notes that `id` is executed. It is one `write` of a few bytes to a file that is opened for
-    /// appending, so that it happens as a whole or not at all, whoever else writes and whenever the
-    /// process is killed.
+    /// Notes that `id` is executed. This is one `write` of a few bytes to a file in append mode.
+    /// The entry is therefore written as a whole or not at all, even if other processes write and
+    /// even if this process is killed.
     ///
     /// # Errors
-    /// As writing a file.
+    /// Returns the error of writing to the file.
     pub fn note(&self, id: u64) -> io::Result<()> {
         (&self.0).write_all(&id.to_le_bytes())
     }

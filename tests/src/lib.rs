@@ -1,6 +1,6 @@
-//! What the tests have in common: endpoints, peers that speak raw bytes, and a gate that functions
-//! wait at. In files of their own: server processes, a relay, and what else the tests of
-//! reliability need.
+//! The common parts of the tests: endpoints, peers that send raw bytes, and a gate at which remote
+//! functions wait. The modules have server processes, a relay, and the other tools of the
+//! reliability tests.
 
 pub mod golden;
 pub mod ledger;
@@ -23,27 +23,28 @@ use rpc_core::{Client, ClientBuilder, Engine, Server, ServerBuilder};
 use tokio::sync::Semaphore;
 use zeromq::{DealerSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
-/// A server to be configured, on the engine that `RPC_TEST_ENGINE` names: `zeromq`, which is also
-/// what runs without it, `omq`, `mixed` (servers on `omq`, clients on `zeromq`) or `mixed-reverse`.
-/// Every test of servers and clients begins here, so that all of them run on all engines.
+/// Returns a builder for a server on the engine that `RPC_TEST_ENGINE` names. The values are
+/// `zeromq`, which is the default, `omq`, `mixed` (servers on `omq`, clients on `zeromq`) and
+/// `mixed-reverse`. Every test of servers and clients begins here, so that all of them run on all
+/// engines.
 ///
 /// # Panics
-/// If there is no such engine.
+/// Panics if the variable names an unknown engine.
 #[must_use]
 pub fn server() -> ServerBuilder {
     Server::builder().engine(engines().0)
 }
 
-/// A client to be configured, see [`server`].
+/// Returns a builder for a client, see [`server`].
 ///
 /// # Panics
-/// If there is no such engine.
+/// Panics if the variable names an unknown engine.
 #[must_use]
 pub fn client() -> ClientBuilder {
     Client::builder().engine(engines().1)
 }
 
-/// The engines of servers and of clients.
+/// Returns the engine of the servers and the engine of the clients.
 fn engines() -> (Engine, Engine) {
     match std::env::var("RPC_TEST_ENGINE").as_deref() {
         Err(_) | Ok("" | "zeromq") => (Engine::Zeromq, Engine::Zeromq),
@@ -59,37 +60,38 @@ fn engines() -> (Engine, Engine) {
     }
 }
 
-/// A name that no other test uses, in this process or another.
+/// Returns a name that no other test uses, in this process or another.
 #[must_use]
 pub fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("rpc-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// An endpoint of each transport, to bind.
+/// Returns one endpoint to bind for each transport.
 #[must_use]
 pub fn endpoints() -> [String; 3] {
     ["tcp://127.0.0.1:0".to_owned(), ipc(), format!("inproc://{}", unique())]
 }
 
-/// An ipc endpoint.
+/// Returns an ipc endpoint.
 #[must_use]
 pub fn ipc() -> String {
     format!("ipc://{}/{}.sock", std::env::temp_dir().display(), unique())
 }
 
-/// What a test waits for, at most, before it fails: far more than it takes on the slowest machine.
+/// The maximum time that a test waits before it fails. This is far longer than any step takes on
+/// the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Fails the test if `future` takes longer than any machine would.
+/// Waits for `future`, and fails the test if that takes longer than [`PATIENCE`].
 ///
 /// # Panics
-/// When it does.
+/// Panics when the time is up.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("it hangs: {what}"))
 }
 
-/// Where functions wait, so that a test sees them start and decides when they end.
+/// A gate at which remote functions wait, so that a test sees them start and decides when they end.
 #[derive(Debug)]
 pub struct Gate {
     entered: Semaphore,
@@ -111,7 +113,7 @@ impl Default for Gate {
     }
 }
 
-/// Tells the gate that a function has ended, whichever way.
+/// A guard that tells the gate on drop that a function has ended, by any path.
 #[derive(Debug)]
 pub struct Inside<'a>(&'a Gate);
 
@@ -128,11 +130,11 @@ impl Gate {
         Inside(self)
     }
 
-    /// Waits, as a sync function, until the gate is open or `cancelled` says so. `true` if it is
-    /// open.
+    /// Waits in a sync function until the gate is open or `cancelled` returns true. Returns `true`
+    /// if the gate is open.
     ///
     /// # Panics
-    /// If another function panicked while it waited.
+    /// Panics if another function panicked while it held the lock.
     pub fn pass(&self, cancelled: impl Fn() -> bool) -> bool {
         let mut open = self.open.lock().expect("nothing panics while it is held");
         while !*open && !cancelled() {
@@ -143,18 +145,18 @@ impl Gate {
         *open
     }
 
-    /// Waits, as an async function, until the gate is open.
+    /// Waits in an async function until the gate is open.
     ///
     /// # Panics
-    /// Never: the semaphore is not closed.
+    /// Never panics: the semaphore is not closed.
     pub async fn pass_async(&self) {
         let _permit = self.opened.acquire().await.expect("it is never closed");
     }
 
-    /// Lets everything pass.
+    /// Opens the gate for all functions.
     ///
     /// # Panics
-    /// If a function panicked while it waited.
+    /// Panics if a function panicked while it held the lock.
     pub fn open(&self) {
         *self.open.lock().expect("nothing panics while it is held") = true;
         self.changed.notify_all();
@@ -164,7 +166,7 @@ impl Gate {
     /// Waits until `count` more functions have started.
     ///
     /// # Panics
-    /// If they do not.
+    /// Panics if they do not start within [`PATIENCE`].
     pub async fn entered(&self, count: u32) {
         soon("functions start", self.entered.acquire_many(count))
             .await
@@ -175,7 +177,7 @@ impl Gate {
     /// Waits until `count` more functions have ended.
     ///
     /// # Panics
-    /// If they do not.
+    /// Panics if they do not end within [`PATIENCE`].
     pub async fn left(&self, count: u32) {
         soon("functions end", self.left.acquire_many(count))
             .await
@@ -183,22 +185,22 @@ impl Gate {
             .forget();
     }
 
-    /// How many functions have started that were not waited for.
+    /// Returns the number of functions that have started without a test having waited for them.
     #[must_use]
     pub fn unseen(&self) -> usize {
         self.entered.available_permits()
     }
 }
 
-/// A DEALER that sends and receives frames as they are.
+/// A DEALER socket that sends and receives frames unchanged.
 #[allow(missing_debug_implementations)]
 pub struct RawClient(DealerSocket);
 
 impl RawClient {
-    /// Connects.
+    /// Connects to a server.
     ///
     /// # Panics
-    /// If nobody is there.
+    /// Panics if no server listens.
     pub async fn connect(endpoint: &str) -> Self {
         let mut socket = DealerSocket::new();
         socket.connect(endpoint).await.expect("a server listens");
@@ -208,7 +210,7 @@ impl RawClient {
     /// Sends frames.
     ///
     /// # Panics
-    /// If the connection is lost.
+    /// Panics if the connection is lost.
     pub async fn send(&mut self, frames: &[&[u8]]) {
         let frames: Vec<_> = frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();
         let message = ZmqMessage::try_from(frames).expect("there is a frame");
@@ -218,26 +220,26 @@ impl RawClient {
     /// Receives the frames of one message.
     ///
     /// # Panics
-    /// If none comes.
+    /// Panics if no message arrives within [`PATIENCE`].
     pub async fn recv(&mut self) -> Vec<Bytes> {
         soon("a reply", self.0.recv()).await.expect("the connection lasts").into_vec()
     }
 
-    /// Sends a body as REQ would, and receives the body of the answer.
+    /// Sends a body in the envelope of a REQ socket, and receives the body of the answer.
     ///
     /// # Panics
-    /// If none comes.
+    /// Panics if no message arrives within [`PATIENCE`].
     pub async fn ask(&mut self, body: &[u8]) -> Bytes {
         self.send(&[b"", body]).await;
         self.recv().await.pop().expect("a message has a frame")
     }
 }
 
-/// A ROUTER that sends and receives frames as they are.
+/// A ROUTER socket that sends and receives frames unchanged.
 #[allow(missing_debug_implementations)]
 pub struct RawServer {
     socket: RouterSocket,
-    /// Where it listens.
+    /// The endpoint on which the socket listens.
     pub endpoint: String,
 }
 
@@ -245,7 +247,7 @@ impl RawServer {
     /// Listens on a free port.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if there is no free port.
     pub async fn bind() -> Self {
         let mut socket = RouterSocket::new();
         let endpoint =
@@ -253,20 +255,20 @@ impl RawServer {
         Self { socket, endpoint }
     }
 
-    /// Receives identity, empty frame and body.
+    /// Receives the identity, the empty frame and the body of one message.
     ///
     /// # Panics
-    /// If nothing comes.
+    /// Panics if no message arrives within [`PATIENCE`].
     pub async fn recv(&mut self) -> [Bytes; 3] {
         let frames =
             soon("a request", self.socket.recv()).await.expect("the socket lasts").into_vec();
         frames.try_into().expect("identity, empty frame, body")
     }
 
-    /// Sends `body` back to where `identity` names.
+    /// Sends `body` to the peer with this `identity`.
     ///
     /// # Panics
-    /// If the peer has gone.
+    /// Panics if the peer has disconnected.
     pub async fn send(&mut self, identity: &Bytes, body: &[u8]) {
         let frames = vec![identity.clone(), Bytes::new(), Bytes::copy_from_slice(body)];
         let message = ZmqMessage::try_from(frames).expect("there is a frame");

@@ -1,15 +1,14 @@
-//! Turns good messages into bad ones, the same ones for the same seed.
+//! A mutator that turns good messages into bad ones, and always the same ones for the same seed.
 
 use fastrand::Rng;
 
-/// Bytes that mean something where they should not: markers of every family, lengths that lie, and
-/// their neighbours.
+/// Bytes with a special meaning: markers of every family, false lengths, and their neighbors.
 const TELLING: [u8; 24] = [
     0x00, 0x01, 0x02, 0x03, 0x7f, 0x80, 0x81, 0x8f, 0x90, 0x91, 0x94, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1,
     0xc4, 0xc7, 0xca, 0xce, 0xd9, 0xdb, 0xdd, 0xff,
 ];
 
-/// Makes bodies out of those it was given.
+/// A generator of bodies that are mutations of the given seeds.
 #[derive(Debug)]
 pub struct Mutator {
     seeds: Vec<Vec<u8>>,
@@ -17,17 +16,17 @@ pub struct Mutator {
 }
 
 impl Mutator {
-    /// Starts from `seeds`.
+    /// Creates a mutator that starts from `seeds`.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if there are no seeds.
     #[must_use]
     pub fn new(seeds: Vec<Vec<u8>>, seed: u64) -> Self {
         assert!(!seeds.is_empty());
         Self { seeds, random: Rng::with_seed(seed) }
     }
 
-    /// The next body: one of the seeds after one to eight changes, or, rarely, noise.
+    /// Returns the next body: one of the seeds after one to eight changes or, rarely, noise.
     pub fn next_body(&mut self) -> Vec<u8> {
         if self.random.u8(..) < 8 {
             return self.noise(64);
@@ -55,7 +54,7 @@ impl Mutator {
                 let end = self.random.usize(at..=body.len());
                 body.drain(at..end);
             }
-            // Lengths that promise more than there is, and a nesting that goes on.
+            // A length that promises more bytes than there are. The next case is a deep nesting.
             5 => drop(body.splice(at..at, [self.telling(), 0xff, 0xff, 0xff, 0xff])),
             6 => {
                 let deep = vec![0x91; self.random.usize(..300)];

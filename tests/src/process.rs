@@ -1,5 +1,5 @@
-//! Servers as processes: started, killed, stopped, continued, told to end, and started again where
-//! they were.
+//! Servers as processes that a test can start, kill, stop, resume, terminate, and restart on the
+//! same endpoint.
 
 use std::{
     io::{BufRead, BufReader},
@@ -10,29 +10,29 @@ use std::{
 
 use crate::{resources, soon};
 
-/// Where servers listen that are started again on the port they had. It is not the address that
-/// outgoing connections of this machine come from, so that none of them can take the port
-/// meanwhile.
+/// The endpoint of servers that are restarted on the port that they had. Outgoing connections of
+/// this machine do not come from this address, so none of them can take the port in the meantime.
 const ANY_PORT: &str = "tcp://127.0.0.2:0";
 
-/// A process of `test-server`. It is killed when this is dropped, and ends by itself when the
-/// test's process does.
+/// A process of `test-server`. The process is killed when this value is dropped, and ends by itself
+/// when the test process ends.
 #[derive(Debug)]
 pub struct ServerProcess {
     program: &'static str,
     arguments: Vec<String>,
     endpoint: String,
     child: Child,
-    /// The server ends when this does. Taken from the child, whose `wait` would close it.
+    /// The server ends when this pipe closes. The pipe is taken out of the child because `wait` on
+    /// the child would close it.
     stdin: ChildStdin,
 }
 
 impl ServerProcess {
     /// Starts `program`, which is `env!("CARGO_BIN_EXE_test-server")`, on a free port, and waits
-    /// until it listens.
+    /// until the server listens.
     ///
     /// # Panics
-    /// If it does not.
+    /// Panics if the server does not start.
     #[must_use]
     pub fn start(program: &'static str, arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -40,11 +40,11 @@ impl ServerProcess {
         Self { program, arguments, endpoint, child, stdin }
     }
 
-    /// Kills it if it still runs, starts it again on the port that it had, and waits until it
-    /// listens.
+    /// Kills the process if it still runs, starts it again on the same port, and waits until the
+    /// server listens.
     ///
     /// # Panics
-    /// If it does not.
+    /// Panics if the server does not start.
     pub fn restart(&mut self) {
         self.kill();
         let (child, stdin, endpoint) = launch(self.program, &self.endpoint, &self.arguments);
@@ -52,16 +52,16 @@ impl ServerProcess {
         (self.child, self.stdin) = (child, stdin);
     }
 
-    /// Where it listens.
+    /// Returns the endpoint on which the server listens.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Where it listens.
+    /// Returns the address on which the server listens.
     ///
     /// # Panics
-    /// Never: it listens on a TCP port.
+    /// Never panics: the server listens on a TCP port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.endpoint
@@ -70,47 +70,47 @@ impl ServerProcess {
             .expect("it is TCP")
     }
 
-    /// The process's id.
+    /// Returns the id of the process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it holds of memory, in bytes.
+    /// Returns the memory that the process holds in RAM, in bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
         resources::memory(self.pid())
     }
 
-    /// Ends it without a warning (SIGKILL), and waits until it has gone. Does nothing if it has
-    /// ended.
+    /// Kills the process with SIGKILL, and waits until it has gone. Does nothing if the process has
+    /// ended already.
     ///
     /// # Panics
-    /// If it cannot be waited for.
+    /// Panics if waiting for the process fails.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Makes it stand still (SIGSTOP): its sockets stay open, and nobody reads them.
+    /// Suspends the process with SIGSTOP: its sockets stay open, and nobody reads them.
     pub fn stop(&self) {
         self.signal("STOP");
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes the process with SIGCONT.
     pub fn resume(&self) {
         self.signal("CONT");
     }
 
-    /// Tells it to drain and end (SIGTERM).
+    /// Tells the process with SIGTERM to drain and end.
     pub fn terminate(&self) {
         self.signal("TERM");
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended by itself.
     ///
     /// # Panics
-    /// If it does not.
+    /// Panics if the process has not ended within [`PATIENCE`](crate::PATIENCE).
     pub async fn ended(&mut self) -> ExitStatus {
         let ended = async {
             loop {
@@ -132,7 +132,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It may have ended already. One that is stopped is killed all the same.
+        // The process may have ended already. SIGKILL also ends a stopped process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

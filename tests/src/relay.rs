@@ -1,6 +1,6 @@
-//! A TCP relay between a client and a server that fails on demand as networks do. It knows nothing
-//! of what it carries, and never loses a byte in the middle of a stream that goes on: TCP does not
-//! either.
+//! A TCP relay between a client and a server that fails on demand, as networks do. The relay does
+//! not interpret the bytes. Like TCP, it never loses bytes in the middle of a stream that
+//! continues.
 
 use std::{
     io,
@@ -23,44 +23,44 @@ use tokio::{
     time,
 };
 
-/// How much is read at a time, in bytes.
+/// The maximum number of bytes that the relay reads at a time.
 const PIECE: usize = 64 * 1024;
 
-/// What happens to the bytes that come from one side.
+/// The treatment of the bytes that come from one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// They are passed on.
+    /// The bytes are forwarded.
     Pass,
-    /// Each piece that was read (64 KiB at most) is passed on this much later, and the next is read
-    /// after that.
+    /// Each piece that was read (64 KiB at most) is forwarded after this delay. The next piece is
+    /// read after that.
     Delay(Duration),
-    /// They are not read: the sender's buffers fill up.
+    /// The bytes are not read, so the sender's buffers fill up.
     Freeze,
-    /// They are read and thrown away, and new connections are accepted, as if all were well. A
-    /// connection that has lost bytes passes nothing on any more in this direction, whatever mode
-    /// comes next.
+    /// The bytes are read and thrown away, and new connections are accepted as usual. A connection
+    /// that has lost bytes never forwards any more bytes in this direction, whatever mode comes
+    /// next.
     BlackHole,
 }
 
-/// Whose bytes.
+/// The side that the bytes come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
-    /// Of those that connect to the relay.
+    /// The clients that connect to the relay.
     Client,
-    /// Of the server that the relay connects to.
+    /// The server that the relay connects to.
     Server,
 }
 
-/// How connections end.
+/// The way in which connections end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// In order (FIN): what was passed on arrives.
+    /// In order (FIN): bytes that were forwarded still arrive.
     Close,
-    /// At once (RST): what is on its way is lost.
+    /// At once (RST): bytes in flight are lost.
     Reset,
 }
 
-/// A relay to one server, on a port of its own. Dropping it ends it and its connections.
+/// A relay to one server, on a port of its own. Dropping the relay ends its connections.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
@@ -73,16 +73,16 @@ struct Control {
     target: Mutex<SocketAddr>,
     client: watch::Sender<Mode>,
     server: watch::Sender<Mode>,
-    /// How the connections were last cut, if they were. Those that come later do not look at it.
+    /// The most recent cut of the connections, if any. Later connections ignore it.
     cut: watch::Sender<Option<Cut>>,
     open: AtomicUsize,
 }
 
 impl Relay {
-    /// Begins to pass everything on to `target`.
+    /// Starts a relay that forwards everything to `target`.
     ///
     /// # Panics
-    /// If there is no free port.
+    /// Panics if there is no free port.
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -97,27 +97,27 @@ impl Relay {
         Self { address, control, accepting }
     }
 
-    /// Where clients connect to.
+    /// Returns the endpoint to which clients connect.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("tcp://{}", self.address)
     }
 
-    /// Connects whoever comes from now on to another server.
+    /// Forwards new connections to another server.
     ///
     /// # Panics
-    /// Never: nothing panics while the address is locked.
+    /// Never panics: no thread panics while it holds the lock.
     pub fn retarget(&self, target: SocketAddr) {
         *self.control.target.lock().expect("nothing panics while it is held") = target;
     }
 
-    /// Treats the bytes that come `from` one side as `mode` says, on all connections and those to
-    /// come.
+    /// Applies `mode` to the bytes that come `from` one side, on all present and future
+    /// connections.
     pub fn set(&self, from: From, mode: Mode) {
         self.control.mode(from).send_replace(mode);
     }
 
-    /// [`set`](Self::set) for both sides.
+    /// Calls [`set`](Self::set) for both sides.
     pub fn set_both(&self, mode: Mode) {
         self.set(From::Client, mode);
         self.set(From::Server, mode);
@@ -128,7 +128,7 @@ impl Relay {
         self.control.cut.send_replace(Some(cut));
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.control.open.load(Ordering::SeqCst)
@@ -150,16 +150,18 @@ impl Control {
     }
 }
 
-/// Takes connections until it is aborted, which ends them.
+/// Accepts connections until the task is aborted, which ends the connections.
 async fn accept(listener: TcpListener, control: Arc<Control>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => {
-                // Without files to open there is nothing to do but to try again.
+                // `accept` fails when there are no file descriptors left. All the relay can do is
+                // try again.
                 let Ok((client, _)) = accepted else { time::sleep(Duration::from_millis(1)).await; continue };
-                // Subscribed here: a cut that comes after the connection cuts it.
+                // The subscription happens here so that every cut after the accept ends this
+                // connection.
                 let cut = control.cut.subscribe();
                 connections.spawn(carry(client, cut, Open::new(Arc::clone(&control))));
             }
@@ -167,7 +169,7 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
     }
 }
 
-/// Counts a connection for as long as it is there.
+/// A guard that counts a connection while it exists.
 struct Open(Arc<Control>);
 
 impl Open {
@@ -186,8 +188,8 @@ impl Drop for Open {
 async fn carry(mut client: TcpStream, mut cut: watch::Receiver<Option<Cut>>, open: Open) {
     let control = &open.0;
     let target = *control.target.lock().expect("nothing panics while it is held");
-    // Nobody is there: the client finds its connection closed, as with a server that died while it
-    // was accepted.
+    // The server does not listen. The client finds its connection closed, as with a server that
+    // died during the accept.
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     for stream in [&client, &server] {
         let _ = stream.set_nodelay(true);
@@ -210,7 +212,7 @@ async fn carry(mut client: TcpStream, mut cut: watch::Receiver<Option<Cut>>, ope
     }
 }
 
-/// Carries one direction until its sender has ended it.
+/// Forwards one direction until the sender has ended it.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -219,8 +221,8 @@ async fn pump(
     let mut piece = vec![0; PIECE];
     let mut lost = false;
     loop {
-        // The control outlives the connection, which counts itself in it: there is always somebody
-        // who may change it.
+        // The connection holds the control alive through its counter, so the sender of `mode` still
+        // exists.
         let current = *mode.borrow_and_update();
         let len = tokio::select! {
             biased;
@@ -230,7 +232,7 @@ async fn pump(
         if lost || current == Mode::BlackHole {
             lost = true;
             if len == 0 {
-                // That the sender has ended is not passed on either.
+                // The end of the sender's stream is not forwarded either.
                 return std::future::pending().await;
             }
             continue;

@@ -1,11 +1,11 @@
-//! What a process uses, as Linux tells it.
+//! The resources that a process uses, as Linux reports them.
 
 use std::{fs, process};
 
-/// The memory that the process `pid` holds in RAM, in bytes.
+/// Returns the memory that the process `pid` holds in RAM, in bytes.
 ///
 /// # Panics
-/// If there is no such process.
+/// Panics if there is no such process.
 #[must_use]
 pub fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
@@ -14,24 +14,24 @@ pub fn memory(pid: u32) -> u64 {
     kib * 1024
 }
 
-/// The memory of this process, see [`memory`].
+/// Returns the memory of this process, see [`memory`].
 #[must_use]
 pub fn own_memory() -> u64 {
     memory(process::id())
 }
 
-/// How many files and sockets the process `pid` has open.
+/// Returns the number of files and sockets that the process `pid` has open.
 ///
 /// # Panics
-/// If there is no such process.
+/// Panics if there is no such process.
 #[must_use]
 pub fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
 }
 
-/// Bytes as people read them.
+/// Formats bytes in MiB for people to read.
 #[must_use]
-#[allow(clippy::cast_precision_loss)] // It is for people.
+#[allow(clippy::cast_precision_loss)] // The result is for people.
 pub fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }
@@ -44,7 +44,8 @@ mod tests {
     fn memory_that_is_used_is_seen() {
         let before = own_memory();
         let used = std::hint::black_box(vec![1_u8; 256 << 20]);
-        // Half of it, because the tests beside this one give back what they have used.
+        // Only half of it is required, because concurrent tests give back memory that they have
+        // used.
         assert!(own_memory() > before + (128 << 20));
         drop(used);
     }

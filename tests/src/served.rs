@@ -1,5 +1,5 @@
-//! The functions of `test-server`, as its clients declare them. Their bodies are in
-//! `tests/server/main.rs` alone, so that no test that links this library serves them.
+//! The functions of `test-server`, as its clients declare them. The bodies are only in
+//! `tests/server/main.rs`, so that a test that links this library does not serve them.
 
 use bytes::Bytes;
 use rpc_core::remote;
@@ -8,34 +8,35 @@ use rpc_core::remote;
 #[remote(idempotent)]
 pub fn sum(a: u64, b: u64) -> u64;
 
-/// Doubles a number on a worker. `None` if that is more than 64 bits hold.
+/// Doubles a number on a worker. Returns `None` if the result exceeds 64 bits.
 #[remote(idempotent)]
 pub fn double(n: u64) -> Option<u64>;
 
-/// Gives back what it was given.
+/// Returns its argument.
 #[remote(idempotent)]
 pub fn echo(data: Bytes) -> Bytes;
 
-/// Takes its time, and nothing else.
+/// Sleeps for `ms` milliseconds.
 #[remote(idempotent)]
 pub async fn sleep_ms(ms: u64);
 
-/// Holds a worker for a while.
+/// Blocks a worker for `ms` milliseconds.
 #[remote(idempotent)]
 pub fn block_ms(ms: u64);
 
-/// Doubles a number, and takes its time.
+/// Doubles a number after `ms` milliseconds.
 #[remote(idempotent)]
 pub async fn double_later(n: u64, ms: u64) -> u64;
 
-/// Notes in the server's ledger that the call `id` was executed, and then takes its time: to be
-/// called once for each id. Every id that is divisible by [`REFUSED`] is noted, and then fails.
+/// Notes in the server's ledger that the call `id` was executed, and then sleeps for `ms`
+/// milliseconds. Each id is to be used for one call only. A call whose id is divisible by
+/// [`REFUSED`] is noted, and then fails.
 #[remote]
 pub async fn count(id: u64, ms: u64) -> Result<u64, String>;
 
-/// As [`count()`], on a worker.
+/// Works like [`count()`], on a worker.
 #[remote]
 pub fn count_on_worker(id: u64, ms: u64) -> Result<u64, String>;
 
-/// See `count`.
+/// The divisor of the ids that [`count()`] refuses.
 pub const REFUSED: u64 = 97;

@@ -1,4 +1,4 @@
-//! Bytes that should not be there: each has a defined answer, and the server goes on.
+//! Invalid bytes: each kind has a defined answer, and the server continues.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ async fn requests_that_are_none_are_answered_and_the_rest_is_ignored() {
     for body in ignored {
         peer.send(&[b"", body]).await;
     }
-    // Nothing was sent in answer to them: the next reply is the next request's.
+    // The server answers none of these messages: the next reply belongs to the next request.
     assert_eq!(
         peer.ask(b"\x94\x00\x09\xa3add\x92\x01\x02").await,
         &b"\x94\x01\xce\0\0\0\x09\xc0\x03"[..]
@@ -95,7 +95,7 @@ async fn a_peer_that_vanishes_in_the_middle_of_a_call_harms_nobody() {
         peer.send(&[b"", b"\x94\x00\x01\xa4hold\x90"]).await;
         gate.entered(1).await;
         drop(peer);
-        // There is one worker: the next one can enter only if this one was cancelled.
+        // The server has one worker: the next call can start only if this one was cancelled.
         gate.left(1).await;
     }
     let client = tests::client().connect(server.endpoint()).await.unwrap();
@@ -111,7 +111,7 @@ async fn garbage_between_good_calls_does_not_harm_them() {
     let hostile = tokio::spawn(async move {
         let mut peer = RawClient::connect(&endpoint).await;
         let good = b"\x95\x00\x07\xa4echo\x81\xaatimeout_ms\xcd\x03\xe8\x91\xc4\x04data".to_vec();
-        // A pseudo-random walk over single-byte changes: the same in every run.
+        // Pseudo-random single-byte changes that are the same in every run.
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut random = |below: usize| {
             state = state
@@ -128,7 +128,7 @@ async fn garbage_between_good_calls_does_not_harm_them() {
             body.truncate(1 + random(body.len()));
             peer.send(&[b"", &body]).await;
         }
-        // It is read to the end, and the peer is still served.
+        // The server reads everything, and still serves the peer.
         peer.send(&[b"", b"\x94\x00\xce\xff\xff\xff\xff\xa3add\x92\x01\x02"]).await;
         while peer.recv().await[1] != b"\x94\x01\xce\xff\xff\xff\xff\xc0\x03"[..] {}
     });
@@ -160,7 +160,7 @@ async fn a_client_survives_what_a_hostile_server_sends() {
     for (outcome, kind, ran) in replies {
         let call = tokio::spawn(add::call(&client, 1, 2).retries(0));
         let [identity, _, request] = peer.recv().await;
-        // Replies to nobody, requests, notifications and garbage are ignored.
+        // The client ignores replies to unknown ids, requests, notifications and garbage.
         for noise in [
             &b""[..],
             b"\xc1",
@@ -177,7 +177,7 @@ async fn a_client_survives_what_a_hostile_server_sends() {
         let error = soon("the call", call).await.unwrap().unwrap_err();
         assert_eq!((error.kind(), error.ran()), (kind, ran), "{outcome:?}: {error}");
     }
-    // A reply alone, and one in a batch that is cut behind it.
+    // A single reply, and a reply in a batch that is truncated after it.
     for (before, after) in [(&b""[..], &b""[..]), (b"\x94\x03\xc4\x09", b"\xc4\x02\xc1\xc1\xc4")] {
         let call = tokio::spawn(add::call(&client, 1, 2));
         let [identity, _, request] = peer.recv().await;

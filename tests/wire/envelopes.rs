@@ -1,4 +1,4 @@
-//! The frames in front of a body come back as they were.
+//! The server returns the frames in front of a body unchanged.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Every kind of message against the bytes that `messages.golden` pins. A difference is a change of
-//! the protocol: if it is meant, change the page, the bytes and the code together.
+//! Compares every kind of message with the bytes in `messages.golden`. A difference is a change of
+//! the protocol. If the change is intended, update PROTOCOL.md, the bytes and the code together.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tests::{Gate, RawClient, RawServer, soon};
 
 use crate::{add, server};
 
-/// Compares messages with the file, and collects what differs so that one run shows all of it.
+/// Compares messages with the file. Collects the differences, so that one run shows all of them.
 struct Golden {
     expected: BTreeMap<&'static str, Vec<u8>>,
     differences: Vec<String>,
@@ -31,14 +31,15 @@ impl Golden {
     }
 }
 
-/// As the file has it: runs of text that are worth it become text.
+/// Formats bytes in the notation of the file: a run of three or more text characters becomes quoted
+/// text.
 fn show(bytes: &[u8]) -> String {
     let is_text = |byte: &u8| byte.is_ascii_alphanumeric() || b" _`.,;:?<>&()!/".contains(byte);
     let mut words = Vec::new();
     let mut rest = bytes;
     while let Some(first) = rest.first() {
         let len = rest.iter().take_while(|byte| is_text(byte)).count();
-        // What follows `str 8` is a length, even if it looks like a letter.
+        // The byte after a `str 8` marker is a length, even if it looks like a letter.
         let is_length = bytes[..bytes.len() - rest.len()].last() == Some(&0xd9);
         if len >= 3 && !is_length {
             let text = String::from_utf8_lossy(&rest[..len]);
@@ -52,7 +53,7 @@ fn show(bytes: &[u8]) -> String {
     words.join(" ")
 }
 
-/// The instance's name is random: it is shown as zeros.
+/// Replaces the random name of the instance by zeros.
 fn without_instance(mut body: Vec<u8>) -> Vec<u8> {
     let key = b"instance\xd9\x20";
     let at = body.windows(key.len()).position(|window| window == key).expect("it has a name")
@@ -77,7 +78,7 @@ async fn what_a_client_sends_is_pinned() {
     ];
     peer.send(&identity, &welcome.concat()).await;
 
-    // A time that no message can hold is sent as the longest that it can.
+    // A timeout that does not fit into a message is sent as the maximum that fits.
     let call = tokio::spawn(add::call(&client, 1, -1).timeout(Duration::MAX));
     golden.check("client_request", &peer.recv().await[2]);
     call.abort();
@@ -103,7 +104,7 @@ async fn small_messages_travel_together_to_who_takes_that() {
     golden.expected.retain(|name, _| name.starts_with("batch_of_requests"));
     let mut peer = RawServer::bind().await;
     let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
-    // They wait for a link, and go together as soon as there is one.
+    // The calls wait for a connection, and are sent together as soon as there is one.
     let calls = [1, 2].map(|n| {
         let mut call = Box::pin(add::call(&client, n, -1).timeout(Duration::MAX));
         assert!(call.as_mut().now_or_never().is_none());
@@ -113,13 +114,13 @@ async fn small_messages_travel_together_to_who_takes_that() {
     let welcome = b"\xc0\x83\xa8protocol\x01\xb0max_message_size\xcd\xff\xff\xa7batches\xc3";
     peer.send(&identity, &[b"\x94\x01", &hello[2..7], welcome].concat()).await;
     let mut batch = peer.recv().await[2].to_vec();
-    // The hello may have taken its id before them, or after.
+    // The hello may have taken its id before or after the calls.
     let [first_id, second_id] = [(9, 1), (43, 2)].map(|(at, id)| {
         let shown = [0xce, 0, 0, 0, id];
         batch.splice(at..at + shown.len(), shown).collect::<Vec<_>>()
     });
     golden.check("batch_of_requests", &batch);
-    // So do the replies, in any order and in any width.
+    // The replies may also be batched, in any order and with any width of the length.
     let (first, second) =
         ([b"\x94\x01", &first_id[..], b"\xc0\x00"], [b"\x94\x01", &second_id[..], b"\xc0\x01"]);
     let replies = [&b"\x93\x03\xc4\x09"[..], &second.concat(), b"\xc6\0\0\0\x09", &first.concat()];
@@ -139,7 +140,7 @@ async fn what_a_client_sends_to_a_plain_peer_is_pinned() {
     peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
     let call = tokio::spawn(add::call(&client, 1, -1));
     golden.check("plain_request", &peer.recv().await[2]);
-    // No cancel follows: what comes next is the notification.
+    // No cancel is sent to a plain peer: the next message is the notification.
     call.abort();
     let _ = call.await;
     add::notify(&client, 1, -1).await.unwrap();
@@ -181,7 +182,7 @@ async fn what_a_server_sends_is_pinned() {
     let too_large = [b"\x94\x00\x07\xa4echo\x91\xc5\x10\x00".as_slice(), &[0; 4_096]].concat();
     golden.check("server_too_large", &peer.ask(&too_large).await);
     let add = |id| [b"\xc4\x0a\x94\x00", &[id][..], b"\xa3add\x92\x01\x02"].concat();
-    // Before the hello each is answered alone, though both came together.
+    // Before the hello, the server answers each request of a batch in a message of its own.
     peer.send(&[b"", &[&b"\x93\x03"[..], &add(7), &add(8)].concat()]).await;
     for _ in 0..2 {
         assert_eq!(peer.recv().await[1].len(), 9);

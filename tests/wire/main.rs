@@ -1,7 +1,6 @@
-//! The protocol byte by byte: what is on the wire, and what becomes of bytes that should not be
-//! there.
+//! The protocol byte by byte: the bytes on the wire, and the reaction to invalid bytes.
 
-#![allow(clippy::unused_async)] // An async function is to be there.
+#![allow(clippy::unused_async)] // The tests need an async function.
 
 mod bad_input;
 mod envelopes;
@@ -46,7 +45,7 @@ pub(crate) fn server(gate: &Arc<Gate>) -> ServerBuilder {
     tests::server().shared_state(Arc::clone(gate)).workers(1)
 }
 
-/// Whether `part` is somewhere in `body`.
+/// Returns true if `part` occurs in `body`.
 pub(crate) fn contains(body: &[u8], part: &str) -> bool {
     body.windows(part.len()).any(|window| window == part.as_bytes())
 }

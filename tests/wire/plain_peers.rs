@@ -1,4 +1,4 @@
-//! Our client and a server that speaks plain MessagePack-RPC on a REP socket, one request at a
+//! Our client with a server that speaks plain MessagePack-RPC on a REP socket, one request at a
 //! time.
 
 use rpc_core::ErrorKind;
@@ -7,7 +7,7 @@ use zeromq::{RepSocket, Socket, SocketRecv, SocketSend};
 
 use crate::add;
 
-/// Answers `add`, and nothing else, as a loop of twenty lines does.
+/// Answers `add` and nothing else, like a server loop of twenty lines.
 async fn serve(mut socket: RepSocket) {
     while let Ok(request) = socket.recv().await {
         let (kind, id, method, params): (u8, u32, String, Vec<i64>) =
@@ -15,7 +15,8 @@ async fn serve(mut socket: RepSocket) {
         let reply = if method == "add" && kind == 0 {
             rmp_serde::to_vec(&(1, id, (), params.iter().sum::<i64>()))
         } else {
-            // Its ids count from zero, as the client's do: only the hello cannot be decoded above.
+            // The client's ids start at zero, and so do the default ids here. Only the hello fails
+            // to decode above.
             rmp_serde::to_vec(&(1, id, format!("no method {method}"), ()))
         };
         socket.send(reply.expect("it can be encoded").into()).await.expect("the client is there");

@@ -1,8 +1,8 @@
-//! Remote functions that a server in another crate serves, only by linking this one.
+//! Remote functions that a server in another crate serves by merely linking this crate.
 
 use rpc_core::remote;
 
-/// Says where it is defined.
+/// Returns the name of the crate that defines it.
 #[remote]
 #[must_use]
 pub fn from_another_crate() -> String {

@@ -1,11 +1,11 @@
-//! Each way to fail, as both ends of a connection see it.
+//! Tests of each failure mode, as seen from both ends of a connection.
 
 use std::{io::ErrorKind, time::Instant};
 
 use super::*;
 use crate::soon;
 
-/// A client that is connected through a relay, and the server's end of the connection.
+/// Returns a client that is connected through a relay, and the server's end of the connection.
 async fn connected() -> (Relay, TcpListener, TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let relay = Relay::start(listener.local_addr().unwrap()).await;
@@ -26,8 +26,9 @@ async fn passes(from: &mut TcpStream, to: &mut TcpStream) {
     assert_eq!(&received, b"ping");
 }
 
-/// Whether nothing arrives for a while. It can only err on the side of `true`.
-async fn silent(stream: &mut TcpStream) -> bool {
+/// Returns true if nothing arrives for a while. An error is possible only in one direction: the
+/// result may be `true` although bytes would arrive later.
+async fn receives_nothing(stream: &mut TcpStream) -> bool {
     time::timeout(Duration::from_millis(50), stream.read(&mut [0])).await.is_err()
 }
 
@@ -48,7 +49,7 @@ async fn it_passes_both_ways_and_passes_on_an_end() {
     assert_eq!(relay.connections(), 1);
     client.shutdown().await.unwrap();
     assert_eq!(soon("the end arrives", server.read(&mut [0])).await.unwrap(), 0);
-    // The other direction goes on.
+    // The other direction still works.
     passes(&mut server, &mut client).await;
     drop(server);
     assert_eq!(soon("the end arrives", client.read(&mut [0])).await.unwrap(), 0);
@@ -95,10 +96,10 @@ async fn what_is_frozen_arrives_later() {
     let (relay, _listener, mut client, mut server) = connected().await;
     relay.set(From::Client, Mode::Freeze);
     client.write_all(b"later").await.unwrap();
-    assert!(silent(&mut server).await);
+    assert!(receives_nothing(&mut server).await);
     // The other direction is not frozen.
     passes(&mut server, &mut client).await;
-    // Nobody reads: the buffers fill up.
+    // Nobody reads, so the buffers fill up.
     let full = soon("the buffers fill up", async {
         let data = vec![0; 1 << 20];
         loop {
@@ -120,15 +121,15 @@ async fn a_black_hole_takes_everything_and_never_resumes_in_the_middle() {
     relay.set_both(Mode::BlackHole);
     client.write_all(&vec![0; 10 << 20]).await.unwrap();
     server.write_all(b"nobody").await.unwrap();
-    assert!(silent(&mut server).await);
-    // New connections are accepted, and as silent.
+    assert!(receives_nothing(&mut server).await);
+    // New connections are accepted, and lose their bytes as well.
     let (mut second, mut second_server) = pair(&relay, &listener).await;
     second.write_all(b"hello").await.unwrap();
-    assert!(silent(&mut second_server).await);
+    assert!(receives_nothing(&mut second_server).await);
 
     relay.set_both(Mode::Pass);
     client.write_all(b"more").await.unwrap();
-    assert!(silent(&mut server).await, "bytes are missing in front of these");
+    assert!(receives_nothing(&mut server).await, "bytes are missing in front of these");
     let (mut third, mut third_server) = pair(&relay, &listener).await;
     passes(&mut third, &mut third_server).await;
     relay.cut(Cut::Close);

@@ -19,7 +19,7 @@ pub fn add(a: i64, b: i64) -> i64 {
     a.wrapping_add(b)
 }
 
-/// A module may have the function's name, if the struct has not.
+/// A module may have the same name as the function if the struct has another name.
 pub mod add {}
 
 #[remote()]

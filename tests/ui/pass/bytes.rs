@@ -1,4 +1,4 @@
-//! Bytes travel as `bin` wherever their type is known, and not as arrays of numbers.
+//! Bytes are encoded as `bin` wherever their type is known, and not as arrays of numbers.
 #![deny(warnings, missing_docs, unreachable_pub)]
 
 use std::fmt;
@@ -34,7 +34,7 @@ fn numbers() -> Vec<u16> {
     vec![1]
 }
 
-/// Tells what a value came as.
+/// The encoding in which a value arrived.
 #[derive(Debug, PartialEq)]
 enum CameAs {
     Bin,

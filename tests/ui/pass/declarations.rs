@@ -1,4 +1,4 @@
-//! Functions that are implemented elsewhere. Nothing here is used: that is no reason for a warning.
+//! Functions that are implemented elsewhere. Unused declarations cause no warning.
 #![deny(warnings, missing_docs, unreachable_pub)]
 #![forbid(unsafe_code)]
 

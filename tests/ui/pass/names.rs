@@ -1,10 +1,10 @@
-//! No name of the user's clashes with one of the generated code's.
+//! Names of the user's code do not clash with names of the generated code.
 #![deny(warnings, missing_docs, unreachable_pub)]
 #![forbid(unsafe_code)]
 
 use rpc_core::{Client, RemoteFn, remote};
 
-/// Types with the names of generic parameters, functions with the names of locals.
+/// These types have the names of generic parameters, and the functions have the names of locals.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct I;
 type T = I;
@@ -52,7 +52,7 @@ fn r#match(r#fn: &str) -> usize {
 
 #[allow(non_snake_case)]
 mod shadows {
-    //! The prelude's names mean something else here.
+    //! The names of the prelude have other meanings in this module.
     #![allow(dead_code, unused_macros)]
     pub(crate) struct Ok;
     pub(crate) struct Some;
@@ -75,7 +75,7 @@ mod shadows {
 }
 
 mod inner {
-    /// The struct is as visible as the function.
+    /// The struct has the same visibility as the function.
     #[rpc_core::remote]
     pub(super) fn visible(x: u8) -> u8 {
         x

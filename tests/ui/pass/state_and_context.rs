@@ -1,4 +1,4 @@
-//! Parameters that do not travel.
+//! Parameters that are not sent over the wire.
 #![deny(warnings, missing_docs, unreachable_pub)]
 #![forbid(unsafe_code)]
 
