@@ -19,7 +19,7 @@ mod other {
 }
 
 #[tokio::test]
-async fn two_functions_of_one_name_are_refused_with_both_places() {
+async fn duplicate_name_error_shows_both_places() {
     let error = tests::server().bind(format!("inproc://{}", unique())).await.unwrap_err();
     assert!(matches!(error, ServeError::DuplicateFunction { .. }));
     let places = error.to_string();
@@ -28,7 +28,7 @@ async fn two_functions_of_one_name_are_refused_with_both_places() {
 }
 
 #[tokio::test]
-async fn names_need_only_be_unique_among_what_is_served() {
+async fn unserved_duplicate_name_is_allowed() {
     let server =
         tests::server().serve::<other::GreetBack>().bind(format!("inproc://{}", unique())).await;
     let server = server.unwrap().spawn().unwrap();

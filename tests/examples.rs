@@ -188,7 +188,7 @@ fn count_words_uses_servers_that_run_elsewhere() {
 }
 
 #[test]
-fn count_words_is_right_though_servers_die_and_freeze() {
+fn count_words_survives_dead_and_frozen_servers() {
     /// The time that the server stays frozen: far longer than the client's keepalive timeout.
     const FROZEN: Duration = Duration::from_secs(5);
     let words = ["to", "be", "or", "not", "that", "is", "the", "question"];
@@ -251,7 +251,7 @@ fn count_words_is_right_though_servers_die_and_freeze() {
 }
 
 #[test]
-fn every_client_example_runs_against_a_server_process() {
+fn client_examples_run_against_a_server() {
     let server = ServerProcess::start(&["--workers", "2"]);
     for name in ["client", "blocking", "declare"] {
         let output = example(name, &["--server", &server.endpoint]);
@@ -261,7 +261,7 @@ fn every_client_example_runs_against_a_server_process() {
 }
 
 #[test]
-fn the_server_says_what_it_serves() {
+fn server_lists_its_functions() {
     let mut command = Command::new(built().join("server"));
     command.args(["--bind", "tcp://127.0.0.1:0", "--bind", &tests::ipc()]).stdout(Stdio::piped());
     let child = command.stderr(Stdio::null()).spawn().unwrap();
@@ -282,7 +282,7 @@ fn the_server_says_what_it_serves() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_ends_its_calls() {
+async fn killed_server_ends_its_calls() {
     let mut server = ServerProcess::start(&[]);
     let client = tests::client().connect(&server.endpoint).await.unwrap();
     assert_eq!(visits::call(&client).await.unwrap(), 1);
@@ -303,7 +303,7 @@ async fn a_server_that_is_killed_ends_its_calls() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_told_to_stop_ends_what_runs() {
+async fn terminated_server_finishes_running_calls() {
     let mut server = ServerProcess::start(&[]);
     let client = tests::client().connect(&server.endpoint).await.unwrap();
     let call = tokio::spawn(sleep_ms::call(&client, 300));
@@ -329,7 +329,7 @@ async fn a_crashing_function_does_not_end_the_process() {
 }
 
 #[test]
-fn an_endpoint_that_is_taken_is_told() {
+fn server_reports_an_endpoint_in_use() {
     let server = ServerProcess::start(&[]);
     let mut second = Command::new(built().join("server"));
     let mut second =

@@ -15,7 +15,7 @@ async fn without_a_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_works_by_waiting() {
+async fn blocking_wait_works_for_every_operation() {
     let fixture = Fixture::tcp().await;
     let endpoint = fixture.server.endpoint().to_owned();
     without_a_runtime(move || {
@@ -54,7 +54,7 @@ async fn many_threads_share_a_client() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn waiting_on_the_runtime_that_the_connection_needs_ends_at_the_deadline() {
+async fn wait_on_own_runtime_ends_at_the_deadline() {
     let fixture = Fixture::tcp().await;
     let client =
         tests::client().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
@@ -67,7 +67,7 @@ async fn waiting_on_the_runtime_that_the_connection_needs_ends_at_the_deadline()
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn waiting_for_a_map_or_a_connection_on_the_runtime_that_they_need_ends_too() {
+async fn wait_for_map_or_connect_on_own_runtime_ends() {
     let fixture = Fixture::tcp().await;
     let client =
         tests::client().use_current_runtime().connect(fixture.server.endpoint()).await.unwrap();
@@ -83,7 +83,7 @@ async fn waiting_for_a_map_or_a_connection_on_the_runtime_that_they_need_ends_to
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn closing_by_waiting_sends_what_was_said() {
+async fn blocking_close_sends_queued_notifications() {
     let fixture = Fixture::tcp().await;
     let endpoint = fixture.server.endpoint().to_owned();
     without_a_runtime(move || {

@@ -13,7 +13,7 @@ use crate::functions::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_function_works_over_every_transport() {
+async fn every_function_works_over_every_transport() {
     for endpoint in endpoints() {
         let fixture = Fixture::over(&endpoint).await;
         let client = &fixture.client;
@@ -35,7 +35,7 @@ async fn the_function_itself_stays_callable() {
 }
 
 #[tokio::test]
-async fn a_reply_does_not_wait_for_the_function_that_its_worker_runs_next() {
+async fn reply_does_not_wait_for_the_next_function() {
     let gate: Arc<Gate> = Arc::default();
     for endpoint in endpoints() {
         let server = builder(&gate).workers(1).bind(endpoint).await.unwrap().spawn().unwrap();
@@ -65,7 +65,7 @@ async fn a_reply_does_not_wait_for_the_function_that_its_worker_runs_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_carries_calls_of_many_tasks_and_threads() {
+async fn many_tasks_and_threads_share_one_client() {
     let fixture = Fixture::tcp().await;
     let tasks: Vec<_> = (0..100)
         .map(|task| {
@@ -100,7 +100,7 @@ async fn one_client_carries_calls_of_many_tasks_and_threads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn async_functions_run_all_at_the_same_time() {
+async fn async_functions_run_concurrently() {
     let fixture = Fixture::tcp().await;
     let calls: Vec<_> = (0..64).map(|_| tokio::spawn(hold_async::call(&fixture.client))).collect();
     // All 64 functions must have started before any of them may end.
@@ -113,7 +113,7 @@ async fn async_functions_run_all_at_the_same_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn busy_workers_delay_neither_inline_functions_nor_pings() {
+async fn busy_workers_do_not_delay_inline_or_ping() {
     let fixture = Fixture::tcp().await;
     let calls: Vec<_> = (0..8).map(|_| tokio::spawn(hold::call(&fixture.client))).collect();
     fixture.gate.entered(2).await;
@@ -194,7 +194,7 @@ async fn generic_code_can_call_any_function() {
 }
 
 #[tokio::test]
-async fn a_server_listens_on_several_endpoints_at_once() {
+async fn server_listens_on_several_endpoints() {
     let gate = Arc::default();
     let asked = [endpoints().to_vec(), vec!["tcp://*:*".to_owned()]].concat();
     let server = crate::functions::builder(&gate).bind(&asked).await.unwrap().spawn().unwrap();
@@ -220,7 +220,7 @@ async fn ipv6_and_host_names_work() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_client_can_live_on_its_callers_runtime() {
+async fn client_runs_on_its_callers_runtime() {
     for endpoint in endpoints() {
         let gate = Arc::default();
         let server =

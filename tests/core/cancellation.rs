@@ -18,7 +18,7 @@ async fn dropping_a_call_drops_an_async_function() {
 }
 
 #[tokio::test]
-async fn dropping_a_call_tells_a_sync_function() {
+async fn dropping_a_call_signals_a_sync_function() {
     let fixture = Fixture::tcp().await;
     let call = tokio::spawn(hold::call(&fixture.client));
     fixture.gate.entered(1).await;
@@ -28,7 +28,7 @@ async fn dropping_a_call_tells_a_sync_function() {
 }
 
 #[tokio::test]
-async fn a_call_dropped_before_its_function_starts_never_starts_it() {
+async fn call_dropped_while_queued_never_runs() {
     let fixture = Fixture::tcp().await;
     let busy: Vec<_> = (0..2).map(|_| tokio::spawn(hold::call(&fixture.client))).collect();
     fixture.gate.entered(2).await;
@@ -49,7 +49,7 @@ async fn a_call_dropped_before_its_function_starts_never_starts_it() {
 }
 
 #[tokio::test]
-async fn a_cancelled_request_is_answered_all_the_same() {
+async fn cancelled_request_is_still_answered() {
     let fixture = Fixture::tcp().await;
     let mut raw = RawClient::connect(fixture.server.endpoint()).await;
     raw.send(&[b"", b"\x94\x00\x07\xaahold_async\x90"]).await;
@@ -62,7 +62,7 @@ async fn a_cancelled_request_is_answered_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_takes_its_requests_along() {
+async fn vanished_client_cancels_its_requests() {
     for endpoint in endpoints() {
         let fixture = Fixture::over(&endpoint).await;
         let client = tests::client().connect(fixture.server.endpoint()).await.unwrap();

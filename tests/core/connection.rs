@@ -23,7 +23,7 @@ async fn a_malformed_endpoint_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn connecting_to_nobody_fails_within_the_timeout_and_says_why() {
+async fn connect_without_server_times_out_with_reason() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed_port = free.local_addr().unwrap();
     drop(free);
@@ -43,7 +43,7 @@ async fn connecting_to_nobody_fails_within_the_timeout_and_says_why() {
 }
 
 #[tokio::test]
-async fn connecting_to_what_is_no_zeromq_fails_and_says_so() {
+async fn connect_to_a_non_zeromq_port_fails() {
     let unresponsive = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("tcp://{}", unresponsive.local_addr().unwrap());
     let connect = tests::client().connect_timeout(Duration::from_millis(400)).connect(&endpoint);
@@ -52,7 +52,7 @@ async fn connecting_to_what_is_no_zeromq_fails_and_says_so() {
 }
 
 #[tokio::test]
-async fn connecting_to_a_router_that_never_answers_fails() {
+async fn connect_to_an_unresponsive_router_fails() {
     let unresponsive = RawServer::bind().await;
     let connect =
         tests::client().connect_timeout(Duration::from_millis(300)).connect(&unresponsive.endpoint);
@@ -61,7 +61,7 @@ async fn connecting_to_a_router_that_never_answers_fails() {
 }
 
 #[tokio::test]
-async fn a_server_that_starts_later_is_waited_for() {
+async fn client_waits_for_a_server_that_starts_later() {
     for endpoint in [ipc(), format!("inproc://{}", unique())] {
         let connecting = tests::client().connect(&endpoint);
         let lazy = tests::client().connect_lazy(&endpoint).unwrap();
@@ -76,7 +76,7 @@ async fn a_server_that_starts_later_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_connection_ends_at_its_deadline_and_never_ran() {
+async fn unsent_call_ends_at_its_deadline_unrun() {
     let lazy = tests::client().connect_lazy(format!("inproc://{}", unique())).unwrap();
     let error = add::call(&lazy, 1, 2).timeout(Duration::from_millis(300)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
@@ -86,7 +86,7 @@ async fn a_call_without_a_connection_ends_at_its_deadline_and_never_ran() {
 }
 
 #[tokio::test]
-async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
+async fn lost_server_ends_calls_and_client_reconnects() {
     for endpoint in [ipc(), format!("inproc://{}", unique())] {
         let fixture = Fixture::over(&endpoint).await;
         let calls = [
@@ -127,7 +127,7 @@ async fn losing_the_server_ends_what_was_sent_and_the_client_comes_back() {
 }
 
 #[tokio::test]
-async fn closing_a_client_sends_what_was_said_and_ends_what_waits() {
+async fn close_sends_notifications_and_ends_calls() {
     let fixture = Fixture::tcp().await;
     let client = tests::client().connect(fixture.server.endpoint()).await.unwrap();
     let other = client.clone();
@@ -152,7 +152,7 @@ async fn closing_a_client_sends_what_was_said_and_ends_what_waits() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_dropped_lets_its_calls_finish() {
+async fn dropped_client_lets_its_calls_finish() {
     let fixture = Fixture::tcp().await;
     let client = tests::client().connect(fixture.server.endpoint()).await.unwrap();
     let call = hold_async::call(&client);
@@ -177,7 +177,7 @@ async fn clients_come_and_go() {
 }
 
 #[test]
-fn a_runtime_that_ends_ends_the_calls_of_its_client() {
+fn calls_end_when_the_runtime_ends() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let servers =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -194,7 +194,7 @@ fn a_runtime_that_ends_ends_the_calls_of_its_client() {
 }
 
 #[test]
-fn a_runtime_that_ends_before_the_connection_began_ends_its_calls() {
+fn calls_end_if_runtime_ends_before_connecting() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = runtime.block_on(async {
         tests::client().use_current_runtime().connect_lazy("tcp://127.0.0.1:1").unwrap()
@@ -207,7 +207,7 @@ fn a_runtime_that_ends_before_the_connection_began_ends_its_calls() {
 }
 
 #[tokio::test]
-async fn connecting_ends_even_if_the_connection_was_lost_before_anybody_looked() {
+async fn connect_ends_despite_immediate_disconnect() {
     let mut peer = RawServer::bind().await;
     let connect = tests::client().connect_timeout(Duration::from_secs(1)).connect(&peer.endpoint);
     let [identity, _, hello] = peer.recv().await;

@@ -54,7 +54,7 @@ async fn a_call_ends_at_its_timeout() {
 }
 
 #[tokio::test]
-async fn the_call_then_the_function_then_the_client_decides() {
+async fn timeout_order_is_call_function_client() {
     let fixture = Fixture::inproc().await;
     let left = |call: rpc_core::Call<time_left>| async {
         call.await.unwrap().expect("there is a deadline")
@@ -88,7 +88,7 @@ async fn a_function_has_a_timeout_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_waits_too_long_never_starts() {
+async fn request_queued_past_deadline_never_starts() {
     let fixture = Fixture::tcp().await;
     let busy: Vec<_> = (0..2).map(|_| tokio::spawn(hold::call(&fixture.client))).collect();
     fixture.gate.entered(2).await;
@@ -106,7 +106,7 @@ async fn what_waits_too_long_never_starts() {
 }
 
 #[tokio::test]
-async fn a_function_that_overruns_holds_its_slot_until_it_returns() {
+async fn overrunning_function_keeps_its_slot() {
     let gate: Arc<Gate> = Arc::default();
     let server =
         builder(&gate).max_in_flight(1).bind(format!("inproc://{}", unique())).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_function_that_overruns_holds_its_slot_until_it_returns() {
 }
 
 #[tokio::test]
-async fn a_sync_function_sees_that_its_time_is_up() {
+async fn sync_function_observes_its_deadline() {
     let fixture = Fixture::tcp().await;
     while fixture.gate.unseen() == 0 {
         // The function returns as soon as it sees that its time is up. Its reply may still arrive
@@ -148,7 +148,7 @@ fn nested_time_left_sync(#[state] inner: &Inner) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nested_calls_take_what_is_left() {
+async fn nested_calls_inherit_the_remaining_time() {
     let inner: Arc<Inner> = Arc::default();
     let builder = builder(&Arc::default()).shared_state(Arc::clone(&inner));
     let server = builder.bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
@@ -163,7 +163,7 @@ async fn nested_calls_take_what_is_left() {
 }
 
 #[tokio::test]
-async fn no_time_at_all_and_endless_time_are_both_allowed() {
+async fn zero_and_maximum_timeouts_are_allowed() {
     let fixture = Fixture::inproc().await;
     let error = add::call(&fixture.client, 1, 2).timeout(Duration::ZERO).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::DeadlineExceeded, Ran::No));
@@ -201,7 +201,7 @@ async fn a_busy_server_keeps_deadlines() {
 }
 
 #[tokio::test]
-async fn the_server_is_told_of_what_ran_out_of_time_here() {
+async fn client_timeout_sends_a_cancel() {
     let mut peer = tests::RawServer::bind().await;
     let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;

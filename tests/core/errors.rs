@@ -12,7 +12,7 @@ use crate::functions::{
 };
 
 #[tokio::test]
-async fn a_typed_error_comes_back_as_it_was() {
+async fn typed_error_round_trips() {
     let fixture = Fixture::tcp().await;
     for result in
         [divide::call(&fixture.client, 1, 0).await, divide_async::call(&fixture.client, 1, 0).await]
@@ -26,7 +26,7 @@ async fn a_typed_error_comes_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_typed_error_of_a_call_by_name_is_its_data() {
+async fn dynamic_call_returns_typed_error_as_data() {
     let fixture = Fixture::tcp().await;
     let error = fixture.client.call_dynamic::<i64>("divide", (1, 0)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Failed, Ran::Yes));
@@ -37,7 +37,7 @@ async fn a_typed_error_of_a_call_by_name_is_its_data() {
 }
 
 #[tokio::test]
-async fn a_panic_is_an_error_and_the_server_lives_on() {
+async fn panic_is_an_error_and_server_survives() {
     let fixture = Fixture::tcp().await;
     for _ in 0..1_000 {
         let error = crash::call(&fixture.client).await.unwrap_err();
@@ -53,7 +53,7 @@ async fn a_panic_is_an_error_and_the_server_lives_on() {
 }
 
 #[tokio::test]
-async fn an_unknown_function_is_told_with_its_neighbours() {
+async fn unknown_function_error_suggests_a_name() {
     let fixture = Fixture::tcp().await;
     let error = fixture.client.call_dynamic::<i64>("devide", (1, 0)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::UnknownFunction, Ran::No));
@@ -81,7 +81,7 @@ async fn wrong_arguments_name_the_parameter() {
 }
 
 #[tokio::test]
-async fn params_that_are_no_tuple_are_refused_before_they_are_sent() {
+async fn non_tuple_params_are_refused_before_sending() {
     let fixture = Fixture::inproc().await;
     let error = fixture.client.call_dynamic::<i64>("add", 1).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::BadArguments, Ran::No));
@@ -108,7 +108,7 @@ fn mute() -> Unencodable {
 }
 
 #[tokio::test]
-async fn what_cannot_be_encoded_is_an_error_on_its_own_side() {
+async fn encode_error_is_reported_where_it_occurs() {
     let fixture = Fixture::inproc().await;
     let error = listen::call(&fixture.client, Unencodable).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::BadArguments, Ran::No));
@@ -120,7 +120,7 @@ async fn what_cannot_be_encoded_is_an_error_on_its_own_side() {
 }
 
 #[tokio::test]
-async fn a_result_of_another_type_is_an_error_that_names_both() {
+async fn mistyped_result_is_a_protocol_error() {
     let fixture = Fixture::tcp().await;
     let error = fixture.client.call_dynamic::<String>("add", (1, 2)).await.unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Protocol, Ran::Yes));
@@ -147,7 +147,7 @@ mod other_view {
 }
 
 #[tokio::test]
-async fn an_error_of_another_type_is_a_protocol_error() {
+async fn mistyped_error_is_a_protocol_error() {
     let fixture = Fixture::tcp().await;
     let error = other_view::divide::call(&fixture.client, 1, 0).await.unwrap_err();
     let CallError::Rpc(error) = error else { panic!("{error:?}") };
@@ -169,7 +169,7 @@ async fn errors_name_function_and_endpoint() {
 }
 
 #[tokio::test]
-async fn messages_over_the_limit_are_refused_before_they_are_sent_and_on_receipt() {
+async fn oversized_messages_are_refused_on_both_sides() {
     let gate = std::sync::Arc::default();
     let server = builder(&gate)
         .max_message_size(10_000)
@@ -211,14 +211,14 @@ fn grow(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn an_error_is_one_pointer_and_travels_between_threads() {
+fn error_is_one_pointer_and_send_and_sync() {
     fn is_thread_safe<T: Send + Sync + Error + 'static>() {}
     is_thread_safe::<rpc_core::RpcError>();
     assert_eq!(size_of::<rpc_core::RpcError>(), size_of::<usize>());
 }
 
 #[tokio::test]
-async fn an_error_that_is_too_large_to_be_sent_tells_the_truth_about_having_run() {
+async fn oversized_error_reports_ran_correctly() {
     let gate = std::sync::Arc::default();
     let server = builder(&gate)
         .max_message_size(80)

@@ -38,7 +38,7 @@ fn response(id: u8, result: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_retry_after_a_lost_connection_gets_the_result_of_the_first_try() {
+async fn keyed_retry_gets_the_first_result() {
     let gate: Arc<Gate> = Arc::default();
     let asked = ["tcp://127.0.0.1:0".to_owned(), tests::ipc(), format!("inproc://{}", unique())];
     let server = builder(&gate).bind(asked).await.unwrap().spawn().unwrap();
@@ -60,7 +60,7 @@ async fn a_retry_after_a_lost_connection_gets_the_result_of_the_first_try() {
 }
 
 #[tokio::test]
-async fn a_draining_server_answers_retries_of_what_it_has_run() {
+async fn draining_server_answers_keyed_retries() {
     let gate: Arc<Gate> = Arc::default();
     gate.open();
     let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
@@ -76,7 +76,7 @@ async fn a_draining_server_answers_retries_of_what_it_has_run() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_and_one_of_another_call_are_refused() {
+async fn invalid_and_reused_keys_are_refused() {
     let gate: Arc<Gate> = Arc::default();
     let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let mut peer = RawClient::connect(server.endpoint()).await;
@@ -98,7 +98,7 @@ async fn a_key_that_is_none_and_one_of_another_call_are_refused() {
 }
 
 #[tokio::test]
-async fn an_async_function_outlives_a_lost_connection_and_ends_with_the_last_cancel() {
+async fn keyed_call_runs_until_its_last_cancel() {
     const HOLD: &[u8] = b"\x95\x00\x07\xaahold_async\x81\xa3key\xa1k\x90";
     const CANCEL: &[u8] = b"\x93\x02\xaarpc.cancel\x91\x07";
     let gate: Arc<Gate> = Arc::default();
@@ -136,7 +136,7 @@ async fn an_async_function_outlives_a_lost_connection_and_ends_with_the_last_can
 }
 
 #[tokio::test]
-async fn a_keyed_call_that_was_given_up_is_answered() {
+async fn keyed_call_past_drain_timeout_is_answered() {
     const HOLD: &[u8] = b"\x95\x00\x07\xaahold_async\x81\xa3key\xa1k\x90";
     let gate: Arc<Gate> = Arc::default();
     let hasty = builder(&gate).drain_timeout(std::time::Duration::from_millis(50));

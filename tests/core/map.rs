@@ -25,7 +25,7 @@ async fn every_input_gives_one_result_with_its_index() {
 }
 
 #[tokio::test]
-async fn borrowed_parameters_take_what_can_be_borrowed() {
+async fn map_accepts_owned_and_borrowed_inputs() {
     let fixture = Fixture::inproc().await;
     let mut owned =
         count_words::map(&fixture.client, vec!["a".to_owned(), "b b".to_owned()]).ordered();
@@ -38,7 +38,7 @@ async fn borrowed_parameters_take_what_can_be_borrowed() {
 }
 
 #[tokio::test]
-async fn results_come_in_order_if_that_is_asked_for() {
+async fn ordered_map_yields_results_in_order() {
     let fixture = Fixture::tcp().await;
     let mut map = add::map(&fixture.client, (0..500).map(|n| (n, 0))).concurrency(16).ordered();
     for expected in 0..500 {
@@ -51,7 +51,7 @@ async fn results_come_in_order_if_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn an_error_does_not_end_it() {
+async fn error_does_not_end_the_map() {
     let fixture = Fixture::tcp().await;
     let mut map = divide::map(&fixture.client, [(4, 2), (1, 0), (9, 3)]).ordered();
     assert_eq!(map.next().await.unwrap().1.unwrap(), 2);
@@ -62,7 +62,7 @@ async fn an_error_does_not_end_it() {
 }
 
 #[tokio::test]
-async fn inputs_are_taken_as_calls_can_begin() {
+async fn map_takes_inputs_as_calls_can_start() {
     let fixture = Fixture::tcp().await;
     static TAKEN: AtomicUsize = AtomicUsize::new(0);
     let inputs = std::iter::repeat_with(|| {
@@ -84,7 +84,7 @@ async fn inputs_are_taken_as_calls_can_begin() {
 }
 
 #[tokio::test]
-async fn nothing_gives_nothing() {
+async fn empty_input_yields_no_results() {
     let fixture = Fixture::inproc().await;
     assert!(echo::map(&fixture.client, Vec::<bytes::Bytes>::new()).next().await.is_none());
     fixture.end().await;
@@ -96,7 +96,7 @@ fn has_deadline_within(#[context] cx: &Context, seconds: u64) -> bool {
 }
 
 #[tokio::test]
-async fn each_call_has_the_timeout_that_is_set() {
+async fn map_timeout_applies_to_each_call() {
     let fixture = Fixture::inproc().await;
     let timeout = std::time::Duration::from_secs(5);
     let mut map = has_deadline_within::map(&fixture.client, [5, 5]).timeout(timeout);

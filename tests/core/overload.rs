@@ -9,7 +9,7 @@ use tests::{Gate, PATIENCE, RawServer, soon, unique};
 use crate::functions::{add, builder, hold, hold_async, note, noted};
 
 #[tokio::test]
-async fn beyond_what_may_be_in_flight_the_server_refuses() {
+async fn server_refuses_calls_over_max_in_flight() {
     let gate: Arc<Gate> = Arc::default();
     let asked = [format!("inproc://{}", unique()), "tcp://127.0.0.1:0".to_owned()];
     let server = builder(&gate).max_in_flight(3).bind(asked).await.unwrap().spawn().unwrap();
@@ -30,7 +30,7 @@ async fn beyond_what_may_be_in_flight_the_server_refuses() {
 }
 
 #[tokio::test]
-async fn beyond_what_may_wait_the_server_refuses() {
+async fn server_refuses_calls_over_max_waiting() {
     let gate: Arc<Gate> = Arc::default();
     let bound = builder(&gate).max_waiting(4).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = bound.spawn().unwrap();
@@ -59,7 +59,7 @@ async fn beyond_what_may_wait_the_server_refuses() {
 }
 
 #[tokio::test]
-async fn beyond_what_may_be_in_flight_the_client_refuses_if_told_to() {
+async fn client_refuses_calls_over_max_in_flight() {
     let gate: Arc<Gate> = Arc::default();
     let server =
         builder(&gate).bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
@@ -79,7 +79,7 @@ async fn beyond_what_may_be_in_flight_the_client_refuses_if_told_to() {
 }
 
 #[tokio::test]
-async fn idle_workers_take_work_even_if_nothing_may_wait() {
+async fn idle_workers_accept_calls_without_a_queue() {
     let gate: Arc<Gate> = Arc::default();
     let bound = builder(&gate).max_waiting(0).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = bound.spawn().unwrap();
@@ -103,7 +103,7 @@ async fn idle_workers_take_work_even_if_nothing_may_wait() {
 }
 
 #[tokio::test]
-async fn who_sends_much_waits_for_itself_and_not_others_for_it() {
+async fn greedy_client_does_not_delay_others() {
     let gate: Arc<Gate> = Arc::default();
     let bound = builder(&gate).workers(1).bind(format!("inproc://{}", unique())).await.unwrap();
     let server = bound.spawn().unwrap();
@@ -136,7 +136,7 @@ async fn who_sends_much_waits_for_itself_and_not_others_for_it() {
 }
 
 #[tokio::test]
-async fn beyond_what_bytes_may_be_in_flight_the_server_refuses() {
+async fn server_refuses_over_max_bytes_in_flight() {
     let gate: Arc<Gate> = Arc::default();
     let few = builder(&gate).max_bytes_in_flight(0).max_message_size(100_000);
     let server = few.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
@@ -166,7 +166,7 @@ async fn hold_and_give(#[state] gate: Arc<Gate>, bytes: usize) -> Bytes {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_gets_every_reply_of_a_burst() {
+async fn reading_client_gets_every_reply_of_a_burst() {
     const CALLS: u32 = 16_000;
     for bytes in [0, 4_096] {
         let gate: Arc<Gate> = Arc::default();
@@ -186,7 +186,7 @@ async fn a_client_that_reads_gets_every_reply_of_a_burst() {
 }
 
 #[tokio::test]
-async fn a_client_waits_while_its_server_reads_nothing() {
+async fn client_waits_while_its_server_reads_nothing() {
     let mut server = RawServer::bind().await;
     let client = tests::client().connect_lazy(&server.endpoint).unwrap();
     let [identity, _, hello] = server.recv().await;

@@ -32,14 +32,14 @@ async fn a_subset_can_be_served() {
 }
 
 #[tokio::test]
-async fn a_missing_state_is_refused_with_function_and_type() {
+async fn missing_state_error_names_function_and_type() {
     let server = tests::server().serve::<hold>().bind(format!("inproc://{}", unique())).await;
     let text = server.unwrap_err().to_string();
     assert!(text.contains("`hold`") && text.contains("tests::Gate"), "{text}");
 }
 
 #[tokio::test]
-async fn an_endpoint_that_cannot_be_listened_on_is_named() {
+async fn bind_error_names_the_endpoint() {
     let gate = Arc::default();
     for endpoint in endpoints() {
         let first = builder(&gate).bind(&endpoint).await.unwrap();
@@ -64,7 +64,7 @@ fn binding_outside_a_runtime_is_refused() {
 }
 
 #[tokio::test]
-async fn the_socket_file_of_a_killed_server_is_taken_over() {
+async fn stale_socket_file_is_taken_over() {
     let endpoint = tests::ipc();
     let path = endpoint.strip_prefix("ipc://").unwrap();
     // A listener that closes without removing its socket file, as a killed process does.
@@ -76,7 +76,7 @@ async fn the_socket_file_of_a_killed_server_is_taken_over() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_leaves_its_successors_file_alone() {
+async fn stopping_server_keeps_its_successors_file() {
     let endpoint = tests::ipc();
     let path = endpoint.strip_prefix("ipc://").unwrap();
     let old = Fixture::over(&endpoint).await;
@@ -89,7 +89,7 @@ async fn a_server_that_stops_leaves_its_successors_file_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_socket_is_left_alone() {
+async fn regular_file_at_an_ipc_path_is_kept() {
     let endpoint = tests::ipc();
     let path = endpoint.strip_prefix("ipc://").unwrap();
     std::fs::write(path, "precious").unwrap();
@@ -108,7 +108,7 @@ async fn describe(first: Option<Vec<u8>>, r#type: &str) -> Result<String, String
 }
 
 #[tokio::test]
-async fn discover_tells_everything_about_a_function() {
+async fn discover_returns_every_function_detail() {
     let server = tests::server().serve::<add>().serve::<describe>();
     let server = server.bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
     let client = tests::client().connect(server.endpoint()).await.unwrap();

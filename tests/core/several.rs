@@ -94,7 +94,7 @@ async fn one_endpoint_that_answers_is_enough() {
 }
 
 #[tokio::test]
-async fn if_no_endpoint_answers_connecting_says_why_of_each() {
+async fn connect_error_has_a_reason_per_endpoint() {
     let nobody = [ipc(), format!("inproc://{}", unique())];
     let connect = tests::client().connect_timeout(Duration::from_millis(300)).connect(&nobody);
     let error = soon("connecting to nobody", connect).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn if_no_endpoint_answers_connecting_says_why_of_each() {
 }
 
 #[tokio::test]
-async fn a_lost_idempotent_call_is_made_again_elsewhere_and_any_other_says_maybe() {
+async fn only_idempotent_calls_are_retried_elsewhere() {
     let gate: Arc<Gate> = Arc::default();
     let first = server("tcp://127.0.0.1:0", 0, &gate).await;
     let relay = relay_to(&first).await;
@@ -129,7 +129,7 @@ async fn a_lost_idempotent_call_is_made_again_elsewhere_and_any_other_says_maybe
 }
 
 #[tokio::test]
-async fn a_server_that_leaves_answers_what_it_has_while_new_calls_go_elsewhere() {
+async fn draining_server_answers_calls_in_flight() {
     let gate: Arc<Gate> = Arc::default();
     let old = server("tcp://127.0.0.1:0", 0, &gate).await;
     let new = server("tcp://127.0.0.1:0", 1, &gate).await;
@@ -156,7 +156,7 @@ async fn a_server_that_leaves_answers_what_it_has_while_new_calls_go_elsewhere()
 }
 
 #[tokio::test]
-async fn a_server_that_leaves_is_replaced_at_its_endpoint_while_it_still_answers() {
+async fn successor_serves_while_predecessor_drains() {
     let gate: Arc<Gate> = Arc::default();
     let endpoint = format!("inproc://{}", unique());
     let old = server(&endpoint, 0, &gate).await;
@@ -174,7 +174,7 @@ async fn a_server_that_leaves_is_replaced_at_its_endpoint_while_it_still_answers
 }
 
 #[tokio::test]
-async fn few_servers_at_a_time_are_left_at_one_endpoint() {
+async fn draining_servers_per_endpoint_are_limited() {
     const FEW: usize = 4;
     let gate: Arc<Gate> = Arc::default();
     let endpoint = format!("inproc://{}", unique());
@@ -203,7 +203,7 @@ async fn few_servers_at_a_time_are_left_at_one_endpoint() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_silent_for_too_long_is_lost() {
+async fn unresponsive_connection_is_lost() {
     // A frozen connection, a half-open one, and one that was cut without a FIN or RST look the same
     // to the client.
     for mode in [Mode::Freeze, Mode::BlackHole] {
@@ -229,7 +229,7 @@ async fn a_connection_that_is_silent_for_too_long_is_lost() {
 }
 
 #[tokio::test]
-async fn silence_ends_a_call_that_may_have_run_with_the_truth() {
+async fn keepalive_timeout_ends_a_call_with_ran_maybe() {
     let gate: Arc<Gate> = Arc::default();
     let server = server("tcp://127.0.0.1:0", 0, &gate).await;
     let relay = relay_to(&server).await;
@@ -246,7 +246,7 @@ async fn silence_ends_a_call_that_may_have_run_with_the_truth() {
 }
 
 #[tokio::test]
-async fn silence_is_noticed_although_every_call_gives_up_sooner() {
+async fn keepalive_timeout_fires_after_call_timeout() {
     let gate: Arc<Gate> = Arc::default();
     let server = server("tcp://127.0.0.1:0", 0, &gate).await;
     let relay = relay_to(&server).await;
@@ -269,7 +269,7 @@ async fn silence_is_noticed_although_every_call_gives_up_sooner() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_merely_busy_is_not_given_up() {
+async fn busy_server_keeps_its_connection() {
     let gate: Arc<Gate> = Arc::default();
     let server = server("tcp://127.0.0.1:0", 0, &gate).await;
     // Long enough for a machine under load, and short enough for many rounds of pings.
@@ -286,7 +286,7 @@ async fn a_server_that_is_merely_busy_is_not_given_up() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_fast_does_not_wait_for_a_connection() {
+async fn fail_fast_call_does_not_wait_to_connect() {
     let gate: Arc<Gate> = Arc::default();
     let endpoint = ipc();
     let patient = tests::client().connect_lazy(&endpoint).unwrap();
@@ -307,7 +307,7 @@ async fn a_call_that_fails_fast_does_not_wait_for_a_connection() {
 }
 
 #[tokio::test]
-async fn an_overloaded_server_is_tried_again_until_it_has_room() {
+async fn overloaded_calls_are_retried_until_accepted() {
     let gate: Arc<Gate> = Arc::default();
     let small = builder(&gate).max_in_flight(1).bind("tcp://127.0.0.1:0").await.unwrap();
     let server = small.spawn().unwrap();

@@ -117,7 +117,7 @@ fn everything(
 }
 
 #[tokio::test]
-async fn values_of_every_shape_travel() {
+async fn values_of_every_shape_round_trip() {
     let fixture = Fixture::tcp().await;
     let client = &fixture.client;
     nothing::call(client).await.unwrap();
@@ -172,7 +172,7 @@ async fn missing_trailing_options_are_none() {
 }
 
 #[tokio::test]
-async fn raw_names_travel_without_their_prefix() {
+async fn raw_identifiers_are_sent_without_prefix() {
     let fixture = Fixture::tcp().await;
     let named = HashMap::from([("type", "x")]);
     assert_eq!(fixture.client.call_dynamic::<String>("match", named).await.unwrap(), "x");

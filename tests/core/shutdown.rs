@@ -13,7 +13,7 @@ use tokio::{net::TcpStream, sync::oneshot};
 use crate::functions::{Fixture, add, builder, hold, hold_async, hold_stubbornly};
 
 #[tokio::test]
-async fn what_runs_may_end_and_is_answered() {
+async fn running_calls_finish_during_shutdown() {
     for endpoint in endpoints() {
         let Fixture { client, server, gate } = Fixture::over(&endpoint).await;
         let calls = [tokio::spawn(hold::call(&client)), tokio::spawn(hold_async::call(&client))];
@@ -35,7 +35,7 @@ fn hold_and_give_much(#[state] gate: &Gate) -> Bytes {
 }
 
 #[tokio::test]
-async fn large_replies_are_sent_to_the_end() {
+async fn large_replies_are_sent_before_shutdown() {
     for endpoint in endpoints() {
         let Fixture { client, server, gate } = Fixture::over(&endpoint).await;
         let calls = [(); 2].map(|()| tokio::spawn(hold_and_give_much::call(&client)));
@@ -50,7 +50,7 @@ async fn large_replies_are_sent_to_the_end() {
 }
 
 #[tokio::test]
-async fn no_new_peers_are_taken_while_it_drains() {
+async fn draining_server_accepts_no_new_peers() {
     for endpoint in ["tcp://127.0.0.1:0", "tcp://localhost:0"] {
         let Fixture { client, server, gate } = Fixture::over(endpoint).await;
         let call = tokio::spawn(hold::call(&client));
@@ -66,7 +66,7 @@ async fn no_new_peers_are_taken_while_it_drains() {
 }
 
 #[tokio::test]
-async fn new_requests_are_refused_while_it_drains_and_clients_are_told() {
+async fn draining_server_refuses_and_sends_go_away() {
     let Fixture { client, server, gate } = Fixture::tcp().await;
     let call = tokio::spawn(hold::call(&client));
     gate.entered(1).await;
@@ -86,7 +86,7 @@ async fn new_requests_are_refused_while_it_drains_and_clients_are_told() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_in_time_is_given_up() {
+async fn drain_timeout_abandons_running_calls() {
     let gate: Arc<Gate> = Arc::default();
     let builder = builder(&gate).drain_timeout(Duration::from_millis(50));
     let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
@@ -115,7 +115,7 @@ async fn serve_until_ends_with_its_future() {
 }
 
 #[tokio::test]
-async fn between_bind_and_serve_calls_wait() {
+async fn calls_wait_between_bind_and_serve() {
     for endpoint in endpoints() {
         let gate: Arc<Gate> = Arc::default();
         let server = builder(&gate).bind(&endpoint).await.unwrap();
@@ -142,7 +142,7 @@ async fn the_port_is_free_after_shutdown() {
 }
 
 #[test]
-fn an_async_function_whose_runtime_has_gone_is_answered() {
+fn async_call_is_answered_without_its_runtime() {
     let multi_thread = || {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -164,7 +164,7 @@ fn an_async_function_whose_runtime_has_gone_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_keeps_asking_does_not_keep_the_server_from_ending() {
+async fn busy_peer_does_not_block_shutdown() {
     let gate: Arc<Gate> = Arc::default();
     let patient = builder(&gate).drain_timeout(Duration::from_secs(3_600));
     let server = patient.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
@@ -179,7 +179,7 @@ async fn a_peer_that_keeps_asking_does_not_keep_the_server_from_ending() {
 }
 
 #[tokio::test]
-async fn a_call_dropped_while_the_server_drains_is_cancelled() {
+async fn draining_server_cancels_a_dropped_call() {
     let Fixture { client, server, gate } = Fixture::tcp().await;
     let call = tokio::spawn(hold_async::call(&client));
     gate.entered(1).await;
@@ -197,7 +197,7 @@ async fn a_call_dropped_while_the_server_drains_is_cancelled() {
 }
 
 #[tokio::test]
-async fn late_requests_are_refused_until_the_clients_that_said_hello_have_left() {
+async fn late_requests_are_refused_until_peers_close() {
     let Fixture { client, server, gate } = Fixture::tcp().await;
     // Our own client disconnects by itself on go-away. This raw client decides when to disconnect.
     let mut raw = RawClient::connect(server.endpoint()).await;
@@ -219,7 +219,7 @@ async fn late_requests_are_refused_until_the_clients_that_said_hello_have_left()
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_leave_holds_the_server_for_a_second_only() {
+async fn lingering_client_delays_shutdown_one_second() {
     let gate: Arc<Gate> = Arc::default();
     let patient = builder(&gate).drain_timeout(Duration::from_secs(3_600));
     let server = patient.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
@@ -229,7 +229,7 @@ async fn a_client_that_does_not_leave_holds_the_server_for_a_second_only() {
 }
 
 #[tokio::test]
-async fn idle_clients_leave_at_once_when_they_are_told() {
+async fn idle_clients_disconnect_on_go_away() {
     for endpoint in endpoints() {
         let Fixture { client, server, gate } = Fixture::over(&endpoint).await;
         assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);

@@ -34,7 +34,7 @@ async fn read_up(peer: &mut RawClient) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_never_reads_holds_a_bounded_part_and_stalls_nobody() {
+async fn unread_replies_are_bounded_and_stall_nobody() {
     let gate: Arc<Gate> = Arc::default();
     let bound = builder(&gate).max_unread_bytes(8 * MIB).bind("tcp://127.0.0.1:0").await.unwrap();
     let server = bound.spawn().unwrap();
@@ -54,7 +54,7 @@ async fn a_peer_that_never_reads_holds_a_bounded_part_and_stalls_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lone_peer_that_never_reads_holds_a_bounded_part_and_is_served_again_when_it_does() {
+async fn lone_slow_reader_is_bounded_and_served_again() {
     let gate: Arc<Gate> = Arc::default();
     let bound = builder(&gate).max_unread_bytes(8 * MIB).bind("tcp://127.0.0.1:0").await.unwrap();
     let server = bound.spawn().unwrap();
@@ -74,7 +74,7 @@ async fn a_lone_peer_that_never_reads_holds_a_bounded_part_and_is_served_again_w
 }
 
 #[tokio::test]
-async fn replies_that_a_client_in_this_process_keeps_are_not_unread() {
+async fn kept_inproc_replies_do_not_count_as_unread() {
     let gate: Arc<Gate> = Arc::default();
     let endpoint = format!("inproc://{}", tests::unique());
     let server =
@@ -102,7 +102,7 @@ fn hold_io() -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn peers_that_vanish_all_at_once_leave_nothing_behind() {
+async fn simultaneous_disconnects_leave_no_calls() {
     const PEERS: u32 = 1_500;
     let Fixture { client, server, gate } = Fixture::tcp().await;
     let mut peers = Vec::new();

@@ -20,7 +20,7 @@ const LIMIT: usize = 1_024;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn omq_has_a_limit_for_handshakes_and_zeromq_has_none() {
+async fn only_omq_limits_concurrent_handshakes() {
     for name in ["flood::on_omq", "flood::on_zeromq"] {
         let mut command = child::test(name);
         let output = soon(name, spawn_blocking(move || command.output())).await.unwrap().unwrap();

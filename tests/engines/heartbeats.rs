@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn omq_answers_a_heartbeat_and_zeromq_ends_the_connection() {
+async fn omq_answers_heartbeats_zeromq_disconnects() {
     let pair = Pair::on(Engine::Omq).await;
     let mut peer = Stranger::known_at(pair.server.endpoint()).await;
     for _ in 0..3 {
@@ -26,7 +26,7 @@ async fn omq_answers_a_heartbeat_and_zeromq_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn omq_notices_that_a_peer_has_vanished_and_cancels_its_calls() {
+async fn omq_cancels_calls_of_a_vanished_peer() {
     let pair = Pair::on(Engine::Omq).await;
     let mut peer = Stranger::known_at(pair.server.endpoint()).await;
     // The call has a timeout of one hour, so its deadline does not end it.
@@ -40,7 +40,7 @@ async fn omq_notices_that_a_peer_has_vanished_and_cancels_its_calls() {
 }
 
 #[tokio::test]
-async fn omq_keeps_a_peer_that_is_silent_but_there() {
+async fn omq_keeps_an_idle_peer_that_answers_pings() {
     let pair = Pair::on(Engine::Omq).await;
     let mut peer = Stranger::known_at(pair.server.endpoint()).await;
     // This is one heartbeat more than `omq` needs to notice an absent peer.

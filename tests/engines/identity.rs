@@ -11,7 +11,7 @@ use crate::{
 const HOLD: &[u8] = b"\x94\x00\x07\xaahold_async\x90";
 
 #[tokio::test]
-async fn the_calls_of_a_peer_with_a_name_end_with_it() {
+async fn calls_of_a_named_peer_end_with_it() {
     for engine in [Engine::Omq, Engine::Zeromq] {
         let pair = Pair::on(engine).await;
         let mut peer = Stranger::known_as(&ready_as("Ada"), pair.server.endpoint()).await;
@@ -24,7 +24,7 @@ async fn the_calls_of_a_peer_with_a_name_end_with_it() {
 }
 
 #[tokio::test]
-async fn on_omq_a_peer_that_takes_a_name_over_gets_its_answers() {
+async fn omq_new_owner_of_a_name_gets_its_replies() {
     let pair = Pair::on(Engine::Omq).await;
     let mut first = Stranger::known_as(&ready_as("Ada"), pair.server.endpoint()).await;
     first.send(&request(HOLD)).await.unwrap();

@@ -23,7 +23,7 @@ fn kibibyte() -> Bytes {
 }
 
 #[tokio::test]
-async fn omq_drops_the_replies_that_a_peer_does_not_read() {
+async fn omq_drops_replies_that_a_peer_does_not_read() {
     let pair = Pair::on(Engine::Omq).await;
     let mut peer = RawClient::connect(pair.server.endpoint()).await;
     for _ in 0..REQUESTS {

@@ -49,38 +49,38 @@ async fn peer_of(kind: &'static str, endpoint: &str) {
 
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
-async fn a_req_socket() {
+async fn req_socket_works() {
     peer("req").await;
 }
 
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
-async fn a_req_socket_with_correlation_ids() {
+async fn req_socket_with_correlation_ids_works() {
     peer("req_correlate").await;
 }
 
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
-async fn a_dealer_socket_with_and_without_delimiter() {
+async fn dealer_works_with_and_without_delimiter() {
     peer("dealer").await;
 }
 
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
-async fn req_sockets_behind_a_proxy() {
+async fn req_sockets_work_behind_a_proxy() {
     peer("proxy").await;
 }
 
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
-async fn sockets_that_come_and_go() {
+async fn sockets_can_come_and_go() {
     peer("many").await;
 }
 
 #[cfg(feature = "omq")]
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
-async fn a_socket_with_heartbeats_stays_connected_on_omq() {
+async fn heartbeat_socket_stays_connected_on_omq() {
     let gate = std::sync::Arc::default();
     let builder = functions::builder(&gate).engine(rpc_core::Engine::Omq);
     let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();

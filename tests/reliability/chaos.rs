@@ -85,7 +85,7 @@ pub(crate) fn compare(what: &str, said: &[(u64, Said)], executions: &HashMap<u64
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_of_one_server_tell_the_truth_whatever_befalls_it() {
+async fn calls_to_one_server_report_ran_correctly() {
     let _alone = ALONE.lock().await;
     let mut fleet = Fleet::start(1).await;
     let builder =
@@ -136,7 +136,7 @@ async fn tight<F>(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_with_tight_deadlines_tell_the_truth() {
+async fn calls_with_short_deadlines_report_correctly() {
     let _alone = ALONE.lock().await;
     tight("async functions", 30_000, |client, id| {
         count::call(client, id, duration(id)).timeout(Duration::from_millis(1 + id % 13))

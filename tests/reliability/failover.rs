@@ -104,7 +104,7 @@ async fn idempotent_calls_all_succeed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_may_run_once_tell_the_truth() {
+async fn non_idempotent_calls_report_ran_correctly() {
     counted(number("RPC_CALLS", CALLS)).await;
 }
 

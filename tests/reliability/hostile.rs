@@ -131,7 +131,7 @@ async fn good_calls_during(client: &Client, others: impl Future<Output = ()>) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_hostile_bodies_harm_nobody() {
+async fn hostile_bodies_do_not_disturb_good_clients() {
     const CONNECTIONS: u64 = 50;
     const BODIES: usize = 2_000;
     let _alone = ALONE.lock().await;
@@ -164,7 +164,7 @@ async fn a_hundred_thousand_hostile_bodies_harm_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
+async fn short_connections_leave_nothing_behind() {
     // `PER_CONNECTION` is the memory that the engines are known to keep for each closed connection.
     // `NOISE` allows for buffers that are kept and for fragmentation.
     const PER_CONNECTION: u64 = 256;

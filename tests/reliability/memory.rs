@@ -97,7 +97,7 @@ async fn two_million_calls_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_cancelled_calls_leave_nothing_behind() {
+async fn cancelled_calls_leave_nothing_behind() {
     async fn cancelled(client: &Client, count: u64) {
         let client = client.clone();
         calls(count, move |number| {
@@ -128,7 +128,7 @@ async fn a_hundred_thousand_cancelled_calls_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_calls_that_time_out_leave_nothing_behind() {
+async fn timed_out_calls_leave_nothing_behind() {
     async fn timed_out(client: &Client, count: u64) {
         let client = client.clone();
         calls(count, move |_| {
@@ -153,7 +153,7 @@ async fn a_hundred_thousand_calls_that_time_out_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_thousand_idempotency_keys_leave_no_more_than_the_server_remembers() {
+async fn idempotency_keys_use_bounded_memory() {
     async fn with_a_key(client: &Client, round: u64, calls_made: u64) {
         let client = client.clone();
         calls(calls_made, move |number| {
@@ -175,7 +175,7 @@ async fn two_hundred_thousand_idempotency_keys_leave_no_more_than_the_server_rem
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_clients_that_come_and_go_leave_nothing_behind() {
+async fn short_lived_clients_leave_nothing_behind() {
     async fn come_and_go(server: &ServerProcess, count: u64) {
         let endpoint: Arc<str> = server.endpoint().into();
         let visits: Vec<_> = (0..8)

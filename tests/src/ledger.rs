@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_several_write_is_counted() {
+    fn entries_of_several_writers_are_counted() {
         let ledger = Ledger::new();
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -33,7 +33,7 @@ async fn every_envelope_comes_back_verbatim() {
 }
 
 #[tokio::test]
-async fn probes_are_ignored_and_surplus_frames_refused() {
+async fn probes_are_ignored_extra_frames_refused() {
     let server = server(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let mut peer = RawClient::connect(server.endpoint()).await;
     peer.send(&[b""]).await;

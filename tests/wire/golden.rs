@@ -63,7 +63,7 @@ fn without_instance(mut body: Vec<u8>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_a_client_sends_is_pinned() {
+async fn client_messages_match_golden_file() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("client_"));
     let mut peer = RawServer::bind().await;
@@ -99,7 +99,7 @@ async fn what_a_client_sends_is_pinned() {
 }
 
 #[tokio::test]
-async fn small_messages_travel_together_to_who_takes_that() {
+async fn small_messages_are_batched_if_supported() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("batch_of_requests"));
     let mut peer = RawServer::bind().await;
@@ -131,7 +131,7 @@ async fn small_messages_travel_together_to_who_takes_that() {
 }
 
 #[tokio::test]
-async fn what_a_client_sends_to_a_plain_peer_is_pinned() {
+async fn plain_peer_messages_match_golden_file() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("plain_"));
     let mut peer = RawServer::bind().await;
@@ -149,7 +149,7 @@ async fn what_a_client_sends_to_a_plain_peer_is_pinned() {
 }
 
 #[tokio::test]
-async fn what_a_server_sends_is_pinned() {
+async fn server_messages_match_golden_file() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("server_"));
     let gate: Arc<Gate> = Arc::default();

@@ -42,7 +42,7 @@ async fn until_there_are(connections: usize, relay: &Relay) {
 }
 
 #[tokio::test]
-async fn it_passes_both_ways_and_passes_on_an_end() {
+async fn relay_forwards_both_ways_and_forwards_fin() {
     let (relay, _listener, mut client, mut server) = connected().await;
     passes(&mut client, &mut server).await;
     passes(&mut server, &mut client).await;
@@ -57,7 +57,7 @@ async fn it_passes_both_ways_and_passes_on_an_end() {
 }
 
 #[tokio::test]
-async fn much_passes_unchanged() {
+async fn large_streams_pass_unchanged() {
     let (_relay, _listener, client, mut server) = connected().await;
     let sent: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let (mut read, mut write) = client.into_split();
@@ -76,7 +76,7 @@ async fn much_passes_unchanged() {
 }
 
 #[tokio::test]
-async fn a_cut_ends_both_sides_and_new_connections_pass() {
+async fn cut_ends_both_sides_but_not_new_connections() {
     for (cut, seen) in [(Cut::Close, None), (Cut::Reset, Some(ErrorKind::ConnectionReset))] {
         let (relay, listener, mut client, mut server) = connected().await;
         passes(&mut client, &mut server).await;
@@ -92,7 +92,7 @@ async fn a_cut_ends_both_sides_and_new_connections_pass() {
 }
 
 #[tokio::test]
-async fn what_is_frozen_arrives_later() {
+async fn frozen_bytes_arrive_later() {
     let (relay, _listener, mut client, mut server) = connected().await;
     relay.set(From::Client, Mode::Freeze);
     client.write_all(b"later").await.unwrap();
@@ -116,7 +116,7 @@ async fn what_is_frozen_arrives_later() {
 }
 
 #[tokio::test]
-async fn a_black_hole_takes_everything_and_never_resumes_in_the_middle() {
+async fn black_hole_discards_and_never_resumes() {
     let (relay, listener, mut client, mut server) = connected().await;
     relay.set_both(Mode::BlackHole);
     client.write_all(&vec![0; 10 << 20]).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_black_hole_takes_everything_and_never_resumes_in_the_middle() {
 }
 
 #[tokio::test]
-async fn what_is_delayed_arrives_that_much_later() {
+async fn delayed_bytes_arrive_after_the_delay() {
     let (relay, _listener, mut client, mut server) = connected().await;
     let delay = Duration::from_millis(30);
     relay.set(From::Client, Mode::Delay(delay));
@@ -147,7 +147,7 @@ async fn what_is_delayed_arrives_that_much_later() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_a_closed_connection() {
+async fn unreachable_target_closes_the_connection() {
     let (relay, listener, _client, _server) = connected().await;
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     relay.retarget(other.local_addr().unwrap());
@@ -161,7 +161,7 @@ async fn a_server_that_is_not_there_is_a_closed_connection() {
 }
 
 #[tokio::test]
-async fn dropping_it_ends_its_connections() {
+async fn dropping_the_relay_ends_its_connections() {
     let (relay, _listener, mut client, _server) = connected().await;
     drop(relay);
     assert!(matches!(soon("the end arrives", client.read(&mut [0])).await, Ok(0) | Err(_)));
