@@ -82,7 +82,7 @@ async fn failure(client: &Client) -> Result<(), Box<dyn Error>> {
     match divide::call(client, 1, 0).await {
         Ok(quotient) => println!("1 / 0 = {quotient}"),
         Err(CallError::Failed(DivideError::DivisionByZero)) => {
-            println!("1 / 0: there is no such number")
+            println!("1 / 0: there is no such number");
         }
         Err(CallError::Failed(error)) => println!("1 / 0: {error}"),
         Err(CallError::Rpc(error)) => return Err(error.into()),

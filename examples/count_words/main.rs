@@ -27,7 +27,7 @@ use std::{
 use clap::Parser;
 use examples::{count_words, text};
 use indicatif::{ProgressBar, ProgressStyle};
-use rpc_core::{Client, EndpointState, RpcError, Server};
+use rpc_core::{Client, Connectivity, RpcError, Server};
 
 use self::output::{Counts, Summary};
 
@@ -58,7 +58,7 @@ struct Options {
 
 /// A server that owes counts answers pings in milliseconds; this long without a word, it is frozen
 /// or cut off.
-const MAX_SILENCE: Duration = Duration::from_secs(1);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a task may take, over all servers that it is tried on: as long as somebody will watch.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How often the progress bar looks at the servers.
@@ -82,7 +82,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         endpoints.push(server.endpoint().to_owned());
         own_server = Some(server);
     }
-    let client = Client::builder().max_silence(MAX_SILENCE).connect(&endpoints).await?;
+    let client = Client::builder().keepalive_timeout(KEEPALIVE_TIMEOUT).connect(&endpoints).await?;
 
     let start = Instant::now();
     let concurrency = options.concurrency.get() * endpoints.len();
@@ -146,8 +146,7 @@ fn progress_bar(calls: usize) -> ProgressBar {
 /// What the servers are doing that they should not, and how many calls that has cost.
 fn what_happens(client: &Client) -> String {
     let status = client.status();
-    let troubled =
-        status.endpoints.iter().filter(|server| server.state != EndpointState::Connected);
+    let troubled = status.endpoints.iter().filter(|server| server.state != Connectivity::Connected);
     let mut lines: Vec<_> =
         troubled.map(|server| format!("\n  {}: {}", server.endpoint, server.state)).collect();
     if status.retries > 0 {

@@ -14,26 +14,39 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use crate::{
-    args::{Args, EncodedArgs},
+    args::Args,
     client::{
-        in_flight::{InFlight as Calls, NewCall, Outgoing, Want},
-        links::{LinkId, Peer},
-        retry::Rules,
-        room::{Room, WhenFull},
+        balancer::LinkId,
+        calls::{
+            CallKind, Calls, NewCall, Transmit,
+            capacity::{Capacity, WhenFull},
+            retry::CallPolicy,
+        },
+        endpoints::EndpointState,
     },
     context::Context,
-    function::{HandlerResult, RemoteFn},
-    invocation::Invocation,
-    message::{self, DEFAULT_MAX_MESSAGE_SIZE, Head, Message, MsgId},
-    registry::{Registry, States},
-    server::{
-        admission::{Admission, Held, Permit},
-        in_flight::{Caller, Entry, InFlight as Requests},
-        outbox::Outbox,
-        pool::Pool,
-        run::{Admitted, News, Run, Runner, Ticket},
+    endpoint::Endpoint,
+    function::RemoteFn,
+    handler::{HandlerResult, Invocation},
+    peer::PeerId,
+    protocol::{
+        DEFAULT_MAX_MESSAGE_SIZE, MsgId,
+        control::{Capabilities, PeerInfo},
+        outgoing::EncodedArgs,
+        request::{self, ClientMessage, Head},
+        response,
     },
-    transport::Envelope,
+    server::{
+        admission::{Admission, Permit, Usage},
+        completion::{Completion, CompletionQueue, Ticket},
+        executor::{Execute, Executor},
+        invoke::AdmittedCall,
+        registry::{Registry, States},
+        requests::{ActiveRequest, Caller, Owner, Requests},
+        workers::Workers,
+    },
+    transport::ReplyTo,
+    util::wakers::Wakers,
     value::Value,
 };
 
@@ -56,15 +69,15 @@ pub struct Stages {
     args: EncodedArgs,
     calls: Calls,
     link: LinkId,
-    outgoing: Vec<Outgoing>,
+    out: Vec<Transmit>,
     reply: Bytes,
     registry: Registry,
     admission: Admission,
     requests: Requests,
-    entry: Option<Entry>,
+    request: Option<ActiveRequest>,
     invocation: Invocation,
-    runner: Runner,
-    news: VecDeque<News>,
+    executor: Executor,
+    completions: VecDeque<Completion>,
 }
 
 impl Stages {
@@ -84,69 +97,74 @@ impl Stages {
             Arc::clone(registry.find(F::SIGNATURE.name).expect("the function is served here"));
 
         let random = fastrand::Rng::with_seed(7);
-        let room = Room::new(MANY, DEFAULT_MAX_MESSAGE_SIZE, WhenFull::Fail);
-        let mut calls = Calls::new(&["here".into()], room, random);
-        let limit = DEFAULT_MAX_MESSAGE_SIZE;
-        let peer = Peer { extended: true, max_message_size: limit, batches: true, instance: None };
-        let (link, _) = calls.link_up(0, peer, Arc::default(), now);
+        let capacity = Capacity::new(MANY, DEFAULT_MAX_MESSAGE_SIZE, WhenFull::Fail);
+        let mut calls = Calls::new(capacity, random);
+        let endpoint = EndpointState::new("here".into(), Endpoint::Inproc("here".to_owned()));
+        let peer = PeerInfo {
+            capabilities: Capabilities::BASE.with(Capabilities::BATCHES, true),
+            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+            instance: None,
+        };
+        let link = calls.link_up(&endpoint, peer, now, &mut Wakers::default());
 
         let body = encode_request(args.clone());
-        let Ok(Message::Request(request)) = message::parse(&body) else {
+        let Ok(ClientMessage::Request(request)) = request::parse(&body) else {
             panic!("it is a request")
         };
         let (id, params_at) = (request.id, request.params_at);
-        let peer = Bytes::from_static(b"\0peer");
+        let peer = PeerId::new(Bytes::from_static(b"\0peer"));
         let context = Context::new(peer.clone(), F::SIGNATURE.name, Some(deadline));
-        let entry = Entry {
-            caller: Some(Caller { envelope: Envelope::new(peer.clone()), id }),
+        let request = ActiveRequest {
+            owner: Owner::Caller(Caller { reply_to: ReplyTo::direct(peer.clone()), id }),
             peer,
             context: context.clone(),
-            held: Held { requests: 1, bytes: body.len() },
-            running: None,
-            keyed: None,
-            over: false,
+            usage: Usage { requests: 1, bytes: body.len() },
+            started: None,
         };
-        let pool = Arc::new(Pool::start(1, MANY)?);
+        let workers = Arc::new(Workers::start(1, MANY)?);
         Ok(Self {
             now,
             deadline,
             args: args.into_encoded(),
             calls,
             link,
-            outgoing: Vec::with_capacity(1),
-            reply: message::response(id, b"\xc0"),
+            out: Vec::with_capacity(1),
+            reply: response::response(id, b"\xc0"),
             registry,
             admission: Admission::new(MANY, DEFAULT_MAX_MESSAGE_SIZE, DEFAULT_MAX_MESSAGE_SIZE),
             requests: Requests::new(),
-            entry: Some(entry),
+            request: Some(request),
             invocation: Invocation { function, body, params_at, id: Some(id), context },
-            runner: Runner::new(pool, Handle::current(), Outbox::default()),
-            news: VecDeque::new(),
+            executor: Executor::new(workers, Handle::current(), CompletionQueue::default()),
+            completions: VecDeque::new(),
         })
     }
 
-    /// A call in the client's table, from its making to its outcome. The table keeps the arguments,
-    /// so they are copied.
+    /// Makes a call in the client's table, from its submission to its outcome. The table keeps the
+    /// arguments, so that they are copied.
     ///
     /// # Panics
     /// If there is no outcome.
     pub fn in_flight_on_client(&mut self) {
-        let rules = Rules { idempotent: false, retries: 0, fail_fast: false, key: None };
+        let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: false, key: None };
         let message = self.args.clone().finish().expect("it was encoded before");
-        let call = NewCall { message, want: Want::Reply, rules, deadline: self.deadline };
-        let (id, _) = self.calls.submit(call, Waker::noop(), self.now).expect("there is room");
-        self.calls.take(self.link, MANY, self.now, &mut self.outgoing);
-        black_box(&self.outgoing).first().expect("it is sent");
-        self.outgoing.clear();
-        self.calls.complete(self.link, id, self.reply.clone());
-        let outcome = self.calls.poll(id, Waker::noop(), &mut None);
+        let call = NewCall { message, kind: CallKind::Request, policy, deadline: self.deadline };
+        let mut wakers = Wakers::default();
+        let (waker, now) = (Waker::noop(), self.now);
+        let id = self.calls.submit(call, waker, now, &mut wakers).expect("there is capacity");
+        self.calls.poll_transmit(self.link, MANY, now, waker, &mut self.out, &mut wakers);
+        black_box(&self.out).first().expect("it is sent");
+        self.out.clear();
+        self.calls.handle_reply(self.link, id, self.reply.clone(), &mut wakers);
+        wakers.wake();
+        let outcome = self.calls.poll_outcome(id, waker, &mut None);
         outcome.expect("it was answered").expect("it has succeeded");
     }
 
     /// Decodes the head of a request.
     #[must_use]
     pub fn decode_head(&self) -> bool {
-        black_box(message::parse(black_box(&self.invocation.body))).is_ok()
+        black_box(request::parse(black_box(&self.invocation.body))).is_ok()
     }
 
     /// Looks the function up.
@@ -155,31 +173,31 @@ impl Stages {
         self.registry.find(black_box(self.invocation.context.function())).is_some()
     }
 
-    /// Admits a request, and takes note of its end.
+    /// Admits a request, and ends its permit.
     pub fn admit(&self) {
         drop(black_box(self.permit()));
     }
 
     fn permit(&self) -> Permit {
         let bytes = black_box(self.invocation.body.len());
-        self.admission.admit(Held::default(), bytes, self.now).expect("there is room")
+        self.admission.admit(Usage::default(), bytes).expect("there is capacity")
     }
 
-    /// A request in the server's table, until it is removed.
+    /// Puts a request into the server's table, and removes it.
     ///
     /// # Panics
     /// If it is not there.
     pub fn in_flight_on_server(&mut self) {
-        let entry = self.entry.take().expect("the last removal has left it");
-        let ticket = self.requests.insert(entry);
-        self.entry = self.requests.remove(black_box(ticket));
+        let request = self.request.take().expect("the last removal has left it");
+        let ticket = self.requests.insert(request);
+        self.request = self.requests.remove(black_box(ticket));
     }
 
-    /// Has a worker run a function that does nothing, and waits for its outcome as a server does.
-    /// It is admitted first: the worker ends the permit.
+    /// Has a worker run a function that does nothing, and waits for its completion as a server does. The
+    /// call is admitted first: the worker ends its permit.
     ///
     /// # Panics
-    /// If there is no worker, or no outcome.
+    /// If there is no worker, or no completion.
     pub async fn dispatch(&mut self) {
         let Invocation { function, body, params_at, id, context } = &self.invocation;
         let invocation = Invocation {
@@ -189,14 +207,14 @@ impl Stages {
             id: *id,
             context: context.clone(),
         };
-        let work = Admitted { invocation, ticket: Ticket(0), permit: self.permit() };
-        self.runner.run_sync(nothing, work).expect("there is room");
-        self.runner.begin();
-        self.runner.outbox().recv(&mut self.news).await;
-        let Some(News::Outcome(outcome)) = self.news.pop_front() else {
-            panic!("there is one outcome")
+        let call = AdmittedCall { invocation, ticket: Ticket(0), permit: self.permit() };
+        self.executor.run_sync(nothing, call).expect("there is capacity");
+        self.executor.flush();
+        self.executor.completions().recv(&mut self.completions).await;
+        let Some(Completion::Ended { result, .. }) = self.completions.pop_front() else {
+            panic!("there is one completion")
         };
-        outcome.result.expect("it does nothing that could fail");
+        result.expect("it does nothing that could fail");
     }
 
     /// Encodes a reply.

@@ -1,14 +1,14 @@
 //! The client: connects, and makes calls.
 
+pub(crate) mod balancer;
 mod blocking;
 mod builder;
 mod call;
-mod channel;
-pub(crate) mod in_flight;
-pub(crate) mod links;
+pub(crate) mod calls;
+mod config;
+mod core;
+pub(crate) mod endpoints;
 mod map;
-pub(crate) mod retry;
-pub(crate) mod room;
 mod status;
 
 use std::{
@@ -17,26 +17,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use self::{config::ClientConfig, core::ClientCore};
+use crate::util::io_thread::{IoThread, LINGER};
 
-use self::channel::Channel;
 pub use self::{
     builder::{ClientBuilder, Connect},
     call::{Call, Dynamic, Notify},
+    calls::capacity::WhenFull,
     map::{Map, MapItem},
-    room::WhenFull,
-    status::{ClientStatus, EndpointState, EndpointStatus},
-};
-use crate::{
-    args::Args,
-    discover::ServiceDescription,
-    endpoint::Endpoints,
-    error::RpcError,
-    function::RemoteFn,
-    io_thread::{IoThread, LINGER},
+    status::{ClientStatus, Connectivity, EndpointStatus},
 };
 
 /// Calls the functions of a server, or of several that serve the same: any number of tasks and
@@ -54,7 +46,7 @@ use crate::{
 ///   random. One that is overloaded, or has not answered a ping, gets calls only if there is no
 ///   other, until it answers.
 /// - A server that owes replies and says nothing is pinged; after a
-///   [while](ClientBuilder::max_silence) its connection counts as lost. Pings are answered while
+///   [while](ClientBuilder::keepalive_timeout) its connection counts as lost. Pings are answered while
 ///   every worker is busy.
 /// - A call that failed because its connection was lost, or its server was overloaded or shutting
 ///   down, is made again within its deadline, elsewhere if possible, if that is safe: the function
@@ -87,93 +79,27 @@ use crate::{
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    channel: Arc<Channel>,
-    timeout: Duration,
-    retries: u32,
-    fail_fast: bool,
-    /// Ends with the last client that uses it.
+    core: Arc<ClientCore>,
+    config: ClientConfig,
+    /// Ends with the last client that uses it. `None` if the client runs on its caller's runtime.
     _io: Option<Arc<IoThread>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.channel.close();
+        self.core.close();
     }
 }
 
 impl Client {
-    /// Connects to the servers at one endpoint or several (`tcp://host:port`, `ipc:///path` or
-    /// `inproc://name`), and waits until one answers. See [`ClientBuilder::connect`].
-    pub fn connect(endpoints: impl Endpoints) -> Connect {
-        Self::builder().connect(endpoints)
+    fn new(core: Arc<ClientCore>, config: ClientConfig, io: Option<Arc<IoThread>>) -> Self {
+        Self(Arc::new(Inner { core, config, _io: io }))
     }
 
-    /// A client that connects in the background. See [`ClientBuilder::connect_lazy`].
-    ///
-    /// # Errors
-    /// [`InvalidEndpoint`](crate::ErrorKind::InvalidEndpoint), or if the I/O thread cannot be
-    /// started.
-    pub fn connect_lazy(endpoints: impl Endpoints) -> Result<Self, RpcError> {
-        Self::builder().connect_lazy(endpoints)
-    }
-
-    /// Sets options before connecting.
+    /// Returns the endpoints, as they were given.
     #[must_use]
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder::default()
-    }
-
-    /// The call of `F` with `args`. For generic code: `F::call(&client, ...)` is shorter.
-    pub fn call<F: RemoteFn>(&self, args: Args<F>) -> Call<F> {
-        Call::new(self.clone(), args)
-    }
-
-    /// The notification of `F` with `args`. For generic code: `F::notify(&client, ...)` is shorter.
-    pub fn notify<F: RemoteFn>(&self, args: Args<F>) -> Notify {
-        Notify::new(self.clone(), args)
-    }
-
-    /// Calls a function that is known by name only. `params` becomes the params of the request: a
-    /// tuple or sequence by position, a struct or map by parameter name, `()` for none. Bytes among
-    /// them need `serde_bytes`. The result is decoded to `R`.
-    ///
-    /// ```
-    /// # async fn example(client: rpc_core::Client) -> Result<(), rpc_core::RpcError> {
-    /// let sum = client.call_dynamic::<i64>("add", (1, 2)).await?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`RpcError`]. The function's own error has kind [`Failed`](crate::ErrorKind::Failed), and
-    /// [`RpcError::data`] decodes it.
-    pub fn call_dynamic<R>(&self, name: &str, params: impl Serialize) -> Call<Dynamic<R>>
-    where
-        R: DeserializeOwned + Send + 'static,
-    {
-        self.call(Args::dynamic(name, &params))
-    }
-
-    /// Asks a server whether it is there. The answer comes from its I/O thread, so that a server
-    /// whose workers are busy answers as fast as an idle one.
-    ///
-    /// # Errors
-    /// [`RpcError`] if it did not answer in the client's timeout.
-    pub fn ping(&self) -> Call<Dynamic<()>> {
-        self.call_dynamic("rpc.ping", ()).idempotent()
-    }
-
-    /// Asks a server what it serves.
-    ///
-    /// # Errors
-    /// [`RpcError`] if it did not answer in the client's timeout.
-    pub fn discover(&self) -> Call<Dynamic<ServiceDescription>> {
-        self.call_dynamic("rpc.discover", ()).idempotent()
-    }
-
-    /// The endpoints, as they were given.
-    #[must_use]
-    pub fn endpoints(&self) -> Vec<&str> {
-        self.0.channel.endpoints().iter().map(|endpoint| &**endpoint).collect()
+    pub fn endpoints(&self) -> Vec<Arc<str>> {
+        self.0.core.endpoints()
     }
 
     /// How the client is doing right now: which endpoints are connected, what is in flight, how
@@ -181,7 +107,7 @@ impl Client {
     /// it is not for each call.
     #[must_use]
     pub fn status(&self) -> ClientStatus {
-        self.0.channel.status()
+        self.0.core.status()
     }
 
     /// Takes no new calls, waits until the servers have read what was sent (a second at most), and
@@ -192,25 +118,17 @@ impl Client {
     /// It is lazy, and once begun it is to be finished: await it, or block with [`Close::wait`].
     pub fn close(self) -> Close {
         Close(Box::pin(async move {
-            self.0.channel.close();
-            self.0.channel.ended().await;
+            self.0.core.close();
+            self.0.core.ended().await;
         }))
     }
 
-    pub(crate) fn channel(&self) -> &Channel {
-        &self.0.channel
+    fn core(&self) -> &ClientCore {
+        &self.0.core
     }
 
-    pub(crate) fn timeout(&self) -> Duration {
-        self.0.timeout
-    }
-
-    pub(crate) fn retries(&self) -> u32 {
-        self.0.retries
-    }
-
-    pub(crate) fn fail_fast(&self) -> bool {
-        self.0.fail_fast
+    fn config(&self) -> &ClientConfig {
+        &self.0.config
     }
 }
 
@@ -218,12 +136,6 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("endpoints", &self.endpoints()).finish_non_exhaustive()
     }
-}
-
-/// The moment when `timeout` is over. One that no clock can hold is as good as a century.
-fn deadline_in(now: Instant, timeout: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
-    now + timeout.min(CENTURY)
 }
 
 /// Closing, made by [`Client::close`]. Await it, or block with [`wait`](Self::wait).

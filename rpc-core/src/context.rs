@@ -11,8 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use tokio::sync::Notify;
+
+use crate::peer::PeerId;
 
 /// The call that a function runs for. Ask for it with a `#[context] cx: &Context` parameter.
 ///
@@ -32,7 +33,7 @@ use tokio::sync::Notify;
 pub struct Context(Arc<Inner>);
 
 struct Inner {
-    peer: Bytes,
+    peer: PeerId,
     function: &'static str,
     deadline: Option<Instant>,
     /// [`STARTED`] and [`CANCELLED`], set in whatever order it happens.
@@ -44,7 +45,7 @@ const STARTED: u8 = 1;
 const CANCELLED: u8 = 2;
 
 impl Context {
-    pub(crate) fn new(peer: Bytes, function: &'static str, deadline: Option<Instant>) -> Self {
+    pub(crate) fn new(peer: PeerId, function: &'static str, deadline: Option<Instant>) -> Self {
         let (state, notify) = (AtomicU8::new(0), Notify::new());
         Self(Arc::new(Inner { peer, function, deadline, state, notify }))
     }
@@ -53,10 +54,10 @@ impl Context {
     /// apart while they are connected. It proves nothing, since a peer chooses its own.
     #[must_use]
     pub fn peer(&self) -> &[u8] {
-        &self.0.peer
+        self.0.peer.as_bytes()
     }
 
-    pub(crate) fn peer_bytes(&self) -> &Bytes {
+    pub(crate) fn peer_id(&self) -> &PeerId {
         &self.0.peer
     }
 

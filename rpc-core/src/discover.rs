@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::function::{Kind, Signature};
+use crate::function::Signature;
 
 /// What a server serves, as [`Client::discover`](crate::Client::discover) gets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,21 +65,11 @@ impl From<&Signature> for FunctionDescription {
                 .collect(),
             result: signature.output.to_owned(),
             error: signature.error.map(|name| name().to_owned()),
-            kind: signature.kind.to_string(),
+            kind: signature.execution.to_string(),
             idempotent: signature.idempotent,
             timeout_ms: signature
                 .timeout
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         }
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Pool => "pool",
-            Self::Async => "async",
-            Self::Inline => "inline",
-        })
     }
 }

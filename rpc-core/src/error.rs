@@ -1,13 +1,11 @@
-//! Errors, in layers: what a caller sees ([`RpcError`], [`CallError`]), what stops a server from
-//! starting ([`ServeError`]), and what crosses the wire ([`WireError`], never shown to users as it
-//! is).
+//! The errors that a caller sees: [`RpcError`] and [`CallError`].
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::{__private::IsError, codec};
+use crate::{bounds::IsError, codec};
 
 /// Whether the remote function ran, as far as the caller can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,11 +107,22 @@ impl RpcError {
         self
     }
 
-    /// That this try never ran is not all: an earlier one may have.
-    pub(crate) fn after_a_try_that_may_have_run(mut self) -> Self {
+    /// Adds that an earlier try may have run the function, even if this one has not.
+    pub(crate) fn or_earlier_try(mut self) -> Self {
         if self.0.ran == Ran::No {
             self.0.ran = Ran::Maybe;
         }
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.0.retry_after = retry_after;
+        self
+    }
+
+    /// Attaches the function's own error, or the details of the failure, still encoded.
+    pub(crate) fn with_data(mut self, data: Bytes) -> Self {
+        self.0.data = Some(data);
         self
     }
 
@@ -278,197 +287,4 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for super::RpcError {}
     impl<E> Sealed for super::CallError<E> {}
-}
-
-/// Why a server could not start.
-///
-/// Its `Debug` is its text with its cause, because that is what `main` shows of an error that it
-/// returns.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The endpoint's text is not one this library understands.
-    #[error("cannot bind `{endpoint}`: {reason}")]
-    InvalidEndpoint {
-        /// As it was given.
-        endpoint: String,
-        /// What is wrong with it, and what to write instead.
-        reason: String,
-    },
-    /// The endpoint could not be listened on: it is taken, or not this machine's, or not permitted.
-    #[error("cannot listen on {endpoint}")]
-    Bind {
-        /// As it was given.
-        endpoint: String,
-        /// What the transport said.
-        source: Box<dyn StdError + Send + Sync>,
-    },
-    /// Two served functions have one wire name. Give one another name with `#[remote(name =
-    /// "...")]`, or serve a subset.
-    #[error(
-        "two functions are named `{name}`: {first} and {second}; give one of them another name with \
-         `#[remote(name = \"...\")]`, or serve a subset with `.serve::<function>()`"
-    )]
-    DuplicateFunction {
-        /// The name on the wire.
-        name: String,
-        /// Where one is defined (`file:line`).
-        first: String,
-        /// Where the other is defined.
-        second: String,
-    },
-    /// A served function has a `#[state]` parameter that the server was not given.
-    #[error(
-        "function `{function}` needs state of type `{state}`: give it to the builder with `.state(...)`, or, \
-         if this server is not meant to serve it, choose what it serves with `.serve::<function>()`"
-    )]
-    MissingState {
-        /// The name on the wire.
-        function: String,
-        /// The type's path.
-        state: &'static str,
-    },
-    /// There is nothing to serve: no function is registered in this program, or none was chosen.
-    #[error(
-        "no function to serve: no `#[remote]` function is linked into this program \
-         (a crate that is only depended on may not be linked: write `use that_crate as _;`)"
-    )]
-    NoFunctions,
-    /// `bind` was called outside a tokio runtime, which async functions need.
-    #[error("a server is bound inside a tokio runtime, and there is none here")]
-    NoRuntime,
-    /// A thread could not be started.
-    #[error("cannot start a thread")]
-    Thread(#[source] std::io::Error),
-}
-
-impl fmt::Debug for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.source() {
-            Some(cause) => write!(f, "{self}: {cause}"),
-            None => write!(f, "{self}"),
-        }
-    }
-}
-
-/// The error codes of PROTOCOL.md.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
-    Failed,
-    Panicked,
-    BadRequest,
-    UnknownFunction,
-    BadArguments,
-    TooLarge,
-    DeadlineExceeded,
-    Cancelled,
-    Overloaded,
-    ShuttingDown,
-    Denied,
-}
-
-/// Every code with its text on the wire and the kind that its caller sees.
-const CODES: [(Code, &str, ErrorKind); 11] = [
-    (Code::Failed, "failed", ErrorKind::Failed),
-    (Code::Panicked, "panicked", ErrorKind::Panicked),
-    (Code::BadRequest, "bad_request", ErrorKind::BadRequest),
-    (Code::UnknownFunction, "unknown_function", ErrorKind::UnknownFunction),
-    (Code::BadArguments, "bad_arguments", ErrorKind::BadArguments),
-    (Code::TooLarge, "too_large", ErrorKind::TooLarge { size: 0, limit: 0 }),
-    (Code::DeadlineExceeded, "deadline_exceeded", ErrorKind::DeadlineExceeded),
-    (Code::Cancelled, "cancelled", ErrorKind::Cancelled),
-    (Code::Overloaded, "overloaded", ErrorKind::Overloaded),
-    (Code::ShuttingDown, "shutting_down", ErrorKind::ShuttingDown),
-    (Code::Denied, "denied", ErrorKind::Denied),
-];
-
-impl Code {
-    pub(crate) fn as_str(self) -> &'static str {
-        CODES.iter().find(|(code, ..)| *code == self).map_or("", |(_, text, _)| text)
-    }
-}
-
-/// An error as a server puts it into a response.
-#[derive(Debug)]
-pub struct WireError {
-    pub(crate) code: Code,
-    pub(crate) message: String,
-    pub(crate) ran: Ran,
-    /// The function's own error, or what there is to know of the code, encoded.
-    pub(crate) data: Option<Vec<u8>>,
-    /// When it is worth trying again.
-    pub(crate) retry_after: Option<Duration>,
-}
-
-impl WireError {
-    pub(crate) fn new(code: Code, ran: Ran, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), ran, data: None, retry_after: None }
-    }
-
-    /// A `what`, request or reply, of `size` bytes is over `limit`.
-    pub(crate) fn too_large(what: &str, ran: Ran, size: usize, limit: usize) -> Self {
-        let text =
-            format!("the {what} has {size} bytes, and the server's max_message_size is {limit}");
-        let data = codec::to_vec(&Sizes { size, limit }).ok();
-        Self { data, ..Self::new(Code::TooLarge, ran, text) }
-    }
-
-    /// The server has as much under way as it takes; it hopes for room after `retry_after`.
-    pub(crate) fn overloaded(message: impl Into<String>, retry_after: Duration) -> Self {
-        Self { retry_after: Some(retry_after), ..Self::new(Code::Overloaded, Ran::No, message) }
-    }
-}
-
-/// The `data` of `too_large`, in bytes. What a peer leaves out is zero.
-#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-struct Sizes {
-    size: usize,
-    limit: usize,
-}
-
-/// An error as a client reads it from a response. Every field is optional, because a plain
-/// MessagePack-RPC peer may send anything.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-pub(crate) struct ErrorReply {
-    pub(crate) code: String,
-    pub(crate) message: String,
-    pub(crate) ran: Option<String>,
-    pub(crate) retry_after_ms: Option<u64>,
-}
-
-impl ErrorReply {
-    /// What the caller gets to see of it; `data` is the function's own error, still encoded.
-    pub(crate) fn into_error(self, data: Option<Bytes>) -> RpcError {
-        let kind = CODES
-            .iter()
-            .find(|(_, text, _)| *text == self.code)
-            .map_or(ErrorKind::Remote, |(.., kind)| *kind);
-        let kind = match kind {
-            ErrorKind::TooLarge { .. } => {
-                let sizes = data.as_ref().and_then(|data| codec::from_slice::<Sizes>(data).ok());
-                let Sizes { size, limit } = sizes.unwrap_or_default();
-                ErrorKind::TooLarge { size, limit }
-            }
-            kind => kind,
-        };
-        let ran = match (self.ran.as_deref(), kind) {
-            (Some("no"), _) => Ran::No,
-            (Some("yes"), _) | (None, ErrorKind::Failed | ErrorKind::Panicked) => Ran::Yes,
-            _ => Ran::Maybe,
-        };
-        let message = match (kind, self.message.is_empty()) {
-            (ErrorKind::Remote, false) if !self.code.is_empty() => {
-                format!("{}: {}", self.code, self.message)
-            }
-            (_, false) => self.message,
-            (_, true) if self.code.is_empty() => "the peer answered with an error".to_owned(),
-            (_, true) => self.code,
-        };
-        let mut error = RpcError::new(kind, ran, message);
-        error.0.retry_after = self.retry_after_ms.map(Duration::from_millis);
-        error.0.data = data;
-        error
-    }
 }

@@ -1,14 +1,11 @@
-//! What `#[remote]` knows of a function at compile time, as constants: its signature for both
-//! sides, and the entry that a server runs. Generated code fills these in; nothing here does I/O.
+//! The signature of a remote function, as both sides know it at compile time. Generated code fills it
+//! in.
 
-use std::{any::TypeId, future::Future, pin::Pin, time::Duration};
-
-use bytes::Bytes;
+use std::{fmt, time::Duration};
 
 use crate::{
     codec::{DecodeError, Reader},
-    error::{CallFailure, WireError},
-    invocation::Invocation,
+    error::CallFailure,
 };
 
 /// A remote function, as its caller sees it. `#[remote]` implements it for the struct that it adds
@@ -51,18 +48,6 @@ pub trait RemoteFn: Sized + Send + Sync + 'static {
     fn decode_output(reader: &mut Reader<'_>) -> Result<Self::Output, DecodeError>;
 }
 
-/// A remote function that is implemented in this program, and so can be served. A declaration
-/// without a body is a [`RemoteFn`] but not this.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be served: it has no body here",
-    note = "a body-less `#[remote] fn ...;` only declares a function; serve the one that implements it"
-)]
-pub trait ServedFn: RemoteFn {
-    /// What the server runs.
-    #[doc(hidden)]
-    const ENTRY: &'static Entry;
-}
-
 /// What both sides know of a remote function.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -82,7 +67,7 @@ pub struct Signature {
     /// How often a call may be tried again when its caller does not say.
     pub retries: Option<u32>,
     /// Where it runs.
-    pub kind: Kind,
+    pub execution: Execution,
     /// How long a call may take when its caller does not say.
     pub timeout: Option<Duration>,
 }
@@ -97,17 +82,27 @@ pub struct Param {
     pub ty: &'static str,
 }
 
-/// Where a remote function runs on its server.
+/// The way in which a server runs a remote function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
-    /// A sync function: on the worker pool, so it may compute or block.
-    Pool,
-    /// An async function: on the tokio runtime that the server was bound in, so it must not block.
+pub enum Execution {
+    /// A sync function, on a worker thread: it may compute or block.
+    Blocking,
+    /// An async function, on the tokio runtime that the server was bound in: it must not block.
     Async,
-    /// A sync function marked `inline`: where the call was decoded. It must return within
-    /// microseconds.
+    /// A sync function marked `inline`, on the I/O thread: it must return within microseconds.
     Inline,
+}
+
+/// The text that `rpc.discover` states: `pool`, `async` or `inline`.
+impl fmt::Display for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blocking => "pool",
+            Self::Async => "async",
+            Self::Inline => "inline",
+        })
+    }
 }
 
 impl Signature {
@@ -123,7 +118,7 @@ impl Signature {
             error: None,
             idempotent: false,
             retries: None,
-            kind: Kind::Pool,
+            execution: Execution::Blocking,
             timeout: None,
         }
     }
@@ -144,8 +139,8 @@ impl Signature {
     /// Sets where it runs, and whether it is idempotent.
     #[doc(hidden)]
     #[must_use]
-    pub const fn with_kind(mut self, kind: Kind, idempotent: bool) -> Self {
-        self.kind = kind;
+    pub const fn with_execution(mut self, execution: Execution, idempotent: bool) -> Self {
+        self.execution = execution;
         self.idempotent = idempotent;
         self
     }
@@ -172,83 +167,5 @@ impl Param {
     #[must_use]
     pub const fn new(name: &'static str, ty: &'static str) -> Self {
         Self { name, ty }
-    }
-}
-
-/// What a server needs to run a function: collected at link time with `inventory`.
-#[derive(Debug)]
-pub struct Entry {
-    pub(crate) signature: &'static Signature,
-    pub(crate) handler: Handler,
-    pub(crate) states: &'static [StateType],
-    pub(crate) file: &'static str,
-    pub(crate) line: u32,
-}
-
-impl Entry {
-    /// `file` and `line` are where the function stands, for messages.
-    #[must_use]
-    pub const fn new(
-        signature: &'static Signature,
-        handler: Handler,
-        states: &'static [StateType],
-        file: &'static str,
-        line: u32,
-    ) -> Self {
-        Self { signature, handler, states, file, line }
-    }
-}
-
-inventory::collect!(&'static Entry);
-
-/// The response's body, or the error to answer with.
-pub type HandlerResult = Result<Bytes, WireError>;
-/// What an async handler returns.
-pub type HandlerFuture = Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
-
-/// Decodes the params, runs the function, encodes the result.
-#[derive(Debug, Clone, Copy)]
-pub enum Handler {
-    /// For [`Kind::Pool`] and [`Kind::Inline`].
-    Sync(fn(&Invocation) -> HandlerResult),
-    /// For [`Kind::Async`].
-    Async(fn(Invocation) -> HandlerFuture),
-}
-
-/// The type of a `#[state]` parameter.
-#[derive(Debug)]
-pub struct StateType {
-    pub(crate) id: fn() -> TypeId,
-    pub(crate) name: fn() -> &'static str,
-}
-
-impl StateType {
-    /// The type `T`, not the reference to it.
-    #[must_use]
-    pub const fn of<T: 'static>() -> Self {
-        Self { id: TypeId::of::<T>, name: std::any::type_name::<T> }
-    }
-}
-
-/// The parts of a `Result`, whatever path it is written under.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is named `Result` but is not `std::result::Result`",
-    note = "a remote function's `Result` must be the standard one or an alias of it"
-)]
-pub trait ResultParts {
-    /// `T` of `Result<T, E>`.
-    type Ok;
-    /// `E` of `Result<T, E>`.
-    type Err;
-    /// Itself, now known to be a `Result`.
-    #[allow(clippy::missing_errors_doc)]
-    fn into_result(self) -> Result<Self::Ok, Self::Err>;
-}
-
-impl<T, E> ResultParts for Result<T, E> {
-    type Ok = T;
-    type Err = E;
-    fn into_result(self) -> Self {
-        self
     }
 }

@@ -12,11 +12,16 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use crate::{
     codec::{self, DecodeError, Reader, Writer},
     discover::ServiceDescription,
-    error::{Code, Ran, WireError},
+    error::Ran,
     function::Param,
-    message::{self, Head, Incoming, Malformed, Message, MsgId, Request, batch},
     params::Params,
-    server::builtin,
+    protocol::{
+        MsgId, batch, control,
+        error::{Code, WireError},
+        msgpack,
+        request::{self, ClientMessage, Head, Malformed, Request},
+        response::{self, ServerMessage},
+    },
     value::{DecodeBySerde, EncodeBySerde, Value},
 };
 
@@ -46,23 +51,23 @@ pub fn decode(bytes: &[u8]) {
 }
 
 fn as_a_server(body: &Bytes) {
-    match message::parse(body) {
-        Ok(Message::Request(request)) => {
-            assert!(message::is_params_marker(body[request.params_at]));
+    match request::parse(body) {
+        Ok(ClientMessage::Request(request)) => {
+            assert!(msgpack::is_params_marker(body[request.params_at]));
             written_again(&request, &body[request.params_at..]);
             all_params(body, request.params_at);
-            if let Some(count) = message::count_params(&body[request.params_at..]) {
+            if let Some(count) = msgpack::count_params(&body[request.params_at..]) {
                 assert!(count <= body.len(), "each takes a byte at least");
             }
         }
-        Ok(Message::Notification(notification)) => {
+        Ok(ClientMessage::Notification(notification)) => {
             let params = &body[notification.params_at..];
-            assert!(message::is_params_marker(params[0]));
-            if let Some(id) = builtin::cancelled_id(params) {
+            assert!(msgpack::is_params_marker(params[0]));
+            if let Some(id) = control::read_cancel(params) {
                 assert_eq!(codec::from_slice::<(u32,)>(params).map(|(id,)| id).ok(), Some(id.0));
             }
             let again = message_of(notification.method, Head::Notification, params);
-            let Ok(Message::Notification(read)) = message::parse(&again) else {
+            let Ok(ClientMessage::Notification(read)) = request::parse(&again) else {
                 panic!("{body:?}")
             };
             assert_eq!(read.method, notification.method);
@@ -71,11 +76,12 @@ fn as_a_server(body: &Bytes) {
         }
         Err(Malformed::Request(id, reason)) => {
             let refusal = WireError::new(Code::BadRequest, Ran::No, reason);
-            let refusal = message::error_response(id, &refusal);
+            let refusal = response::error_response(id, &refusal);
             assert!(refusal.len() < LONGEST_REFUSAL);
             // Without an id it is no response that a client could match.
-            let expected = id.map_or(Incoming::Other, |id| Incoming::Response { id, failed: true });
-            assert_eq!(message::classify(&refusal), expected);
+            let expected =
+                id.map_or(ServerMessage::Other, |id| ServerMessage::Response { id, failed: true });
+            assert_eq!(response::classify(&refusal), expected);
         }
         Err(Malformed::Notification(_)) => {}
     }
@@ -89,25 +95,25 @@ fn written_again(request: &Request<'_>, params: &[u8]) {
     let key = request.key.filter(|_| timeout_ms.is_some());
     let again =
         message_of(request.method, Head::Request { id: request.id, timeout_ms, key }, params);
-    let Ok(Message::Request(read)) = message::parse(&again) else { panic!("{request:?}") };
+    let Ok(ClientMessage::Request(read)) = request::parse(&again) else { panic!("{request:?}") };
     assert_eq!((read.id, read.method, read.key), (request.id, request.method, key));
     assert_eq!(read.timeout.is_some(), request.timeout.is_some());
     assert_eq!(&again[read.params_at..], params);
 }
 
 fn message_of(method: &str, head: Head<'_>, params: &[u8]) -> Vec<u8> {
-    let mut message = vec![0; message::head_len(method, head)];
-    message::write_head(&mut message, method, head);
+    let mut message = vec![0; request::head_len(method, head)];
+    request::write_head(&mut message, method, head);
     message.extend_from_slice(params);
     message
 }
 
 fn as_a_client(body: &Bytes) {
-    let (id, failed) = match message::classify(body) {
-        Incoming::Response { id, failed } => (id, failed),
-        Incoming::Goodbye | Incoming::Other => return,
+    let (id, failed) = match response::classify(body) {
+        ServerMessage::Response { id, failed } => (id, failed),
+        ServerMessage::GoAway | ServerMessage::Other => return,
     };
-    let response = message::parse_response(body);
+    let response = response::parse_response(body);
     assert!(response.as_ref().is_none_or(|response| response.is_err() == failed));
     match response {
         Some(Ok(range)) => {
@@ -120,10 +126,10 @@ fn as_a_client(body: &Bytes) {
             // What our client makes of an answer to its own questions.
             let _ = codec::from_slice::<ServiceDescription>(result);
             if codec::from_slice::<IgnoredAny>(result).is_ok() {
-                let head = message::response_head(id);
-                let again = message::response(id, result);
+                let head = response::response_head(id);
+                let again = response::response(id, result);
                 assert_eq!(
-                    message::parse_response(&again).map(Result::ok),
+                    response::parse_response(&again).map(Result::ok),
                     Some(Some(head.len()..again.len()))
                 );
             }
@@ -141,13 +147,13 @@ fn as_a_client(body: &Bytes) {
 /// One value of any kind, and nothing behind it.
 fn value(body: &Bytes) {
     let mut rest: &[u8] = body;
-    let skipped = message::skip_value(&mut rest);
+    let skipped = msgpack::skip_value(&mut rest);
     assert!(rest.len() <= body.len());
     if codec::from_slice::<IgnoredAny>(body).is_ok() {
         assert_eq!(skipped, Some(()), "what can be decoded can be skipped");
         assert!(rest.is_empty(), "and both see its end in the same place");
     }
-    if let Some(count) = message::count_params(body) {
+    if let Some(count) = msgpack::count_params(body) {
         assert_eq!(skipped, Some(()));
         assert!(count <= body.len());
     }
@@ -194,7 +200,7 @@ static NESTED: [Param; 4] = [
 
 /// The params of functions of several shapes, as the macro's handlers read them.
 fn all_params(body: &Bytes, at: usize) {
-    if !body.get(at).copied().is_some_and(message::is_params_marker) {
+    if !body.get(at).copied().is_some_and(msgpack::is_params_marker) {
         return;
     }
     check(Params::new(body, at, &NONE).and_then(Params::finish));
@@ -207,10 +213,13 @@ fn check<T>(read: Result<T, WireError>) {
     let Err(error) = read else { return };
     assert!(matches!(error.code, Code::BadArguments | Code::BadRequest), "{error:?}");
     assert_eq!(error.ran, Ran::No);
-    let refusal = message::error_response(Some(MsgId(7)), &error);
+    let refusal = response::error_response(Some(MsgId(7)), &error);
     assert!(refusal.len() < LONGEST_REFUSAL, "{error:?}");
-    assert_eq!(message::classify(&refusal), Incoming::Response { id: MsgId(7), failed: true });
-    let Some(Err(read)) = message::parse_response(&refusal) else { panic!("{error:?}") };
+    assert_eq!(
+        response::classify(&refusal),
+        ServerMessage::Response { id: MsgId(7), failed: true }
+    );
+    let Some(Err(read)) = response::parse_response(&refusal) else { panic!("{error:?}") };
     assert_eq!((read.ran(), read.message()), (Ran::No, error.message.as_str()));
 }
 
@@ -274,7 +283,7 @@ fn same<T: Serialize + for<'de> Deserialize<'de> + PartialEq + Debug>(value: &T)
     let again: Result<T, DecodeError> = codec::from_slice(&bytes);
     assert_eq!(again.as_ref().ok(), Some(value), "{again:?}");
     let mut rest: &[u8] = &bytes;
-    assert_eq!(message::skip_value(&mut rest), Some(()));
+    assert_eq!(msgpack::skip_value(&mut rest), Some(()));
     assert!(rest.is_empty());
 }
 

@@ -55,6 +55,7 @@ pub mod __fuzz;
 #[path = "private.rs"]
 pub mod __private;
 mod args;
+mod bounds;
 mod client;
 mod codec;
 mod context;
@@ -63,15 +64,13 @@ mod endpoint;
 mod engine;
 mod error;
 mod function;
-mod id_table;
-mod invocation;
-mod io_thread;
-mod message;
+mod handler;
 mod params;
-mod registry;
+mod peer;
+mod protocol;
 mod server;
-mod shares;
 mod transport;
+mod util;
 mod value;
 
 pub use rpc_macros::remote;
@@ -79,16 +78,17 @@ pub use rpc_macros::remote;
 pub use crate::{
     args::Args,
     client::{
-        Call, Client, ClientBuilder, ClientStatus, Close, Connect, Dynamic, EndpointState,
+        Call, Client, ClientBuilder, ClientStatus, Close, Connect, Connectivity, Dynamic,
         EndpointStatus, Map, MapItem, Notify, WhenFull,
     },
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
     endpoint::Endpoints,
     engine::Engine,
-    error::{CallError, CallFailure, ErrorKind, Ran, RpcError, ServeError},
-    function::{Kind, Param, RemoteFn, ServedFn, Signature},
-    server::{Server, ServerBuilder, ServerHandle},
+    error::{CallError, CallFailure, ErrorKind, Ran, RpcError},
+    function::{Execution, Param, RemoteFn, Signature},
+    handler::ServedFn,
+    server::{ServeError, Server, ServerBuilder, ServerHandle},
 };
 
 /// Compiles and runs what README.md shows.

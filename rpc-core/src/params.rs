@@ -5,9 +5,12 @@ use rmp::{Marker, decode};
 
 use crate::{
     codec::{DecodeError, Reader},
-    error::{Code, Ran, WireError},
+    error::Ran,
     function::Param,
-    message,
+    protocol::{
+        error::{Code, WireError},
+        msgpack,
+    },
 };
 
 /// The params of one request, read in the order of the function's parameters.
@@ -103,13 +106,13 @@ fn by_name<'de>(
     let broken = || bad_arguments("the params are a map that ends too early or nests too deeply");
     let mut readers: Vec<_> = names.iter().map(|_| Reader::missing(body)).collect();
     for _ in 0..decode::read_map_len(&mut rest).map_err(|_| broken())? {
-        let Some(name) = message::read_str(&mut rest) else {
+        let Some(name) = msgpack::read_str(&mut rest) else {
             return Err(bad_arguments(
                 "the params are a map with a key that is no parameter's name",
             ));
         };
         let value = rest;
-        message::skip_value(&mut rest).ok_or_else(broken)?;
+        msgpack::skip_value(&mut rest).ok_or_else(broken)?;
         let value = &value[..value.len() - rest.len()];
         match names.iter().position(|param| param.name == name) {
             Some(index) => readers[index] = Reader::new(body, value),

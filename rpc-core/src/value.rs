@@ -13,8 +13,7 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     codec::{DecodeError, EncodeError, Reader, Writer},
-    function::HandlerResult,
-    invocation::Invocation,
+    handler::{HandlerResult, Invocation},
 };
 
 /// Stands for the type `T` in generated code.

@@ -11,7 +11,7 @@ use quote::{ToTokens, quote_spanned};
 use syn::{Ident, Type, spanned::Spanned as _};
 
 use crate::{
-    function::{Kind, Output, RemoteFunction},
+    function::{Execution, Output, RemoteFunction},
     params::Param,
     types::{Shape, has_elided_lifetime, text},
 };
@@ -151,10 +151,10 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
             quote_spanned!(here()=> #text, ::core::option::Option::Some(__rpc::type_name::<#error>))
         }
     };
-    let kind = match function.kind {
-        Kind::Pool => quote_spanned!(here()=> Pool),
-        Kind::Async => quote_spanned!(here()=> Async),
-        Kind::Inline => quote_spanned!(here()=> Inline),
+    let execution = match function.execution {
+        Execution::Blocking => quote_spanned!(here()=> Blocking),
+        Execution::Async => quote_spanned!(here()=> Async),
+        Execution::Inline => quote_spanned!(here()=> Inline),
     };
     let timeout =
         function.timeout_nanos.map(|nanos| quote_spanned!(here()=> .with_timeout_nanos(#nanos)));
@@ -162,7 +162,7 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
     quote_spanned! {here()=>
         __rpc::Signature::new(#name, #doc, &[#(#params),*])
             .with_output(#output)
-            .with_kind(__rpc::Kind::#kind, #idempotent)
+            .with_execution(__rpc::Execution::#execution, #idempotent)
             #timeout
             #retries
     }

@@ -32,7 +32,7 @@ pub(crate) struct RemoteFunction<'a> {
     pub(crate) cfgs: Vec<&'a Attribute>,
     /// What the function's `allow` and `expect` attributes say: it holds for generated code too.
     pub(crate) allowed: Vec<&'a TokenStream>,
-    pub(crate) kind: Kind,
+    pub(crate) execution: Execution,
     pub(crate) idempotent: bool,
     pub(crate) timeout_nanos: Option<u64>,
     pub(crate) retries: Option<u32>,
@@ -46,8 +46,8 @@ pub(crate) struct RemoteFunction<'a> {
 
 /// Where it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Pool,
+pub(crate) enum Execution {
+    Blocking,
     Async,
     Inline,
 }
@@ -95,10 +95,10 @@ impl<'a> RemoteFunction<'a> {
                 .chain(with_path("expect"))
                 .filter_map(|attr| Some(&attr.meta.require_list().ok()?.tokens))
                 .collect(),
-            kind: match (args.inline, sig.asyncness) {
-                (_, Some(_)) => Kind::Async,
-                (Some(_), None) => Kind::Inline,
-                (None, None) => Kind::Pool,
+            execution: match (args.inline, sig.asyncness) {
+                (_, Some(_)) => Execution::Async,
+                (Some(_), None) => Execution::Inline,
+                (None, None) => Execution::Blocking,
             },
             idempotent: args.idempotent,
             timeout_nanos: args.timeout_nanos,

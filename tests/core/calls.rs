@@ -41,8 +41,11 @@ async fn reply_does_not_wait_for_the_next_function() {
         let server = builder(&gate).workers(1).bind(endpoint).await.unwrap().spawn().unwrap();
         // The long timeout means that the client sends no pings. A ping would wake the event loop
         // and hide a missing wakeup.
-        let client =
-            tests::client().max_silence(2 * PATIENCE).connect(server.endpoint()).await.unwrap();
+        let client = tests::client()
+            .keepalive_timeout(2 * PATIENCE)
+            .connect(server.endpoint())
+            .await
+            .unwrap();
         for quick in 1..10 {
             // All of these calls queue for the one worker: first the quick ones, then one that
             // blocks.

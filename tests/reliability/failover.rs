@@ -26,7 +26,7 @@ async fn client(fleet: &Fleet) -> Client {
     let patience = Duration::from_secs(60);
     let builder = tests::client().connect_timeout(patience).timeout(patience);
     builder
-        .max_silence(Duration::from_millis(500))
+        .keepalive_timeout(Duration::from_millis(500))
         .retries(100)
         .connect(fleet.endpoints())
         .await

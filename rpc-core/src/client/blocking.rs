@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::client::channel::Channel;
+use crate::client::core::ClientCore;
 
 struct Unpark(Thread);
 
@@ -19,15 +19,15 @@ impl Wake for Unpark {
     }
 }
 
-/// Blocks until `future` is ready, which it is when a call of `channel` ends.
+/// Blocks until `future` is ready, which it is when a call of `core` ends.
 ///
-/// Deadlines are kept by the channel's own task. If that does not run, because its runtime is the
+/// Deadlines are kept by the client's own task. If that does not run, because its runtime is the
 /// one that this thread blocks, they are kept here, a little later.
-pub(crate) fn wait<F: Future>(channel: &Channel, future: F) -> F::Output {
+pub(crate) fn wait<F: Future>(core: &ClientCore, future: F) -> F::Output {
     const GRACE: Duration = Duration::from_millis(100);
     park_until_ready(future, || {
         let overdue = Instant::now().checked_sub(GRACE);
-        channel.tick(overdue).map(|next| next + 2 * GRACE)
+        core.handle_timeout(overdue).map(|next| next + 2 * GRACE)
     })
 }
 

@@ -1,200 +1,157 @@
-//! A client's options, and connecting.
+//! The options of a client, and connecting.
 
 use std::{
     fmt,
     future::Future,
+    io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
 
 use crate::{
     client::{
-        Client, Inner, blocking,
-        channel::{self, Channel, EndCalls},
-        deadline_in,
-        room::{Room, WhenFull},
+        Client, blocking,
+        calls::capacity::WhenFull,
+        config::{ClientConfig, deadline_after},
+        core::{
+            ClientCore,
+            run::{Changes, EndOnDrop, run},
+        },
+        endpoints::{Change, EndpointState, names},
     },
     endpoint::{Endpoint, Endpoints},
     engine::Engine,
     error::{ErrorKind, Ran, RpcError},
-    io_thread::IoThread,
-    message::DEFAULT_MAX_MESSAGE_SIZE,
-    transport::Carrier,
+    util::{io_thread::IoThread, setters::setters},
 };
 
-// The reasons for these numbers are told where users set them.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const DEFAULT_MAX_SILENCE: Duration = Duration::from_secs(5);
-const SHORTEST_SILENCE: Duration = Duration::from_millis(20);
-const DEFAULT_MAX_IN_FLIGHT: usize = 65_536;
-const DEFAULT_MAX_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
-
-/// The options of a [`Client`].
+/// The options of a [`Client`]. Begin with [`Client::builder`].
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
-    timeout: Duration,
-    connect_timeout: Duration,
-    retries: u32,
-    fail_fast: bool,
-    max_silence: Duration,
-    max_in_flight: usize,
-    max_bytes_in_flight: usize,
-    when_full: WhenFull,
-    max_message_size: usize,
-    engine: Engine,
-    current_runtime: bool,
+    config: ClientConfig,
 }
 
-impl Default for ClientBuilder {
-    fn default() -> Self {
-        Self {
-            timeout: DEFAULT_TIMEOUT,
-            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
-            retries: u32::MAX,
-            fail_fast: false,
-            max_silence: DEFAULT_MAX_SILENCE,
-            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
-            max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
-            when_full: WhenFull::Wait,
-            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
-            engine: Engine::default(),
-            current_runtime: false,
-        }
+impl Client {
+    /// Sets options before connecting.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder { config: ClientConfig::default() }
+    }
+
+    /// Connects to the servers at one endpoint or several (`tcp://host:port`, `ipc:///path` or
+    /// `inproc://name`), and waits until one answers. See [`ClientBuilder::connect`].
+    pub fn connect(endpoints: impl Endpoints) -> Connect {
+        Self::builder().connect(endpoints)
+    }
+
+    /// Makes a client that connects in the background. See [`ClientBuilder::connect_lazy`].
+    ///
+    /// # Errors
+    /// [`InvalidEndpoint`](ErrorKind::InvalidEndpoint), or if the I/O thread cannot be started.
+    pub fn connect_lazy(endpoints: impl Endpoints) -> Result<Self, RpcError> {
+        Self::builder().connect_lazy(endpoints)
     }
 }
+
+setters! { ClientBuilder {
+    /// Sets the time that a call may take, where neither it nor its function has a timeout. The default
+    /// is 30 s: users of other frameworks expect it, and most functions are faster.
+    timeout: Duration,
+
+    /// Sets the time for which [`connect`](Self::connect) waits until a server answers. The default is
+    /// 5 s, long enough for a server that is just starting.
+    connect_timeout: Duration,
+
+    /// Sets the number of times that a call may be tried again, where neither it nor its function has a
+    /// number. By default a call is tried again as often as its deadline allows. Backoff up to a second,
+    /// and a budget for all calls of the client, keep retries from becoming a storm. See
+    /// [`Call::retries`](crate::Call::retries).
+    retries: u32,
+
+    /// Sets the time after which a connection counts as lost, if the server owes replies and sends
+    /// nothing.
+    ///
+    /// The client pings the server meanwhile. A healthy server answers from its I/O thread, however busy
+    /// its workers are. So a server that does not answer is frozen, dead, or cut off. It is noticed up to
+    /// a quarter of this time later. The default is 5 s: far longer than any pause of a healthy process
+    /// or network, and far shorter than the default timeout of a call. The minimum is 20 ms. A message
+    /// counts when all of it has arrived: set a longer time if one takes longer over the network.
+    keepalive_timeout: Duration,
+
+    /// Sets the number of calls that may be in flight at once, from submission until the outcome is
+    /// taken. The default is 65,536: more than a server admits by default, at a few hundred bytes each.
+    /// See [`when_full`](Self::when_full).
+    max_in_flight: usize,
+
+    /// Sets the number of bytes that requests which await their replies, and replies that were not taken
+    /// yet, may have together. A larger call is made when nothing else is in flight. The default is
+    /// 256 MiB: sixteen messages of the largest size, and small enough for most machines. See
+    /// [`when_full`](Self::when_full).
+    max_bytes_in_flight: usize,
+
+    /// Sets what happens to a call when as much is in flight as may be. By default it waits within its
+    /// deadline: a program that is faster than its servers is slowed down, and does not fail.
+    when_full: WhenFull,
+
+    /// Sets the longest request that is sent and the longest reply that is accepted, in bytes. The
+    /// server's limit for requests holds as well. The default is 16 MiB: far more than most calls need,
+    /// and small enough that a hundred of them fit into a machine.
+    max_message_size: usize,
+
+    /// Sets the ZeroMQ implementation for `tcp://` and `ipc://`. The default is [`Engine::Zeromq`]. The
+    /// server may use another one.
+    engine: Engine,
+} }
 
 impl ClientBuilder {
-    /// How long a call may take, where neither it nor its function says. 30 s unless set: what
-    /// users of other frameworks expect, and long enough for a function that works.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How long [`connect`](Self::connect) waits for a server to answer. 5 s unless set: long
-    /// enough for one that is just starting.
-    #[must_use]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// How often a call may be tried again, where neither it nor its function says. As often as its
-    /// deadline allows unless set: pauses that grow to a second, and a budget for all calls of the
-    /// client, keep retries from becoming a storm. See [`Call::retries`](crate::Call::retries).
-    #[must_use]
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.retries = retries;
-        self
-    }
-
-    /// Calls end at once as [`Disconnected`](ErrorKind::Disconnected) while there is no connection,
-    /// instead of waiting for one within their deadline. See
+    /// Ends calls at once as [`Disconnected`](ErrorKind::Disconnected) while there is no connection,
+    /// instead of letting them wait for one within their deadline. See
     /// [`Call::fail_fast`](crate::Call::fail_fast).
     #[must_use]
     pub fn fail_fast(mut self) -> Self {
-        self.fail_fast = true;
+        self.config.fail_fast = true;
         self
     }
 
-    /// How long a server that owes replies may be silent before its connection counts as lost. It
-    /// is pinged in the meantime, and answers that from its I/O thread however busy it is, so what
-    /// is found out is that it is frozen, dead or cut off. It is noticed up to a quarter later. 5 s
-    /// unless set: far longer than any pause of a healthy process or network, far shorter than the
-    /// default timeout of a call. At least 20 ms. A message is a sign of life when all of it has
-    /// come: where one takes longer over the network, set it longer.
-    #[must_use]
-    pub fn max_silence(mut self, silence: Duration) -> Self {
-        self.max_silence = silence.max(SHORTEST_SILENCE);
-        self
-    }
-
-    /// How many calls may be in flight at once, from being made until their outcome is taken.
-    /// 65,536 unless set: more than a server admits by default, at a few hundred bytes each. See
-    /// [`when_full`](Self::when_full).
-    #[must_use]
-    pub fn max_in_flight(mut self, calls: usize) -> Self {
-        self.max_in_flight = calls;
-        self
-    }
-
-    /// How many bytes the requests that wait for their replies, and the replies that were not taken
-    /// yet, may have together. A call that is larger goes when nothing else is in flight. 256 MiB
-    /// unless set: sixteen messages of the greatest size, and little enough for most machines. See
-    /// [`when_full`](Self::when_full).
-    #[must_use]
-    pub fn max_bytes_in_flight(mut self, bytes: usize) -> Self {
-        self.max_bytes_in_flight = bytes;
-        self
-    }
-
-    /// What happens to a call when as much is in flight as may be. It waits within its deadline
-    /// unless set: that slows a program down which is faster than its servers, instead of failing
-    /// it.
-    #[must_use]
-    pub fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.when_full = when_full;
-        self
-    }
-
-    /// The longest request that is sent and the longest reply that is accepted, in bytes; the
-    /// server's limit for requests holds as well. 16 MiB unless set: far more than a call needs,
-    /// and a hundred of them fit into a machine.
-    #[must_use]
-    pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.max_message_size = bytes;
-        self
-    }
-
-    /// The ZeroMQ implementation for `tcp://` and `ipc://`. [`Engine::Zeromq`] unless set. The
-    /// server may use another.
-    #[must_use]
-    pub fn engine(mut self, engine: Engine) -> Self {
-        self.engine = engine;
-        self
-    }
-
-    /// Runs the connections on the tokio runtime that `connect` is called in, instead of the I/O
-    /// thread that the process's clients share. On a current-thread runtime this saves a hop
-    /// between threads for each call and each reply. On a multi-thread runtime it is slower under
-    /// load. The runtime must have its I/O and time drivers enabled. When it ends, so does the
-    /// client; while nobody runs it, deadlines are not kept.
+    /// Runs the connections on the tokio runtime that `connect` is called in, instead of the I/O thread
+    /// that the clients of the process share.
+    ///
+    /// On a current-thread runtime this saves a hop between threads for each call and each reply. On a
+    /// multi-thread runtime it is slower under load. The runtime must have its I/O and time drivers
+    /// enabled. The client ends with the runtime, and deadlines are kept only while the runtime runs.
     #[must_use]
     pub fn use_current_runtime(mut self) -> Self {
-        self.current_runtime = true;
+        self.config.use_current_runtime = true;
         self
     }
 
-    /// Connects to one endpoint or several, and waits until one has answered; the others are
-    /// connected in the background. A server that is not there yet is waited for.
+    /// Connects to one endpoint or several, and waits until one has answered. The others are connected in
+    /// the background. A server that is not there yet is waited for.
     ///
     /// # Errors
-    /// [`InvalidEndpoint`](ErrorKind::InvalidEndpoint) at once;
-    /// [`Disconnected`](ErrorKind::Disconnected) when the connect timeout has passed, with the
-    /// reason why the last attempts failed.
+    /// [`InvalidEndpoint`](ErrorKind::InvalidEndpoint) at once. [`Disconnected`](ErrorKind::Disconnected)
+    /// when the connect timeout has passed, with the reasons why the last attempts failed.
     pub fn connect(self, endpoints: impl Endpoints) -> Connect {
-        let timeout = self.connect_timeout;
-        let by = deadline_in(Instant::now(), timeout);
-        let client = self.start(endpoints, Some(by));
+        let timeout = self.config.connect_timeout;
+        let by = deadline_after(Instant::now(), timeout);
+        let started = self.start(endpoints, Some(by));
         let connecting = async move {
-            let client = client?;
-            let channel = client.channel();
-            let Err(cause) = channel.first().await else { return Ok(client) };
+            let (client, endpoints) = started?;
+            let Err(cause) = client.core().connected().await else { return Ok(client) };
             let message = format!("no server answered within {timeout:?}");
             let error =
                 RpcError::new(ErrorKind::Disconnected, Ran::No, message).with_source(&*cause);
-            Err(error.at(&channel.endpoints().join(", ").into()))
+            Err(error.at(&names(&endpoints).into()))
         };
         Connect { connecting: Box::pin(connecting), by }
     }
 
-    /// Connects in the background: calls made meanwhile wait for a connection, within their
+    /// Connects in the background. Calls that are made meanwhile wait for a connection, within their
     /// deadline.
     ///
     /// # Errors
@@ -203,50 +160,65 @@ impl ClientBuilder {
     /// # Panics
     /// With [`use_current_runtime`](Self::use_current_runtime), outside a tokio runtime.
     pub fn connect_lazy(self, endpoints: impl Endpoints) -> Result<Client, RpcError> {
-        self.start(endpoints, None)
+        self.start(endpoints, None).map(|(client, _)| client)
     }
 
     fn start(
         self,
         endpoints: impl Endpoints,
         connect_by: Option<Instant>,
-    ) -> Result<Client, RpcError> {
-        let (names, endpoints) = parse(endpoints)?;
-        let room = Room::new(self.max_in_flight, self.max_bytes_in_flight, self.when_full);
-        let carrier = Carrier { engine: self.engine, max_message_size: self.max_message_size };
-        let channel = Channel::new(names, room, carrier, self.max_silence);
-        let task = channel::run(EndCalls(Arc::clone(&channel)), endpoints, connect_by);
-        let io = if self.current_runtime {
+    ) -> Result<(Client, Vec<Arc<EndpointState>>), RpcError> {
+        let Self { config } = self;
+        let endpoints = parse(endpoints)?;
+        let core = ClientCore::new(&config, &endpoints);
+        let changes: Changes = stream::iter(endpoints.clone()).map(Change::Insert).boxed();
+        let task = run(EndOnDrop(Arc::clone(&core)), changes, connect_by);
+        let io = if config.use_current_runtime {
             Handle::current().spawn(task);
             None
         } else {
-            let io = IoThread::shared().map_err(|cause| {
+            let io = shared_io_thread().map_err(|cause| {
                 let message = "cannot start the I/O thread";
                 RpcError::new(ErrorKind::Disconnected, Ran::No, message).with_source(cause)
             })?;
             io.handle().spawn(task);
             Some(io)
         };
-        let Self { timeout, retries, fail_fast, .. } = self;
-        Ok(Client(Arc::new(Inner { channel, timeout, retries, fail_fast, _io: io })))
+        Ok((Client::new(core, config, io), endpoints))
     }
 }
 
-fn parse(endpoints: impl Endpoints) -> Result<(Vec<Arc<str>>, Vec<Endpoint>), RpcError> {
-    let texts: Vec<Arc<str>> = endpoints.into_texts().into_iter().map(Arc::from).collect();
-    let invalid = |text: &Arc<str>, reason: &str| {
-        RpcError::new(ErrorKind::InvalidEndpoint, Ran::No, reason).at(text)
+/// Returns the thread that all clients of this process share. It ends when the last of them has gone.
+fn shared_io_thread() -> io::Result<Arc<IoThread>> {
+    static SHARED: Mutex<Weak<IoThread>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = shared.upgrade() {
+        return Ok(running);
+    }
+    let started = Arc::new(IoThread::start("rpc-client-io")?);
+    *shared = Arc::downgrade(&started);
+    Ok(started)
+}
+
+fn parse(endpoints: impl Endpoints) -> Result<Vec<Arc<EndpointState>>, RpcError> {
+    let texts = endpoints.into_texts();
+    let invalid = |name: &Arc<str>, reason: &str| {
+        RpcError::new(ErrorKind::InvalidEndpoint, Ran::No, reason).at(name)
     };
     if texts.is_empty() {
         return Err(invalid(&Arc::from(""), "no endpoint was given"));
     }
-    let parse =
-        |text: &Arc<str>| Endpoint::to_connect(text).map_err(|reason| invalid(text, &reason));
-    let endpoints = texts.iter().map(parse).collect::<Result<_, _>>()?;
-    Ok((texts, endpoints))
+    let parse = |text: String| {
+        let name = Arc::from(text);
+        match Endpoint::to_connect(&name) {
+            Ok(address) => Ok(EndpointState::new(name, address)),
+            Err(reason) => Err(invalid(&name, &reason)),
+        }
+    };
+    texts.into_iter().map(parse).collect()
 }
 
-/// Connecting, made by [`Client::connect`]. It has begun already; await it, or block with
+/// The future of [`Client::connect`]. Connecting has begun already: await it, or block with
 /// [`wait`](Self::wait). Dropping it ends the connection.
 #[must_use = "await it, or call `.wait()`, to get the client"]
 pub struct Connect {
@@ -260,7 +232,7 @@ impl Connect {
     /// # Errors
     /// As awaiting it.
     pub fn wait(self) -> Result<Client, RpcError> {
-        /// The connection's own task keeps the time; it is given this much before it is mistrusted.
+        /// The client's own task keeps the time. It counts as stopped when it is so late.
         const GRACE: Duration = Duration::from_millis(500);
         blocking::wait_until(self.by + GRACE, self.connecting).unwrap_or_else(|| {
             let message = "the connection's runtime does not run: `.await` instead of `.wait()`";

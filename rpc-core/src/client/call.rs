@@ -10,21 +10,72 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    args::{Args, EncodedArgs},
+    args::Args,
     client::{
-        Client, blocking, deadline_in,
-        in_flight::{Reply, Want},
-        retry::Rules,
+        Client, blocking,
+        calls::{CallKind, Reply, retry::CallPolicy},
+        config::deadline_after,
     },
     codec::{DecodeError, Reader},
     context::inherited_deadline,
+    discover::ServiceDescription,
     error::{CallFailure, ErrorKind, Ran, RpcError},
     function::{RemoteFn, Signature},
-    message::{self, MAX_KEY_LEN, MsgId},
+    protocol::{MAX_KEY_LEN, MsgId, control, outgoing::EncodedArgs, response},
 };
+
+impl Client {
+    /// Returns the call of `F` with `args`. For generic code: `F::call(&client, ...)` is shorter.
+    pub fn call<F: RemoteFn>(&self, args: Args<F>) -> Call<F> {
+        Call::new(self.clone(), args)
+    }
+
+    /// Returns the notification of `F` with `args`. For generic code: `F::notify(&client, ...)` is
+    /// shorter.
+    pub fn notify<F: RemoteFn>(&self, args: Args<F>) -> Notify {
+        Notify::new(self.clone(), args)
+    }
+
+    /// Returns the call of a function that is known by name only. `params` becomes the params of the
+    /// request: a tuple or sequence by position, a struct or map by parameter name, `()` for none.
+    /// Bytes among them need `serde_bytes`. The result is decoded to `R`.
+    ///
+    /// ```
+    /// # async fn example(client: rpc_core::Client) -> Result<(), rpc_core::RpcError> {
+    /// let sum = client.call_dynamic::<i64>("add", (1, 2)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RpcError`]. The function's own error has kind [`Failed`](ErrorKind::Failed), and
+    /// [`RpcError::data`] decodes it.
+    pub fn call_dynamic<R>(&self, name: &str, params: impl Serialize) -> Call<Dynamic<R>>
+    where
+        R: DeserializeOwned + Send + 'static,
+    {
+        self.call(Args::dynamic(name, &params))
+    }
+
+    /// Asks a server whether it is there. The answer comes from its I/O thread, so that a server with
+    /// busy workers answers as fast as an idle one.
+    ///
+    /// # Errors
+    /// [`RpcError`] if it did not answer in the client's timeout.
+    pub fn ping(&self) -> Call<Dynamic<()>> {
+        self.call_dynamic(control::PING, ()).idempotent()
+    }
+
+    /// Asks a server for a description of its functions.
+    ///
+    /// # Errors
+    /// [`RpcError`] if it did not answer in the client's timeout.
+    pub fn discover(&self) -> Call<Dynamic<ServiceDescription>> {
+        self.call_dynamic(control::DISCOVER, ()).idempotent()
+    }
+}
 
 /// A call of the remote function `F`, made by `F::call(&client, ...)`.
 ///
@@ -65,11 +116,11 @@ pub struct Call<F> {
 
 impl<F: RemoteFn> Call<F> {
     pub(crate) fn new(client: Client, args: Args<F>) -> Self {
-        Self { raw: RawCall::new::<F>(client, args, Want::Reply), function: PhantomData }
+        Self { raw: RawCall::new::<F>(client, args, CallKind::Request), function: PhantomData }
     }
 
     /// Sets all options at once.
-    pub(crate) fn with(mut self, options: Options) -> Self {
+    pub(crate) fn with(mut self, options: CallOptions) -> Self {
         self.raw.options = options;
         self
     }
@@ -147,22 +198,17 @@ impl<F: RemoteFn> Call<F> {
     /// As every future, if it was polled before and has ended.
     pub fn wait(self) -> Result<F::Output, F::Error> {
         let client = self.raw.client.clone();
-        blocking::wait(client.channel(), self)
+        blocking::wait(client.core(), self)
     }
 
     fn decode(&self, reply: &Reply) -> Result<F::Output, F::Error> {
         let body = &reply.body;
-        let locate = |error: RpcError| {
-            error
-                .of(self.raw.function.clone())
-                .at(&self.raw.client.channel().endpoints()[reply.endpoint])
-        };
+        let locate = |error: RpcError| error.of(self.raw.function.clone()).at(&reply.endpoint);
         let protocol = |message: String| RpcError::new(ErrorKind::Protocol, Ran::Yes, message);
-        let range = match message::parse_response(body) {
+        let range = match response::parse_response(body) {
             Some(Ok(range)) => range,
             Some(Err(error)) => {
-                let error =
-                    if reply.maybe_ran { error.after_a_try_that_may_have_run() } else { error };
+                let error = if reply.maybe_ran { error.or_earlier_try() } else { error };
                 return Err(F::Error::from_reply(locate(error)));
             }
             None => {
@@ -218,7 +264,7 @@ pub struct Notify {
 
 impl Notify {
     pub(crate) fn new<F: RemoteFn>(client: Client, args: Args<F>) -> Self {
-        Self { raw: RawCall::new(client, args, Want::Nothing) }
+        Self { raw: RawCall::new(client, args, CallKind::Notification) }
     }
 
     /// Sets how long sending may take, from the first poll until the message is with the socket.
@@ -234,7 +280,7 @@ impl Notify {
     /// As awaiting it.
     pub fn wait(self) -> Result<(), RpcError> {
         let client = self.raw.client.clone();
-        blocking::wait(client.channel(), self)
+        blocking::wait(client.core(), self)
     }
 }
 
@@ -274,7 +320,7 @@ impl<R> fmt::Debug for Dynamic<R> {
 
 /// What a call says that its client, or its function, would say otherwise.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Options {
+pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retries: Option<u32>,
     pub(crate) fail_fast: bool,
@@ -287,8 +333,8 @@ struct RawCall {
     client: Client,
     function: std::borrow::Cow<'static, str>,
     signature: &'static Signature,
-    want: Want,
-    options: Options,
+    kind: CallKind,
+    options: CallOptions,
     /// What is left of the call that this one was made in.
     inherited: Option<Instant>,
     stage: Stage,
@@ -302,14 +348,14 @@ enum Stage {
 }
 
 impl RawCall {
-    fn new<F: RemoteFn>(client: Client, args: Args<F>, want: Want) -> Self {
+    fn new<F: RemoteFn>(client: Client, args: Args<F>, kind: CallKind) -> Self {
         let args = args.into_encoded();
         Self {
             client,
             function: args.method.clone(),
             signature: F::SIGNATURE,
-            want,
-            options: Options::default(),
+            kind,
+            options: CallOptions::default(),
             inherited: inherited_deadline(),
             stage: Stage::New(args),
         }
@@ -322,7 +368,7 @@ impl RawCall {
                 Err(error) => Poll::Ready(Err(error.of(self.function.clone()))),
             };
         };
-        self.client.channel().poll(id, cx.waker()).map(|outcome| {
+        self.client.core().poll_outcome(id, cx.waker()).map(|outcome| {
             self.stage = Stage::Ended;
             outcome.map_err(|error| error.of(self.function.clone()))
         })
@@ -335,7 +381,7 @@ impl RawCall {
         let refuse = |kind, message| Err(RpcError::new(kind, Ran::No, message));
         let now = Instant::now();
         let timeout = self.options.timeout.or(self.signature.timeout);
-        let own = deadline_in(now, timeout.unwrap_or_else(|| self.client.timeout()));
+        let own = deadline_after(now, timeout.unwrap_or_else(|| self.client.config().timeout));
         let deadline = self.inherited.map_or(own, |inherited| inherited.min(own));
         if deadline <= now {
             return refuse(ErrorKind::DeadlineExceeded, "no time was left before it could be sent");
@@ -343,17 +389,17 @@ impl RawCall {
         if self.options.key.as_ref().is_some_and(|key| !(1..=MAX_KEY_LEN).contains(&key.len())) {
             return refuse(ErrorKind::BadArguments, "an idempotency key has 1 to 64 bytes");
         }
-        let rules = Rules {
+        let policy = CallPolicy {
             idempotent: self.options.idempotent || self.signature.idempotent,
             retries: self
                 .options
                 .retries
                 .or(self.signature.retries)
-                .unwrap_or_else(|| self.client.retries()),
-            fail_fast: self.options.fail_fast || self.client.fail_fast(),
+                .unwrap_or_else(|| self.client.config().retries),
+            fail_fast: self.options.fail_fast || self.client.config().fail_fast,
             key: self.options.key.take(),
         };
-        let id = self.client.channel().submit(args, self.want, rules, deadline, cx.waker(), now)?;
+        let id = self.client.core().submit(args, self.kind, policy, deadline, cx.waker(), now)?;
         self.stage = Stage::Waiting(id);
         Ok(())
     }
@@ -364,7 +410,7 @@ impl Drop for RawCall {
         // The reply may arrive at this very moment. The table decides: if the call has ended
         // nothing is sent, and a reply that comes later finds nobody.
         if let Stage::Waiting(id) = self.stage {
-            self.client.channel().cancel(id);
+            self.client.core().cancel(id);
         }
     }
 }

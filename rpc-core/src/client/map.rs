@@ -13,7 +13,10 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
 use crate::{
     args::Args,
-    client::{Call, Client, blocking, call::Options},
+    client::{
+        Client, blocking,
+        call::{Call, CallOptions},
+    },
     function::RemoteFn,
 };
 
@@ -55,7 +58,7 @@ pub struct Map<F: RemoteFn, I: Iterator> {
     next_index: usize,
     exhausted: bool,
     concurrency: usize,
-    options: Options,
+    options: CallOptions,
     running: Running<F>,
 }
 
@@ -93,7 +96,7 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
             next_index: 0,
             exhausted: false,
             concurrency: CONCURRENCY,
-            options: Options::default(),
+            options: CallOptions::default(),
             running: Running::Unordered(FuturesUnordered::new()),
         }
     }
@@ -137,7 +140,7 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
     /// Blocks the thread for each result, for programs without an async runtime.
     pub fn wait(mut self) -> impl Iterator<Item = MapItem<F>> {
         let client = self.client.clone();
-        std::iter::from_fn(move || blocking::wait(client.channel(), self.next()))
+        std::iter::from_fn(move || blocking::wait(client.core(), self.next()))
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<MapItem<F>>> {

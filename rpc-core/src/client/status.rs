@@ -1,60 +1,59 @@
-//! What a client can tell of its servers, for whoever watches: a progress bar, a health check, a
-//! log.
+//! The state of a client, for whoever watches: a progress bar, a health check, a log.
 
 use std::{fmt, sync::Arc};
 
-/// How a client is doing at one moment. See [`Client::status`](crate::Client::status).
+/// The state of a client at one moment. See [`Client::status`](crate::Client::status).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ClientStatus {
-    /// Each endpoint, in the order in which they were given.
+    /// The endpoints, in the order in which they were given.
     pub endpoints: Vec<EndpointStatus>,
-    /// How many calls are in flight, whose outcome has not been taken.
+    /// The number of calls in flight, whose outcome has not been taken.
     pub calls: usize,
-    /// How many bytes count for them. See
+    /// The bytes that count for these calls. See
     /// [`max_bytes_in_flight`](crate::ClientBuilder::max_bytes_in_flight).
     pub bytes: usize,
-    /// How many calls wait for room to be in flight.
+    /// The number of calls that wait for capacity.
     pub waiting: usize,
-    /// How often a call was made again, since the client began.
+    /// The number of retries since the client began.
     pub retries: u64,
 }
 
-/// How a client is doing with one of its endpoints.
+/// The state of one endpoint of a client.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EndpointStatus {
-    /// As it was given.
+    /// The endpoint as it was given.
     pub endpoint: Arc<str>,
-    /// Whether calls go there.
-    pub state: EndpointState,
-    /// How many calls wait for replies from there.
+    /// The state of the connection.
+    pub state: Connectivity,
+    /// The number of calls that wait for replies from there.
     pub calls: usize,
 }
 
-/// Whether calls go to an endpoint.
+/// The state of the connection to an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum EndpointState {
-    /// They do.
+pub enum Connectivity {
+    /// Calls go there.
     Connected,
-    /// It asked for a pause, because it is overloaded: only if there is no other.
+    /// The server is overloaded and asked for a pause: calls go there only if there is no alternative.
     Overloaded,
-    /// It owes an answer to a ping: only if there is no other.
-    Silent,
+    /// The server owes an answer to a ping: calls go there only if there is no alternative.
+    Unresponsive,
     /// There is no connection, and one is being made.
     Connecting {
-        /// Why the last one failed or ended; `None` during the first attempt.
+        /// The reason why the last one failed or ended. `None` during the first attempt.
         reason: Option<Arc<str>>,
     },
 }
 
-impl fmt::Display for EndpointState {
+impl fmt::Display for Connectivity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connected => f.write_str("connected"),
             Self::Overloaded => f.write_str("overloaded"),
-            Self::Silent => f.write_str("silent"),
+            Self::Unresponsive => f.write_str("unresponsive"),
             Self::Connecting { reason: Some(reason) } => write!(f, "connecting: {reason}"),
             Self::Connecting { reason: None } => f.write_str("connecting"),
         }

@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*};
 use serde::Serializer;
 
 use super::*;
-use crate::{args::EncodedArgs, error::ErrorKind};
+use crate::{error::ErrorKind, protocol::outgoing::EncodedArgs};
 
 /// Any value that MessagePack has, extensions apart.
 #[derive(Debug, Clone)]
@@ -83,14 +83,14 @@ proptest! {
     fn what_is_written_is_read(method in ".{0,300}", head in any_head(), params in vec(any_value(), 0..6)) {
         let body = EncodedArgs::dynamic(method.clone(), &params).into_message(head);
         let params = codec::to_vec(&params).unwrap();
-        let params_at = match (message::parse(&body).unwrap(), head) {
-            (Message::Request(request), Head::Request { id, timeout_ms, key }) => {
+        let params_at = match (request::parse(&body).unwrap(), head) {
+            (ClientMessage::Request(request), Head::Request { id, timeout_ms, key }) => {
                 let timeout = timeout_ms.map(|timeout| Duration::from_millis(timeout.into()));
                 prop_assert_eq!((request.id, request.method, request.timeout), (id, &*method, timeout));
                 prop_assert_eq!(request.key, key);
                 request.params_at
             }
-            (Message::Notification(notification), Head::Notification) => {
+            (ClientMessage::Notification(notification), Head::Notification) => {
                 prop_assert_eq!(notification.method, &method);
                 notification.params_at
             }
@@ -105,11 +105,11 @@ proptest! {
         let mut bytes = codec::to_vec(&value).unwrap();
         let len = bytes.len();
         for cut in (0..len).rev().take(64) {
-            prop_assert_eq!(message::skip_value(&mut &bytes[..cut]), None);
+            prop_assert_eq!(msgpack::skip_value(&mut &bytes[..cut]), None);
         }
         bytes.extend(&behind);
         let mut rest = &bytes[..];
-        prop_assert_eq!(message::skip_value(&mut rest), Some(()));
+        prop_assert_eq!(msgpack::skip_value(&mut rest), Some(()));
         prop_assert_eq!(rest, behind);
         decode(&bytes);
     }
@@ -118,9 +118,9 @@ proptest! {
     fn an_error_arrives_as_it_was_meant(message in ".{0,200}", data in option::of(".{0,40}"), id in any::<u32>()) {
         let mut error = WireError::new(Code::Failed, Ran::Yes, message.clone());
         error.data = data.as_ref().map(|data| codec::to_vec(data).unwrap());
-        let body = message::error_response(Some(MsgId(id)), &error);
-        prop_assert_eq!(message::classify(&body), Incoming::Response { id: MsgId(id), failed: true });
-        let Some(Err(read)) = message::parse_response(&body) else { panic!("{body:?}") };
+        let body = response::error_response(Some(MsgId(id)), &error);
+        prop_assert_eq!(response::classify(&body), ServerMessage::Response { id: MsgId(id), failed: true });
+        let Some(Err(read)) = response::parse_response(&body) else { panic!("{body:?}") };
         prop_assert_eq!((read.kind(), read.ran()), (ErrorKind::Failed, Ran::Yes));
         if !message.is_empty() {
             prop_assert_eq!(read.message(), message);
@@ -161,7 +161,7 @@ proptest! {
         let mut body = message_of("add", head, &[]);
         body.extend(&noise);
         decode(&body);
-        decode(&[&message::response_head(MsgId(1))[..], &noise].concat());
-        decode(&[&message::response_head(MsgId(1))[..7], &noise].concat());
+        decode(&[&response::response_head(MsgId(1))[..], &noise].concat());
+        decode(&[&response::response_head(MsgId(1))[..7], &noise].concat());
     }
 }

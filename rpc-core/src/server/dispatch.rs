@@ -1,112 +1,112 @@
-//! What a server does with each message: look up, admit, choose where it runs, and answer exactly
-//! once. No I/O, no threads: it is told what came and what time it is, and says what to send.
+//! The decisions of a server about each message: look up, admit, start, and answer exactly once.
+//!
+//! No I/O, no threads, no clock: the event loop says what came and what time it is, and sends what is
+//! added to its output.
 
 mod keyed;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
-use self::keyed::{Address, NewKey, again};
 use crate::{
     context::Context,
-    error::{Code, Ran, WireError},
-    function::{Handler, HandlerResult, Kind},
-    invocation::Invocation,
-    message::{self, Malformed, Message, MsgId, batch},
-    registry::{Function, Registry},
-    server::{
-        admission::{Admission, Held},
-        builtin,
-        greeted::Greeted,
-        in_flight::{Caller, Entry, InFlight, Keyed},
-        reply_memory::ReplyMemory,
-        run::{Admitted, News, Outcome, Run, Running, Ticket, run_here},
+    error::Ran,
+    function::Execution,
+    handler::{Function, Handler, HandlerResult, Invocation},
+    peer::PeerId,
+    protocol::{
+        MsgId, control,
+        error::{Code, WireError},
+        request::{self, ClientMessage, Malformed},
+        response,
     },
-    transport::Envelope,
+    server::{
+        admission::{self, Usage},
+        builtin,
+        completion::{Completion, Ticket},
+        executor::{Execute, Started},
+        invoke::{AdmittedCall, run_inline},
+        requests::{ActiveRequest, Caller, Owner, Requests},
+        service::Service,
+        sessions::Sessions,
+    },
+    transport::ReplyTo,
 };
 
-/// What all listeners of a server share.
-#[derive(Debug)]
-pub(crate) struct Service {
-    pub(crate) registry: Registry,
-    pub(crate) admission: Admission,
-    /// In bytes, for requests and responses.
-    pub(crate) max_message_size: usize,
-    /// Random, so that clients can tell a restarted server from this one.
-    pub(crate) instance: String,
-    pub(crate) draining: AtomicBool,
-    /// Locked only for requests that have a key.
-    pub(crate) replies: Mutex<ReplyMemory<Address>>,
-}
-
-impl Service {
-    fn replies(&self) -> MutexGuard<'_, ReplyMemory<Address>> {
-        // Nothing panics while it is held.
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A message to a peer.
+/// A message to a client.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Reply {
-    pub(crate) envelope: Envelope,
+pub(crate) struct Outbound {
+    pub(crate) reply_to: ReplyTo,
     pub(crate) body: Bytes,
-    /// It travels in no batch.
+    /// True if it must not travel in a batch.
     pub(crate) alone: bool,
 }
 
-impl Reply {
-    fn new(envelope: Envelope, body: Bytes) -> Self {
-        Self { envelope, body, alone: false }
+impl Outbound {
+    fn new(reply_to: ReplyTo, body: Bytes) -> Self {
+        Self { reply_to, body, alone: false }
     }
 }
 
 /// The state of one listener.
 #[derive(Debug)]
-pub(crate) struct Dispatcher<R> {
+pub(crate) struct Dispatcher<E> {
     service: Arc<Service>,
-    in_flight: InFlight,
-    run: R,
-    greeted: Greeted,
+    requests: Requests,
+    executor: E,
+    sessions: Sessions,
+    /// True once the server drains: no function is started any more.
+    draining: bool,
 }
 
-/// A message whose function has been found.
-struct Found {
+/// A message whose function was found.
+struct Call {
     function: Arc<Function>,
     body: Bytes,
     params_at: usize,
     deadline: Option<Instant>,
 }
 
-impl Found {
-    fn context(&self, peer: &Bytes) -> Context {
+impl Call {
+    /// `timeout` is the caller's. Without one the function's holds.
+    fn new(
+        function: &Arc<Function>,
+        body: &Bytes,
+        params_at: usize,
+        timeout: Option<Duration>,
+        now: Instant,
+    ) -> Self {
+        let timeout = timeout.or(function.signature().timeout);
+        // A timeout beyond the range of the clock never passes.
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        Self { function: Arc::clone(function), body: body.clone(), params_at, deadline }
+    }
+
+    fn context(&self, peer: &PeerId) -> Context {
         Context::new(peer.clone(), self.function.signature().name, self.deadline)
     }
 }
 
-/// Why a request ends before its function has.
+/// The reason why a request ends before its function has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
+enum Abort {
     Cancelled,
     PeerGone,
-    TimeRanOut,
+    DeadlineExceeded,
     Stopped,
 }
 
-impl Why {
+impl Abort {
     fn error(self, ran: Ran, started: bool) -> WireError {
         let (code, why) = match self {
             Self::Cancelled => (Code::Cancelled, "the caller cancelled"),
             Self::PeerGone => (Code::Cancelled, "the caller has gone"),
-            Self::TimeRanOut => (Code::DeadlineExceeded, "the time ran out"),
+            Self::DeadlineExceeded => (Code::DeadlineExceeded, "the time ran out"),
             Self::Stopped => (Code::ShuttingDown, "the server has shut down"),
         };
         let when = if started { "while the function ran" } else { "before the function started" };
@@ -114,337 +114,326 @@ impl Why {
     }
 }
 
-impl<R: Run> Dispatcher<R> {
-    pub(crate) fn new(service: Arc<Service>, run: R) -> Self {
-        Self { service, in_flight: InFlight::new(), run, greeted: Greeted::default() }
+impl<E: Execute> Dispatcher<E> {
+    pub(crate) fn new(service: Arc<Service>, executor: E) -> Self {
+        Self {
+            service,
+            requests: Requests::new(),
+            executor,
+            sessions: Sessions::default(),
+            draining: false,
+        }
     }
 
-    /// Whether every function that was started has ended.
+    /// Returns true if every function that was started has ended.
     pub(crate) fn is_idle(&self) -> bool {
-        self.in_flight.is_empty()
+        self.requests.is_empty()
     }
 
-    /// Whether somebody who said hello is still there.
-    pub(crate) fn has_clients(&self) -> bool {
-        !self.greeted.is_empty()
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
     }
 
-    /// The functions that have not ended, and how often each.
+    /// The clients that said hello and are still connected.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Counts the functions that have not ended, by name.
     pub(crate) fn running(&mut self) -> BTreeMap<&'static str, usize> {
         let mut running = BTreeMap::new();
-        for function in self.in_flight.functions() {
+        for function in self.requests.functions() {
             *running.entry(function).or_default() += 1;
         }
         running
     }
 
-    /// Whether whoever stands behind `envelope` takes several replies in one.
-    pub(crate) fn takes_batches(&self, envelope: &Envelope) -> bool {
-        self.greeted.takes_batches(envelope)
-    }
-
-    /// Handles a body that arrived at `now`, and tells how many messages were in it, an empty batch
-    /// being one. What is to be sent at once is added to `out`; `after_each` message it may be.
-    pub(crate) fn on_body(
+    /// Handles a message that arrived at `now`.
+    pub(crate) fn handle_message(
         &mut self,
-        envelope: Envelope,
+        reply_to: ReplyTo,
         body: &Bytes,
         now: Instant,
-        out: &mut Vec<Reply>,
-        mut after_each: impl FnMut(&Self, &mut Vec<Reply>),
-    ) -> usize {
-        let Some(messages) = batch::unpack(body) else {
-            self.on_message(envelope, body, now, out);
-            after_each(self, out);
-            return 1;
-        };
-        let mut count = 0;
-        for message in messages {
-            count += 1;
-            match message {
-                Ok(message) => self.on_message(envelope.clone(), &message, now, out),
-                Err(reason) => out.push(Self::on_malformed(envelope.clone(), reason)),
+        out: &mut Vec<Outbound>,
+    ) {
+        match request::parse(body) {
+            Ok(ClientMessage::Request(request)) => {
+                self.handle_request(reply_to, body, &request, now, out);
             }
-            after_each(self, out);
-        }
-        count.max(1)
-    }
-
-    fn on_message(&mut self, envelope: Envelope, body: &Bytes, now: Instant, out: &mut Vec<Reply>) {
-        let (size, limit) = (body.len(), self.service.max_message_size);
-        let message = match message::parse(body) {
-            Ok(message) => message,
-            Err(Malformed::Request(id, reason)) => {
-                let error = WireError::new(Code::BadRequest, Ran::No, reason);
-                return out.push(refuse(envelope, id, &error));
+            Ok(ClientMessage::Notification(notification)) => {
+                self.handle_notification(&reply_to, body, &notification, now, out);
             }
+            Err(Malformed::Request(id, reason)) => out.push(bad_request(reply_to, id, reason)),
             Err(Malformed::Notification(reason)) => {
-                return tracing::debug!(reason, "ignored a malformed notification");
-            }
-        };
-        match message {
-            Message::Request(request) => {
-                let id = request.id;
-                if size > limit {
-                    let error = WireError::too_large("request", Ran::No, size, limit);
-                    return out.push(refuse(envelope, Some(id), &error));
-                }
-                let caller = Caller { envelope, id };
-                if request.method.starts_with("rpc.") {
-                    return self.builtin(caller, request.method, &body[request.params_at..], out);
-                }
-                let Some(function) = self.service.registry.find(request.method) else {
-                    let error = self.unknown_function(request.method);
-                    return out.push(refuse(caller.envelope, Some(id), &error));
-                };
-                let found = Found {
-                    function: Arc::clone(function),
-                    params_at: request.params_at,
-                    deadline: deadline(request.timeout.or(function.signature().timeout), now),
-                    body: body.clone(),
-                };
-                if let Some(key) = request.key {
-                    return out.extend(self.start_keyed(found, caller, key, now));
-                }
-                let peer = caller.envelope.peer().clone();
-                out.extend(self.start(found, peer, Some(caller), None, now));
-            }
-            Message::Notification(notification) => {
-                if size > limit {
-                    return tracing::debug!(
-                        size,
-                        limit,
-                        "ignored a notification that is too large"
-                    );
-                }
-                if notification.method == "rpc.cancel" {
-                    let cancelled = builtin::cancelled_id(&body[notification.params_at..]);
-                    return cancelled
-                        .into_iter()
-                        .for_each(|id| self.cancel(&envelope, id, now, out));
-                }
-                let Some(function) = self.service.registry.find(notification.method) else {
-                    return tracing::debug!(
-                        function = notification.method,
-                        "ignored an unknown notification"
-                    );
-                };
-                let found = Found {
-                    function: Arc::clone(function),
-                    params_at: notification.params_at,
-                    deadline: deadline(function.signature().timeout, now),
-                    body: body.clone(),
-                };
-                // Nobody is answered, whatever happens.
-                let _ = self.start(found, envelope.peer().clone(), None, None, now);
+                tracing::debug!(reason, "ignored a malformed notification");
             }
         }
     }
 
-    /// Answers frames that hold no body, or several.
-    pub(crate) fn on_malformed(envelope: Envelope, reason: &'static str) -> Reply {
-        refuse(envelope, None, &WireError::new(Code::BadRequest, Ran::No, reason))
+    fn handle_request(
+        &mut self,
+        reply_to: ReplyTo,
+        body: &Bytes,
+        request: &request::Request<'_>,
+        now: Instant,
+        out: &mut Vec<Outbound>,
+    ) {
+        let request::Request { id, method, timeout, key, params_at } = *request;
+        let caller = Caller { reply_to, id };
+        let (size, limit) = (body.len(), self.service.max_message_size);
+        if size > limit {
+            let error = WireError::too_large("request", Ran::No, size, limit);
+            return out.push(self.respond(caller, Err(error)));
+        }
+        if control::is_reserved(method) {
+            return self.call_builtin(caller, method, &body[params_at..], out);
+        }
+        let Some(function) = self.service.registry.find(method) else {
+            let error = self.unknown_function(method);
+            return out.push(self.respond(caller, Err(error)));
+        };
+        let call = Call::new(function, body, params_at, timeout, now);
+        if let Some(key) = key {
+            return self.handle_keyed(call, caller, key, now, out);
+        }
+        let context = call.context(caller.reply_to.peer());
+        self.start(call, context, Owner::Caller(caller), now, out);
     }
 
-    /// Runs a function, or has it run. There is no `caller` for a notification.
+    fn handle_notification(
+        &mut self,
+        reply_to: &ReplyTo,
+        body: &Bytes,
+        notification: &request::Notification<'_>,
+        now: Instant,
+        out: &mut Vec<Outbound>,
+    ) {
+        let request::Notification { method, params_at } = *notification;
+        let (size, limit) = (body.len(), self.service.max_message_size);
+        if size > limit {
+            return tracing::debug!(size, limit, "ignored a notification that is too large");
+        }
+        if method == control::CANCEL {
+            let id = control::read_cancel(&body[params_at..]);
+            return id.into_iter().for_each(|id| self.cancel(reply_to, id, now, out));
+        }
+        let Some(function) = self.service.registry.find(method) else {
+            return tracing::debug!(function = method, "ignored an unknown notification");
+        };
+        let call = Call::new(function, body, params_at, None, now);
+        let context = call.context(reply_to.peer());
+        self.start(call, context, Owner::Nobody, now, out);
+    }
+
+    /// Answers frames or bytes that contain no message.
+    pub(crate) fn handle_malformed(
+        reply_to: ReplyTo,
+        reason: &'static str,
+        out: &mut Vec<Outbound>,
+    ) {
+        out.push(bad_request(reply_to, None, reason));
+    }
+
+    /// Starts a function, and tells `owner` of its outcome when there is one. An inline function runs
+    /// right here. Returns the ticket if the function was started elsewhere.
     fn start(
         &mut self,
-        found: Found,
-        peer: Bytes,
-        caller: Option<Caller>,
-        new_key: Option<NewKey>,
+        call: Call,
+        context: Context,
+        owner: Owner,
         now: Instant,
-    ) -> Option<Reply> {
-        let context = found.context(&peer);
-        let Found { function, body, params_at, .. } = found;
-        let signature = function.signature();
-        let handler = function.handler();
-        let id = caller.as_ref().map(|caller| caller.id);
-        if self.service.draining.load(Ordering::Relaxed) {
-            let error = WireError::new(Code::ShuttingDown, Ran::No, "the server is shutting down");
-            return Some(self.answer(caller?, Err(error)));
+        out: &mut Vec<Outbound>,
+    ) -> Option<Ticket> {
+        let Call { function, body, params_at, .. } = call;
+        if self.draining {
+            let text = "the server is shutting down";
+            let error = WireError::new(Code::ShuttingDown, Ran::No, text);
+            self.tell(owner, Err(error), now, out);
+            return None;
         }
+        let (execution, handler) = (function.signature().execution, function.handler());
+        let bytes = body.len();
+        // A notification has no id, and so no response.
+        let id = match &owner {
+            Owner::Nobody => None,
+            owner => Some(owner.caller().map_or(MsgId(0), |caller| caller.id)),
+        };
         let invocation = Invocation { function, body, params_at, id, context: context.clone() };
-        if let (Kind::Inline, Handler::Sync(function)) = (signature.kind, handler) {
-            let result = run_here(function, &invocation, now);
-            let ran = result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes) != Ran::No;
-            let reply = self.answer(caller?, result);
-            if let Some(NewKey { key, call }) = new_key.filter(|_| ran) {
-                self.service.replies().remember(key, call, &reply.body, now);
-            }
-            return Some(reply);
+        if let (Execution::Inline, Handler::Sync(function)) = (execution, handler) {
+            let result = run_inline(function, &invocation, now);
+            self.tell(owner, result, now, out);
+            return None;
         }
-        let bytes = invocation.body.len();
-        let permit = match self.service.admission.admit(self.in_flight.held(&peer), bytes, now) {
+        let peer = context.peer_id().clone();
+        let permit = match self.service.admission.admit(self.requests.usage(&peer), bytes) {
             Ok(permit) => permit,
-            Err(error) => return Some(self.answer(caller?, Err(error))),
+            Err(error) => {
+                self.tell(owner, Err(error), now, out);
+                return None;
+            }
         };
-        let held = Held { requests: 1, bytes };
-        // What has a key runs for nobody, and its caller waits for it as others may.
-        let keyed = new_key.as_ref().map(|new| Keyed::Runs(new.key.clone()));
-        let (caller, waiter) = if keyed.is_some() { (None, caller) } else { (caller, None) };
-        let entry = Entry {
-            caller,
-            peer,
-            context: context.clone(),
-            held,
-            running: None,
-            keyed,
-            over: false,
+        let usage = Usage { requests: 1, bytes };
+        let request = ActiveRequest { owner, peer, context, usage, started: None };
+        let ticket = self.requests.insert(request);
+        let admitted = AdmittedCall { invocation, ticket, permit };
+        let started = match handler {
+            Handler::Sync(function) => self.executor.run_sync(function, admitted),
+            Handler::Async(function) => Ok(self.executor.run_async(function, admitted)),
         };
-        let ticket = self.in_flight.insert(entry);
-        let work = Admitted { invocation, ticket, permit };
-        let running = match handler {
-            Handler::Sync(function) => self.run.run_sync(function, work),
-            Handler::Async(function) => Ok(self.run.run_async(function, work)),
-        };
-        let Ok(running) = running else {
-            let caller = self.in_flight.remove(ticket)?.caller.or(waiter)?;
+        let Ok(started) = started else {
+            let owner = self.requests.remove(ticket)?.owner;
             let text = "as many requests wait for a worker as may wait (max_waiting)";
-            let error = WireError::overloaded(text, self.service.admission.retry_after(now));
-            return Some(self.answer(caller, Err(error)));
+            self.tell(owner, Err(admission::overloaded(text)), now, out);
+            return None;
         };
-        self.in_flight.get_mut(ticket)?.running = Some(running);
-        if let (Some(new_key), Some(waiter)) = (new_key, waiter) {
-            self.began(new_key, ticket, context, waiter);
-        }
-        None
+        self.requests.get_mut(ticket)?.started = Some(started);
+        Some(ticket)
     }
 
-    /// Lets what was handed to workers begin: once for many messages.
-    pub(crate) fn begin(&mut self) {
-        self.run.begin();
+    /// Lets workers begin with the functions that they were given: once for many messages.
+    pub(crate) fn flush_executor(&mut self) {
+        self.executor.flush();
     }
 
-    /// What a listener's loop was told.
-    pub(crate) fn on_news(&mut self, news: News, now: Instant) -> Option<Reply> {
-        match news {
-            News::Outcome(outcome) => self.on_outcome(outcome, now),
-            News::Unwanted(run) => {
-                self.on_unwanted(run, now);
-                None
+    /// Handles a completion from the queue of this listener.
+    pub(crate) fn handle_completion(
+        &mut self,
+        completion: Completion,
+        now: Instant,
+        out: &mut Vec<Outbound>,
+    ) {
+        match completion {
+            Completion::Ended { ticket, result } => {
+                if let Some(ActiveRequest { owner, .. }) = self.requests.remove(ticket) {
+                    self.tell(owner, result, now, out);
+                }
             }
+            Completion::Unwanted(ticket) => self.abort_unwanted(ticket, now, out),
         }
     }
 
-    /// A function has ended.
-    fn on_outcome(&mut self, outcome: Outcome, now: Instant) -> Option<Reply> {
-        let Outcome { ticket, result } = outcome;
-        let Entry { caller, keyed, .. } = self.in_flight.remove(ticket)?;
-        match (keyed, result) {
-            (Some(Keyed::Runs(key)), result) => {
-                self.ended(&key, result, now);
-                None
-            }
-            (Some(Keyed::Waits { .. }), Ok(reply)) => Some(again(caller?, &reply)),
-            (_, result) => Some(self.answer(caller?, result)),
+    /// Passes an outcome on to the owner of the request.
+    fn tell(&mut self, owner: Owner, result: HandlerResult, now: Instant, out: &mut Vec<Outbound>) {
+        match owner {
+            Owner::Caller(caller) => out.push(self.respond(caller, result)),
+            Owner::Key(key) => self.end_keyed(&key, result, now),
+            Owner::Waiter { caller, .. } => out.push(match result {
+                // The response of the call, made for another msgid.
+                Ok(reply) => keyed::respond_again(caller, &reply),
+                Err(_) => self.respond(caller, result),
+            }),
+            Owner::Nobody | Owner::Settled => {}
         }
     }
 
-    /// A peer cancels a call: what has not started never starts, an async function is dropped, and
-    /// a sync one can ask its context.
-    fn cancel(&mut self, envelope: &Envelope, id: MsgId, now: Instant, out: &mut Vec<Reply>) {
-        for ticket in self.in_flight.find(envelope, id) {
-            out.extend(self.end(ticket, Why::Cancelled, now));
+    /// Cancels a call. A function that has not started never starts, an async one is dropped, and a
+    /// sync one can ask its context.
+    fn cancel(&mut self, reply_to: &ReplyTo, id: MsgId, now: Instant, out: &mut Vec<Outbound>) {
+        for ticket in self.requests.find(reply_to, id) {
+            self.abort(ticket, Abort::Cancelled, now, out);
         }
     }
 
-    /// A peer has gone: nobody waits for its requests. Its notifications still run, and so does
-    /// what has a key.
-    pub(crate) fn on_peer_gone(&mut self, peer: &Bytes, now: Instant) {
-        self.greeted.peer_gone(peer);
-        for ticket in self.in_flight.of_peer(peer) {
-            // Its reply has nowhere to go.
-            let _ = self.end(ticket, Why::PeerGone, now);
+    /// Ends the requests of a peer that has gone. Its notifications still run, and so do calls with an
+    /// idempotency key.
+    pub(crate) fn handle_peer_gone(&mut self, peer: &PeerId, now: Instant) {
+        self.sessions.handle_peer_gone(peer);
+        for ticket in self.requests.of_peer(peer) {
+            // The response has nowhere to go.
+            self.abort(ticket, Abort::PeerGone, now, &mut Vec::new());
         }
     }
 
-    /// When [`on_time`](Self::on_time) is to be called next.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.in_flight.next_deadline()
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.requests.next_deadline()
     }
 
-    /// Answers every request whose time has run out.
-    pub(crate) fn on_time(&mut self, now: Instant, out: &mut Vec<Reply>) {
-        for ticket in self.in_flight.overdue(now) {
-            out.extend(self.end(ticket, Why::TimeRanOut, now));
+    /// Answers every request whose deadline has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Outbound>) {
+        for ticket in self.requests.overdue(now) {
+            self.abort(ticket, Abort::DeadlineExceeded, now, out);
         }
     }
 
-    /// The server begins to shut down: who said hello is told.
-    pub(crate) fn goodbye(&self, out: &mut Vec<Reply>) {
-        let body = builtin::goodbye();
-        let goodbye = |envelope: &Envelope| Reply::new(envelope.clone(), body.clone());
-        out.extend(self.greeted.iter().map(goodbye));
+    /// Begins to drain: refuses new calls, and announces that to every session.
+    pub(crate) fn drain(&mut self, out: &mut Vec<Outbound>) {
+        self.draining = true;
+        let body = control::go_away();
+        let go_away = |client: &ReplyTo| Outbound::new(client.clone(), body.clone());
+        out.extend(self.sessions.iter().map(go_away));
     }
 
-    /// Gives up what has not ended when the time for draining has passed.
-    pub(crate) fn give_up(&mut self, now: Instant, out: &mut Vec<Reply>) {
-        for ticket in self.in_flight.all() {
-            out.extend(self.end(ticket, Why::Stopped, now));
+    /// Gives up every request that has not ended when the time for draining has passed.
+    pub(crate) fn abort_all(&mut self, now: Instant, out: &mut Vec<Outbound>) {
+        for ticket in self.requests.all() {
+            self.abort(ticket, Abort::Stopped, now, out);
         }
     }
 
     /// Ends a request before its function has, and answers it.
-    fn end(&mut self, ticket: Ticket, why: Why, now: Instant) -> Option<Reply> {
-        let entry = self.in_flight.get_mut(ticket)?;
-        if let Some(Keyed::Waits { key, .. }) = &entry.keyed {
+    fn abort(&mut self, ticket: Ticket, reason: Abort, now: Instant, out: &mut Vec<Outbound>) {
+        let Some(request) = self.requests.get_mut(ticket) else { return };
+        if let Owner::Waiter { key, .. } = &request.owner {
             let key = key.clone();
-            return self.leave(ticket, &key, why);
+            return self.abort_waiter(ticket, &key, reason, now, out);
         }
-        // It ends now, even if the function runs on.
-        let keyed = entry.keyed.take();
-        let started = entry.context.cancel();
-        let running = entry.running.as_ref()?;
-        self.run.stop(running);
-        // A sync function that has started runs on, and keeps its entry until it returns.
-        let caller = if started && matches!(running, Running::Job(_)) {
-            self.in_flight.take_caller(ticket)
+        let has_begun = request.context.cancel();
+        let Some(started) = &request.started else { return };
+        self.executor.stop(started);
+        // A sync function that has begun runs on, and keeps its request until it returns.
+        let owner = if has_begun && matches!(started, Started::Job(_)) {
+            self.requests.settle(ticket)
         } else {
-            self.in_flight.remove(ticket)?.caller
+            self.requests.remove(ticket).map(|request| request.owner)
         };
-        let error = why.error(if started { Ran::Yes } else { Ran::No }, started);
-        if let Some(Keyed::Runs(key)) = keyed {
-            self.ended(&key, Err(error), now);
-            return None;
+        let error = reason.error(if has_begun { Ran::Yes } else { Ran::No }, has_begun);
+        if let Some(owner) = owner {
+            self.tell(owner, Err(error), now, out);
         }
-        Some(self.answer(caller?, Err(error)))
     }
 
-    fn answer(&self, caller: Caller, result: HandlerResult) -> Reply {
-        let Caller { envelope, id } = caller;
-        Reply::new(envelope, self.reply(id, result))
+    fn respond(&self, caller: Caller, result: HandlerResult) -> Outbound {
+        let Caller { reply_to, id } = caller;
+        Outbound::new(reply_to, self.response_body(id, result))
     }
 
-    /// The response to the request `id`, which a result has in it already.
-    fn reply(&self, id: MsgId, result: HandlerResult) -> Bytes {
-        let ran = result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes);
-        let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
+    /// Makes the response to the request `id`. A successful result is a response already.
+    fn response_body(&self, id: MsgId, result: HandlerResult) -> Bytes {
+        let ran = ran(&result);
+        let body = result.unwrap_or_else(|error| response::error_response(Some(id), &error));
         let (size, limit) = (body.len(), self.service.max_message_size);
         if size <= limit {
             return body;
         }
-        message::error_response(Some(id), &WireError::too_large("reply", ran, size, limit))
+        let error = WireError::too_large("reply", ran, size, limit);
+        response::error_response(Some(id), &error)
     }
 
-    fn builtin(&mut self, caller: Caller, method: &str, params: &[u8], out: &mut Vec<Reply>) {
+    fn call_builtin(
+        &mut self,
+        caller: Caller,
+        method: &str,
+        params: &[u8],
+        out: &mut Vec<Outbound>,
+    ) {
         let id = caller.id;
-        let envelope = caller.envelope.clone();
-        let result = match builtin::answer(&self.service, method, params) {
-            Some(result) => result.map(|result| message::response(id, &result)),
+        let result = match builtin::call(&self.service, method, params) {
+            Some(result) => result.map(|result| response::response(id, &result)),
             None => Err(self.unknown_function(method)),
         };
-        if method != builtin::HELLO {
-            return out.push(self.answer(caller, result));
+        if method != control::HELLO {
+            return out.push(self.respond(caller, result));
         }
-        // Whatever the limit is: this is how the client learns of it.
-        let body = result.unwrap_or_else(|error| message::error_response(Some(id), &error));
+        let Caller { reply_to, id } = caller;
+        // Its size is not limited: this is how the client learns the limit.
+        let body = result.unwrap_or_else(|error| response::error_response(Some(id), &error));
         // Alone, because it says whether batches may be sent.
-        out.push(Reply { envelope: envelope.clone(), body, alone: true });
-        if self.service.draining.load(Ordering::Relaxed) {
-            out.push(Reply::new(envelope.clone(), builtin::goodbye()));
+        out.push(Outbound { reply_to: reply_to.clone(), body, alone: true });
+        if self.draining {
+            out.push(Outbound::new(reply_to.clone(), control::go_away()));
         }
-        self.greeted.add(&envelope, builtin::greeting(params));
+        self.sessions.open(&reply_to, control::read_client_hello(params));
     }
 
     fn unknown_function(&self, name: &str) -> WireError {
@@ -461,13 +450,13 @@ impl<R: Run> Dispatcher<R> {
     }
 }
 
-fn deadline(timeout: Option<Duration>, now: Instant) -> Option<Instant> {
-    // A timeout that no clock can hold never ends.
-    now.checked_add(timeout?)
+fn ran(result: &HandlerResult) -> Ran {
+    result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes)
 }
 
-fn refuse(envelope: Envelope, id: Option<MsgId>, error: &WireError) -> Reply {
-    Reply::new(envelope, message::error_response(id, error))
+fn bad_request(reply_to: ReplyTo, id: Option<MsgId>, reason: &'static str) -> Outbound {
+    let error = WireError::new(Code::BadRequest, Ran::No, reason);
+    Outbound::new(reply_to, response::error_response(id, &error))
 }
 
 #[cfg(test)]

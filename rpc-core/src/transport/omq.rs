@@ -9,26 +9,30 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use omq_tokio::{
     DisconnectReason, Endpoint as Address, Error, IpcPath, KeepAlive, Message, MonitorEvent,
-    MonitorRecvError, MonitorStream, Options, PeerInfo, ReconnectPolicy, Socket, SocketType,
-    TrySendError, message::generated_identity,
+    MonitorRecvError, MonitorStream, MonitorTryRecvError, Options, PeerInfo, ReconnectPolicy,
+    Socket, SocketType, TrySendError, message::generated_identity,
 };
 use tokio::{sync::mpsc, time};
 
 use crate::{
     endpoint::Endpoint,
-    io_thread::LINGER,
-    message::DEFAULT_MAX_MESSAGE_SIZE,
+    peer::PeerId,
+    protocol::DEFAULT_MAX_MESSAGE_SIZE,
     transport::{
-        Envelope, Event, TransportError, explain, open,
+        self, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
+        open::{self, BoxFuture},
+        poll_adapter::PollAdapter,
         socket_file::{self, SocketFile},
+        zmtp,
     },
+    util::{fair_share::Lease, io_thread::LINGER},
 };
 
 /// How long a peer may take to shake hands: a few round trips on the slowest network.
@@ -115,16 +119,22 @@ pub(super) struct Binding(Listener);
 
 impl Binding {
     pub(super) fn new(max_message_size: usize) -> Self {
-        // With `router_mandatory` it says so when a peer has gone or its queue is full.
+        // With `router_mandatory` the engine reports a peer that has gone, or whose queue is full.
         let options = options(max_message_size).router_mandatory(true).monitor_capacity(EVENTS);
         let socket = socket(SocketType::Router, options);
-        let monitor = socket.monitor();
-        let (files, bound) = (Vec::new(), Vec::new());
-        Self(Listener { files, bound, socket, monitor, slow: HashMap::new(), deaf: false })
+        let incoming =
+            Incoming { socket: socket.clone(), monitor: socket.monitor(), first: First::Events };
+        Self(Listener {
+            files: Vec::new(),
+            bound: Vec::new(),
+            socket,
+            incoming: PollAdapter::Idle(incoming),
+            slow: HashMap::new(),
+            closed: false,
+        })
     }
 
-    /// Listens on one more endpoint, and tells where.
-    pub(super) async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
+    async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
         let Self(listener) = self;
         let Endpoint::Ipc(path) = endpoint else {
             let bound = listener.socket.bind(address(endpoint)?).await.map_err(cause)?;
@@ -143,78 +153,146 @@ impl Binding {
         listener.files.push(socket_file::publish(name, path).await?);
         Ok(endpoint.to_string())
     }
+}
 
-    pub(super) fn listen(self) -> Listener {
-        self.0
+impl open::Binding for Binding {
+    fn bind<'a>(
+        &'a mut self,
+        endpoint: &'a Endpoint,
+    ) -> BoxFuture<'a, Result<String, TransportError>> {
+        Box::pin(self.bind(endpoint))
+    }
+
+    fn listen(self: Box<Self>) -> Box<dyn transport::Listener> {
+        Box::new(self.0)
     }
 }
 
 /// A ROUTER socket.
-pub(crate) struct Listener {
+struct Listener {
     /// These go before the socket does, see [`SocketFile`].
     files: Vec<SocketFile>,
-    /// Where it accepts peers.
+    /// The addresses that accept peers.
     bound: Vec<Address>,
     socket: Socket,
-    monitor: MonitorStream,
+    incoming: PollAdapter<Incoming, Raw>,
     /// Peers whose queue in the engine was full once, each with a task that waits for room in it. A
-    /// task ends with its peer; or with this, once everything has been handed on.
-    slow: HashMap<Identity, mpsc::Sender<Message>>,
-    /// It has been said that the socket has closed itself.
-    deaf: bool,
+    /// task ends with its peer, or with this, once it has passed everything on.
+    slow: HashMap<PeerId, mpsc::Sender<Message>>,
+    /// True once the socket has closed itself.
+    closed: bool,
 }
 
-/// Names a peer, as ROUTER does.
-type Identity = Bytes;
+/// The messages and the connection events of a socket.
+struct Incoming {
+    socket: Socket,
+    monitor: MonitorStream,
+    first: First,
+}
 
-impl Listener {
-    pub(super) async fn recv(&mut self) -> Event {
-        loop {
-            tokio::select! {
-                // The news of lost peers come first: there is room for some, and receiving makes
-                // more.
+/// The kind of item that comes first when there are both.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// On a server: the engine keeps a bounded number of events, and receiving produces more.
+    Events,
+    /// On a client: the replies that came before the connection was lost still count.
+    Messages,
+}
+
+/// The next item of an [`Incoming`].
+enum Raw {
+    Message(Result<Message, Error>),
+    Event(Result<MonitorEvent, MonitorRecvError>),
+}
+
+impl Incoming {
+    /// Returns an item that is there already.
+    fn try_next(&mut self) -> Option<Raw> {
+        match self.first {
+            First::Events => self.try_event().or_else(|| self.try_message()),
+            First::Messages => self.try_message().or_else(|| self.try_event()),
+        }
+    }
+
+    fn try_event(&mut self) -> Option<Raw> {
+        Some(Raw::Event(match self.monitor.try_recv() {
+            Ok(event) => Ok(event),
+            Err(MonitorTryRecvError::Lagged(events)) => Err(MonitorRecvError::Lagged(events)),
+            Err(MonitorTryRecvError::Closed) => Err(MonitorRecvError::Closed),
+            Err(_) => return None,
+        }))
+    }
+
+    fn try_message(&self) -> Option<Raw> {
+        match self.socket.try_recv() {
+            Err(Error::WouldBlock) => None,
+            message => Some(Raw::Message(message)),
+        }
+    }
+
+    /// Waits for an item. Call [`try_next`](Self::try_next) first, which keeps the order.
+    async fn next(mut self) -> (Self, Raw) {
+        let raw = match self.first {
+            First::Events => tokio::select! {
                 biased;
-                event = self.monitor.recv() => match event {
-                    Ok(event) => {
-                        if let Some(peer) = gone(event) {
-                            self.slow.remove(&peer);
-                            return Event::PeerGone(peer);
-                        }
+                event = self.monitor.recv() => Raw::Event(event),
+                message = self.socket.recv() => Raw::Message(message),
+            },
+            First::Messages => tokio::select! {
+                biased;
+                message = self.socket.recv() => Raw::Message(message),
+                event = self.monitor.recv() => Raw::Event(event),
+            },
+        };
+        (self, raw)
+    }
+}
+
+impl PollAdapter<Incoming, Raw> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Raw> {
+        match self.idle().and_then(Incoming::try_next) {
+            Some(raw) => Poll::Ready(raw),
+            None => self.poll(Incoming::next, cx),
+        }
+    }
+}
+
+impl transport::Listener for Listener {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        while !self.closed {
+            match ready!(self.incoming.poll_next(cx)) {
+                Raw::Event(Ok(event)) => {
+                    if let Some(peer) = lost_peer(event) {
+                        self.slow.remove(&peer);
+                        return Poll::Ready(Event::PeerGone(peer));
                     }
-                    // Whoever went meanwhile is not known. Their requests run to their end.
-                    Err(MonitorRecvError::Lagged(events)) => {
-                        tracing::warn!(events, "peers came and went faster than they were looked at");
-                        self.slow.clear();
+                }
+                // The peers that have gone meanwhile are unknown. Their requests run to their end.
+                Raw::Event(Err(MonitorRecvError::Lagged(events))) => {
+                    tracing::warn!(events, "peers came and went faster than they were looked at");
+                    self.slow.clear();
+                }
+                Raw::Message(Ok(message)) => {
+                    if let Some(event) = zmtp::split(message.iter().collect()) {
+                        return Poll::Ready(event);
                     }
-                    Err(MonitorRecvError::Closed) => return self.closed().await,
-                    Err(_) => {}
-                },
-                message = self.socket.recv() => match message {
-                    Ok(message) => {
-                        if let Some(event) = open(message.iter().collect()) {
-                            return event;
-                        }
-                    }
-                    Err(_) => return self.closed().await,
+                }
+                // The socket closes itself only if something in the engine has failed.
+                Raw::Event(Err(_)) | Raw::Message(Err(_)) => {
+                    self.closed = true;
+                    tracing::error!(
+                        "the ZeroMQ engine has closed the server's socket: nothing more will be \
+                         received"
+                    );
                 }
             }
         }
+        Poll::Pending
     }
 
-    /// The socket has closed itself, which it does only if something in the engine has failed:
-    /// nothing more comes.
-    async fn closed(&mut self) -> Event {
-        if !std::mem::replace(&mut self.deaf, true) {
-            tracing::error!(
-                "the ZeroMQ engine has closed the server's socket: nothing more will be received"
-            );
-        }
-        future::pending().await
-    }
-
-    pub(super) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
-        let peer = envelope.peer().clone();
-        let message = Message::multipart(envelope.with(body));
+    fn send(&mut self, reply_to: ReplyTo, body: Bytes, lease: Lease) -> bool {
+        let peer = reply_to.peer().clone();
+        let message = Message::multipart(zmtp::frames_to(reply_to, body, lease));
         if let Some(queue) = self.slow.get(&peer) {
             return queue.try_send(message).is_ok();
         }
@@ -222,7 +300,7 @@ impl Listener {
             Ok(()) => true,
             Err(TrySendError::Full(message)) => {
                 let (queue, waiting) = mpsc::channel(REPLIES);
-                tokio::spawn(hand_on(waiting, self.socket.clone()));
+                tokio::spawn(pass_on(waiting, self.socket.clone()));
                 let queued = queue.try_send(message).is_ok();
                 self.slow.insert(peer, queue);
                 queued
@@ -231,22 +309,21 @@ impl Listener {
         }
     }
 
-    pub(super) fn stop_accepting(&mut self) {
+    fn stop_accepting(&mut self) {
         self.files.clear();
         let (socket, bound) = (self.socket.clone(), std::mem::take(&mut self.bound));
-        // It ends by itself: the engine answers, or its own task has ended.
+        // The task ends by itself: the engine answers, or the engine's own task has ended.
         tokio::spawn(async move {
             for address in bound {
-                // An error means that it is not bound any more.
+                // An error means that the address is not bound any more.
                 let _ = socket.unbind(address).await;
             }
         });
     }
 }
 
-/// Hands replies to the engine as it has room for them, until there are no more to come, or their
-/// peer has gone.
-async fn hand_on(mut waiting: mpsc::Receiver<Message>, socket: Socket) {
+/// Passes replies on to the engine as it has room for them, until no more come or their peer has gone.
+async fn pass_on(mut waiting: mpsc::Receiver<Message>, socket: Socket) {
     while let Some(message) = waiting.recv().await {
         if socket.send(message).await.is_err() {
             return;
@@ -254,16 +331,17 @@ async fn hand_on(mut waiting: mpsc::Receiver<Message>, socket: Socket) {
     }
 }
 
-/// Who has gone, if that is what happened.
-fn gone(event: MonitorEvent) -> Option<Identity> {
+/// Returns the peer that an event reports as lost.
+fn lost_peer(event: MonitorEvent) -> Option<PeerId> {
     match event {
-        // Somebody else has its name now, and answers to it may still be sent there.
+        // Another connection has the name now, and answers to the name may still be sent there.
         MonitorEvent::Disconnected { reason: DisconnectReason::Handover, .. } => None,
         MonitorEvent::Disconnected {
             peer: PeerInfo { peer_identity, connection_id, .. }, ..
         } => {
-            // A peer without a name is called by its number.
-            Some(peer_identity.unwrap_or_else(|| generated_identity(connection_id)))
+            // A peer without a name is called by the number of its connection.
+            let name = peer_identity.unwrap_or_else(|| generated_identity(connection_id));
+            Some(PeerId::new(name))
         }
         _ => None,
     }
@@ -275,7 +353,7 @@ pub(super) async fn connect(
     endpoint: &Endpoint,
     max_message_size: usize,
     timeout: Duration,
-) -> Result<(LinkSender, LinkReceiver), TransportError> {
+) -> Result<Link, TransportError> {
     let options = options(max_message_size)
         .monitor_capacity(CLIENT_EVENTS)
         .handshake_timeout(timeout * 7 / 8)
@@ -289,7 +367,11 @@ pub(super) async fn connect(
         return Err("the host's name was not found in time".into());
     };
     match up {
-        Ok(()) => Ok((LinkSender(socket.clone()), LinkReceiver { socket, monitor })),
+        Ok(()) => {
+            let sender = LinkSender(PollAdapter::Idle(socket.clone()));
+            let incoming = Incoming { socket, monitor, first: First::Messages };
+            Ok((Box::new(sender), Box::new(LinkReceiver(PollAdapter::Idle(incoming)))))
+        }
         Err(reason) if reached => Err(format!("{}: {reason}", explain::NOT_ZEROMQ).into()),
         Err(reason) => {
             Err(explain::reach(endpoint).await.err().map_or_else(|| reason.into(), Into::into))
@@ -315,40 +397,47 @@ async fn is_up(monitor: &mut MonitorStream, reached: &mut bool) -> Result<(), St
     }
 }
 
-pub(crate) struct LinkSender(Socket);
+struct LinkSender(PollAdapter<Socket, Result<(), Error>>);
 
-impl LinkSender {
-    pub(super) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
-        self.0.send(Message::multipart([Bytes::new(), body])).await.map_err(cause)
+impl transport::LinkSender for LinkSender {
+    fn poll_send(
+        &mut self,
+        body: &mut Option<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), TransportError>> {
+        let begin = |socket| send(socket, body.take().unwrap_or_default());
+        self.0.poll(begin, cx).map_err(cause)
     }
 }
 
-pub(crate) struct LinkReceiver {
-    socket: Socket,
-    monitor: MonitorStream,
+async fn send(socket: Socket, body: Bytes) -> (Socket, Result<(), Error>) {
+    let sent = socket.send(Message::multipart([Bytes::new(), body])).await;
+    (socket, sent)
 }
 
-impl LinkReceiver {
-    pub(super) async fn recv(&mut self) -> Result<Bytes, TransportError> {
+struct LinkReceiver(PollAdapter<Incoming, Raw>);
+
+impl transport::LinkReceiver for LinkReceiver {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkEvent, TransportError>> {
         loop {
-            tokio::select! {
-                biased;
-                message = self.socket.recv() => {
-                    // Whatever stands in front of the body is the envelope of our own making.
+            match ready!(self.0.poll_next(cx)) {
+                Raw::Message(message) => {
+                    // The frames in front of the body are the envelope that this side has made.
                     let frames: VecDeque<_> = message.map_err(cause)?.iter().collect();
                     if let Some(body) = frames.into_iter().next_back() {
-                        return Ok(body);
+                        return Poll::Ready(Ok(LinkEvent::Body(body)));
                     }
                 }
-                event = self.monitor.recv() => match event {
-                    Ok(MonitorEvent::Disconnected { reason: DisconnectReason::Error(reason), .. }) => {
-                        return Err(reason.into());
-                    }
-                    Ok(MonitorEvent::Disconnected { .. }) => return Err("the server closed it".into()),
-                    // There are not that many.
-                    Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
-                    Err(closed) => return Err(closed.into()),
+                Raw::Event(Ok(MonitorEvent::Disconnected {
+                    reason: DisconnectReason::Error(reason),
+                    ..
+                })) => return Poll::Ready(Err(reason.into())),
+                Raw::Event(Ok(MonitorEvent::Disconnected { .. })) => {
+                    return Poll::Ready(Err("the server closed it".into()));
                 }
+                // There are too few events for one to be lost.
+                Raw::Event(Ok(_) | Err(MonitorRecvError::Lagged(_))) => {}
+                Raw::Event(Err(closed)) => return Poll::Ready(Err(closed.into())),
             }
         }
     }

@@ -4,7 +4,12 @@
 //! only, its `send` waits when a peer's queue (100,000 messages) is full. The server sees to it
 //! that this never is.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_channel::mpsc;
@@ -17,10 +22,15 @@ use zeromq::{
 
 use crate::{
     endpoint::Endpoint,
+    peer::PeerId,
     transport::{
-        Envelope, Event, TransportError, explain, open,
+        self, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
+        open::{self, BoxFuture},
+        poll_adapter::PollAdapter,
         socket_file::{self, SocketFile},
+        zmtp,
     },
+    util::fair_share::Lease,
 };
 
 type Monitor = Box<dyn Stream<Item = SocketEvent> + Send + Unpin>;
@@ -36,8 +46,7 @@ impl Binding {
         Self { socket: RouterSocket::new(), files: Vec::new() }
     }
 
-    /// Listens on one more endpoint, and tells where.
-    pub(super) async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
+    async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
         if let Endpoint::Ipc(path) = endpoint {
             let (listener, file) = socket_file::listen(path).await?;
             self.socket.bind_listener(listener).await.map_err(cause)?;
@@ -47,8 +56,17 @@ impl Binding {
         let bound = self.socket.bind(&endpoint.to_string()).await.map_err(cause)?;
         Ok(bound.to_string())
     }
+}
 
-    pub(super) fn listen(mut self) -> Listener {
+impl open::Binding for Binding {
+    fn bind<'a>(
+        &'a mut self,
+        endpoint: &'a Endpoint,
+    ) -> BoxFuture<'a, Result<String, TransportError>> {
+        Box::pin(self.bind(endpoint))
+    }
+
+    fn listen(mut self: Box<Self>) -> Box<dyn transport::Listener> {
         // Its own monitor has room for 1,024 events, and one look at the sockets can find more
         // peers that have gone.
         let (events, monitor) = mpsc::channel(MAX_EVENTS);
@@ -57,7 +75,7 @@ impl Binding {
         let accepting = std::mem::take(self.socket.binds());
         let (sender, receiver) = self.socket.split();
         let accepting = Accepting { _files: self.files, _handles: Box::new(accepting) };
-        Listener { sender, receiver, monitor, accepting: Some(accepting) }
+        Box::new(Listener { sender, receiver, monitor, accepting: Some(accepting) })
     }
 }
 
@@ -71,7 +89,7 @@ fn cause(error: ZmqError) -> TransportError {
 }
 
 /// A ROUTER socket.
-pub(crate) struct Listener {
+struct Listener {
     sender: RouterSendHalf,
     receiver: RouterRecvHalf,
     monitor: mpsc::Receiver<SocketEvent>,
@@ -89,35 +107,34 @@ struct Accepting {
     _handles: Box<dyn Send>,
 }
 
-impl Listener {
-    pub(super) async fn recv(&mut self) -> Event {
+impl transport::Listener for Listener {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
-            tokio::select! {
-                // The news of lost peers come first, because receiving makes more of them.
-                biased;
-                Some(event) = self.monitor.next() => {
-                    if let SocketEvent::Disconnected(peer) = event {
-                        return Event::PeerGone(peer.into());
-                    }
+            // Lost peers come first, because receiving produces more of them.
+            while let Poll::Ready(Some(event)) = self.monitor.poll_next_unpin(cx) {
+                if let SocketEvent::Disconnected(peer) = event {
+                    return Poll::Ready(Event::PeerGone(PeerId::new(peer.into())));
                 }
-                message = self.receiver.recv() => {
-                    // The engine's queue never ends, so there are no errors to be seen here.
-                    if let Some(event) = message.ok().and_then(|message| open(message.into_vecdeque())) {
-                        return event;
-                    }
-                }
+            }
+            let message = ready!(pin!(self.receiver.recv()).poll(cx));
+            // The engine's queue never ends, so that there are no errors to be seen here.
+            if let Some(event) =
+                message.ok().and_then(|message| zmtp::split(message.into_vecdeque()))
+            {
+                return Poll::Ready(event);
             }
         }
     }
 
-    pub(super) fn send(&mut self, envelope: Envelope, body: Bytes) -> bool {
-        let Ok(message) = ZmqMessage::try_from(envelope.with(body)) else { return false };
-        // Polled once. A send that waited would hold the engine's entry for the peer, and stop
-        // every other.
+    fn send(&mut self, reply_to: ReplyTo, body: Bytes, lease: Lease) -> bool {
+        let frames = zmtp::frames_to(reply_to, body, lease);
+        let Ok(message) = ZmqMessage::try_from(frames) else { return false };
+        // Polled once: a send that waited would hold the engine's entry for the peer, and block every
+        // other.
         self.sender.send(message).now_or_never().is_some_and(|sent| sent.is_ok())
     }
 
-    pub(super) fn stop_accepting(&mut self) {
+    fn stop_accepting(&mut self) {
         self.accepting = None;
     }
 }
@@ -127,7 +144,7 @@ impl Listener {
 pub(super) async fn connect(
     endpoint: &Endpoint,
     timeout: Duration,
-) -> Result<(LinkSender, LinkReceiver), TransportError> {
+) -> Result<Link, TransportError> {
     let mut options = SocketOptions::default();
     options.connect_timeout(timeout);
     let mut socket = DealerSocket::with_options(options);
@@ -138,42 +155,55 @@ pub(super) async fn connect(
         return Err(explain::NOT_ZEROMQ.into());
     }
     let (sender, receiver) = socket.split();
-    Ok((LinkSender(sender), LinkReceiver { receiver, monitor }))
+    let sender = LinkSender(PollAdapter::Idle(sender));
+    Ok((Box::new(sender), Box::new(LinkReceiver { receiver, monitor })))
 }
 
-/// When the engine's queue (100,000 messages) is full the sending task waits; calls then wait in
-/// the client's table.
-pub(crate) struct LinkSender(DealerSendHalf);
+/// The sending half. While the engine's queue (100,000 messages) is full, the sending task waits, and
+/// calls stay in the client's table.
+struct LinkSender(PollAdapter<DealerSendHalf, Result<(), TransportError>>);
 
-impl LinkSender {
-    pub(super) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
-        let frames = VecDeque::from([Bytes::new(), body]);
-        let message =
-            ZmqMessage::try_from(frames).map_err(|_| "a message has at least one frame")?;
-        self.0.send(message).await.map_err(cause)
+impl transport::LinkSender for LinkSender {
+    fn poll_send(
+        &mut self,
+        body: &mut Option<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), TransportError>> {
+        let begin = |sender| send(sender, body.take().unwrap_or_default());
+        self.0.poll(begin, cx)
     }
 }
 
-pub(crate) struct LinkReceiver {
+async fn send(
+    mut sender: DealerSendHalf,
+    body: Bytes,
+) -> (DealerSendHalf, Result<(), TransportError>) {
+    let frames = VecDeque::from([Bytes::new(), body]);
+    let message = ZmqMessage::try_from(frames).expect("a message has at least one frame");
+    let sent = sender.send(message).await.map_err(cause);
+    (sender, sent)
+}
+
+struct LinkReceiver {
     receiver: DealerRecvHalf,
     monitor: Monitor,
 }
 
-impl LinkReceiver {
-    pub(super) async fn recv(&mut self) -> Result<Bytes, TransportError> {
+impl transport::LinkReceiver for LinkReceiver {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkEvent, TransportError>> {
+        while let Poll::Ready(message) = pin!(self.receiver.recv()).poll(cx) {
+            let message = message.map_err(cause)?;
+            // The frames in front of the body are the envelope that this side has made.
+            if let Some(body) = message.into_vecdeque().pop_back() {
+                return Poll::Ready(Ok(LinkEvent::Body(body)));
+            }
+        }
         loop {
-            tokio::select! {
-                biased;
-                message = self.receiver.recv() => {
-                    // Whatever stands in front of the body is the envelope of our own making.
-                    if let Some(body) = message.map_err(cause)?.into_vecdeque().pop_back() {
-                        return Ok(body);
-                    }
+            match ready!(Pin::new(&mut self.monitor).poll_next(cx)) {
+                Some(SocketEvent::Disconnected(_)) | None => {
+                    return Poll::Ready(Err("the server closed it".into()));
                 }
-                event = self.monitor.next() => match event {
-                    Some(SocketEvent::Disconnected(_)) | None => return Err("the server closed it".into()),
-                    Some(_) => {}
-                }
+                Some(_) => {}
             }
         }
     }

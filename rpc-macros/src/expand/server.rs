@@ -6,7 +6,7 @@ use syn::spanned::Spanned as _;
 
 use super::{blame, codec, here, ok_type, part};
 use crate::{
-    function::{Kind, Output, RemoteFunction},
+    function::{Execution, Output, RemoteFunction},
     params::{Param, Travels},
     types::Shape,
 };
@@ -39,7 +39,7 @@ fn handler(function: &RemoteFunction<'_>) -> TokenStream {
     let decode = decode(function);
     let arguments = arguments(function);
     let run = quote_spanned!(here()=> #ident(#(#arguments),*));
-    if function.kind == Kind::Async {
+    if function.execution == Execution::Async {
         let respond = respond(function, &quote_spanned!(here()=> #run.await));
         // A future that is not `Send` is blamed on the function.
         quote_spanned! {blame(ident.span())=>

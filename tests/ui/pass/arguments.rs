@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rpc_core::{Client, Kind, RemoteFn, remote};
+use rpc_core::{Client, Execution, RemoteFn, remote};
 
 mod my {
     pub(crate) use rpc_core as rpc;
@@ -37,15 +37,15 @@ fn main() {
     let signature = Add::SIGNATURE;
     assert_eq!(signature.name, "math.add");
     assert_eq!(signature.doc, "Adds.\n\nIt wraps around.");
-    assert_eq!(signature.kind, Kind::Inline);
+    assert_eq!(signature.execution, Execution::Inline);
     assert!(signature.idempotent);
     assert_eq!(signature.timeout, Some(Duration::from_millis(1500)));
 
     let signature = plain::SIGNATURE;
     assert_eq!(
-        (signature.name, signature.doc, signature.kind),
-        ("plain", "", Kind::Pool)
+        (signature.name, signature.doc, signature.execution),
+        ("plain", "", Execution::Blocking)
     );
     assert_eq!((signature.idempotent, signature.timeout), (false, None));
-    assert_eq!(later::SIGNATURE.kind, Kind::Async);
+    assert_eq!(later::SIGNATURE.execution, Execution::Async);
 }

@@ -4,48 +4,57 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::{
-    args::EncodedArgs,
-    function::{Entry, HandlerFuture, Signature},
-    message::{Head, Incoming},
-    registry::States,
-    server::{outbox::Outbox, reply_memory::Limits},
+    function::Signature,
+    handler::{Entry, HandlerFuture},
+    protocol::{
+        outgoing::EncodedArgs,
+        request::Head,
+        response::{self, ServerMessage},
+    },
+    server::{
+        completion::CompletionQueue,
+        registry::{Registry, States},
+        reply_cache::CacheLimits,
+        service::ServiceLimits,
+        workers::JobId,
+    },
 };
 
 mod keyed;
 
-/// Notes what is started and stopped.
+/// An executor that only notes what is started and stopped.
 #[derive(Debug, Default)]
 struct Notes {
-    started: VecDeque<Admitted>,
+    started: VecDeque<AdmittedCall>,
     full: bool,
     stopped: usize,
-    outbox: Outbox,
+    completions: CompletionQueue,
 }
 
-impl Run for Notes {
+impl Execute for Notes {
     fn run_sync(
         &mut self,
         _: fn(&Invocation) -> HandlerResult,
-        work: Admitted,
-    ) -> Result<Running, ()> {
+        call: AdmittedCall,
+    ) -> Result<Started, ()> {
         if self.full {
             return Err(());
         }
-        self.started.push_back(work);
-        Ok(Running::Job(crate::server::pool::JobId::default()))
+        self.started.push_back(call);
+        Ok(Started::Job(JobId::default()))
     }
 
-    fn run_async(&mut self, _: fn(Invocation) -> HandlerFuture, _: Admitted) -> Running {
+    fn run_async(&mut self, _: fn(Invocation) -> HandlerFuture, _: AdmittedCall) -> Started {
         unreachable!("these tests have no async function")
     }
 
-    fn begin(&mut self) {}
+    fn flush(&mut self) {}
 
-    fn outbox(&self) -> &Outbox {
-        &self.outbox
+    fn completions(&self) -> &CompletionQueue {
+        &self.completions
     }
 
-    fn stop(&mut self, _: &Running) {
+    fn stop(&mut self, _: &Started) {
         self.stopped += 1;
     }
 }
@@ -61,64 +70,74 @@ fn service(max_in_flight: usize) -> Arc<Service> {
         invocation.params()?.finish()?;
         invocation.respond(|writer| writer.value(&7))
     }
-    static POOLED: Signature = Signature::new("pooled", "", &[]);
-    static INLINE: Signature = Signature::new("inlined", "", &[]).with_kind(Kind::Inline, false);
+    static BLOCKING: Signature = Signature::new("blocking", "", &[]);
+    static INLINE: Signature =
+        Signature::new("inlined", "", &[]).with_execution(Execution::Inline, false);
     static TIMED: Signature = Signature::new("timed", "", &[]).with_timeout_nanos(2_000_000_000);
     static ENTRIES: [Entry; 3] = [
-        Entry::new(&POOLED, Handler::Sync(handler), &[], "", 0),
+        Entry::new(&BLOCKING, Handler::Sync(handler), &[], "", 0),
         Entry::new(&INLINE, Handler::Sync(handler), &[], "", 0),
         Entry::new(&TIMED, Handler::Sync(handler), &[], "", 0),
     ];
-    let service = Service {
-        registry: Registry::new(&ENTRIES, &States::new()).unwrap(),
-        admission: Admission::new(max_in_flight, 2_000, 1_000),
+    let limits = ServiceLimits {
+        max_in_flight,
+        max_bytes_in_flight: 2_000,
         max_message_size: 1_000,
-        instance: "one".to_owned(),
-        draining: AtomicBool::new(false),
-        replies: Mutex::new(ReplyMemory::new(Limits {
-            time: Duration::from_secs(60),
-            calls: 3,
-            bytes: 10_000,
-        })),
+        reply_cache: CacheLimits { ttl: Duration::from_secs(60), calls: 3, bytes: 10_000 },
     };
-    Arc::new(service)
+    Arc::new(Service::new(Registry::new(&ENTRIES, &States::new()).unwrap(), limits))
 }
 
-fn client() -> Envelope {
-    Envelope::of(&["client", ""])
+fn client() -> ReplyTo {
+    ReplyTo::of(&["client", ""])
 }
 
-fn request(id: u32, method: &str, timeout_ms: Option<u32>) -> Bytes {
-    EncodedArgs::dynamic(method.to_owned(), &()).into_message(Head::Request {
+fn request(id: u32, method: &'static str, timeout_ms: Option<u32>) -> Bytes {
+    EncodedArgs::dynamic(method, &()).into_message(Head::Request {
         id: MsgId(id),
         timeout_ms,
         key: None,
     })
 }
 
-fn notification(method: &str, params: impl serde::Serialize) -> Bytes {
-    EncodedArgs::dynamic(method.to_owned(), &params).into_message(Head::Notification)
+fn notification(method: &'static str, params: impl serde::Serialize) -> Bytes {
+    EncodedArgs::dynamic(method, &params).into_message(Head::Notification)
 }
 
-fn send(tested: &mut Tested, body: &Bytes, now: Instant) -> Vec<Reply> {
+fn peer(name: &'static str) -> PeerId {
+    PeerId::new(Bytes::from_static(name.as_bytes()))
+}
+
+fn send(tested: &mut Tested, body: &Bytes, now: Instant) -> Vec<Outbound> {
+    send_from(tested, client(), body, now)
+}
+
+fn send_from(tested: &mut Tested, client: ReplyTo, body: &Bytes, now: Instant) -> Vec<Outbound> {
     let mut out = Vec::new();
-    tested.on_body(client(), body, now, &mut out, |_, _| {});
+    tested.handle_message(client, body, now, &mut out);
     out
 }
 
 /// The only reply's error code and `ran`, or `"ok"`.
-fn code(replies: &[Reply]) -> (String, Ran) {
+fn code(replies: &[Outbound]) -> (String, Ran) {
     let [reply] = replies else { panic!("one reply was expected: {replies:?}") };
-    match message::parse_response(&reply.body).expect("a response") {
+    match response::parse_response(&reply.body).expect("a response") {
         Ok(_) => ("ok".to_owned(), Ran::Yes),
         Err(error) => (format!("{:?}", error.kind()), error.ran()),
     }
 }
 
-fn finish(tested: &mut Tested) -> Vec<Reply> {
-    let work = tested.run.started.pop_front().expect("something was started");
-    let result = work.invocation.respond(|writer| writer.value(&7));
-    tested.on_outcome(Outcome { ticket: work.ticket, result }, Instant::now()).into_iter().collect()
+/// Ends the function that was started first, and returns the messages that this causes.
+fn finish(tested: &mut Tested) -> Vec<Outbound> {
+    let call = tested.executor.started.pop_front().expect("something was started");
+    let result = call.invocation.respond(|writer| writer.value(&7));
+    complete(tested, Completion::Ended { ticket: call.ticket, result })
+}
+
+fn complete(tested: &mut Tested, completion: Completion) -> Vec<Outbound> {
+    let mut out = Vec::new();
+    tested.handle_completion(completion, Instant::now(), &mut out);
+    out
 }
 
 #[test]
@@ -132,96 +151,21 @@ fn an_inline_function_is_answered_at_once() {
 #[test]
 fn a_pooled_function_is_answered_when_it_has_ended() {
     let mut tested = dispatcher(10);
-    assert!(send(&mut tested, &request(1, "pooled", None), Instant::now()).is_empty());
+    assert!(send(&mut tested, &request(1, "blocking", None), Instant::now()).is_empty());
     assert!(!tested.is_idle());
     let replies = finish(&mut tested);
-    assert_eq!(replies[0].envelope, client());
+    assert_eq!(replies[0].reply_to, client());
     assert_eq!(code(&replies).0, "ok");
     assert!(tested.is_idle());
 }
 
-fn batch_of(messages: &[Bytes]) -> Bytes {
-    let mut batch = batch::Batch::default();
-    for message in messages {
-        batch.begin(message.len(), 0).extend_from_slice(message);
-    }
-    batch.take().expect("it is not empty")
-}
-
-#[test]
-fn each_message_of_a_batch_is_one_of_its_own() {
-    let mut tested = dispatcher(10);
-    let (now, mut out) = (Instant::now(), Vec::new());
-    let messages = [
-        request(1, "inlined", None),
-        request(2, "pooled", None),
-        notification("pooled", ()),
-        request(3, "missing", None),
-        batch_of(&[request(4, "inlined", None), request(5, "inlined", None)]),
-        Bytes::from_static(b"nonsense"),
-        request(6, "inlined", None),
-    ];
-    assert_eq!(
-        tested.on_body(client(), &batch_of(&messages), now, &mut out, |_, _| {}),
-        messages.len()
-    );
-    assert!(out.iter().all(|reply| reply.envelope == client()));
-    let ids: Vec<_> = out.iter().map(|reply| message::classify(&reply.body)).collect();
-    let response = |id, failed| Incoming::Response { id: MsgId(id), failed };
-    // A batch in a batch is no message, and neither is nonsense: who asked cannot be told.
-    assert_eq!(
-        ids,
-        [
-            response(1, false),
-            response(3, true),
-            Incoming::Other,
-            Incoming::Other,
-            response(6, false)
-        ]
-    );
-    assert_eq!(tested.run.started.len(), 2);
-    let cancel = notification("rpc.cancel", (2,));
-    assert_eq!(
-        code(&send(&mut tested, &cancel, now)).0,
-        "Cancelled",
-        "its envelope is the batch's"
-    );
-}
-
-#[test]
-fn what_a_batch_makes_can_be_sent_after_each_of_its_messages() {
-    let mut tested = dispatcher(10);
-    let body = batch_of(&[(); 100].map(|()| request(1, "inlined", None)));
-    let (mut sent, mut out) = (0, Vec::new());
-    let count = tested.on_body(client(), &body, Instant::now(), &mut out, |_, out| {
-        assert_eq!(out.len(), 1);
-        sent += out.drain(..).count();
-    });
-    assert_eq!((count, sent), (100, 100));
-    let empty = Bytes::from_static(&[0x91, 3]);
-    assert_eq!(
-        tested.on_body(client(), &empty, Instant::now(), &mut out, |_, _| {}),
-        1,
-        "it costs something"
-    );
-}
-
-#[test]
-fn what_follows_malformed_bytes_in_a_batch_is_lost_and_what_came_before_is_not() {
-    let mut tested = dispatcher(10);
-    let mut out = Vec::new();
-    let mut body = batch_of(&[request(1, "inlined", None), request(2, "inlined", None)]).to_vec();
-    body.pop();
-    assert_eq!(tested.on_body(client(), &body.into(), Instant::now(), &mut out, |_, _| {}), 2);
-    assert_eq!(code(&out[..1]).0, "ok");
-    let error = String::from_utf8_lossy(&out[1].body);
-    assert!(error.contains("bad_request") && error.contains("a batch holds"), "{error}");
-}
-
 #[test]
 fn only_who_said_so_is_sent_batches() {
+    let takes_batches = |tested: &Tested| {
+        tested.sessions().capabilities(&client()).contains(control::Capabilities::BATCHES)
+    };
     let mut tested = dispatcher(10);
-    assert!(!tested.takes_batches(&client()), "it has said nothing");
+    assert!(!takes_batches(&tested), "it has said nothing");
     for (greeting, takes) in [
         (Some(("batches", Some(true))), true),
         (Some(("batches", Some(false))), false),
@@ -231,19 +175,19 @@ fn only_who_said_so_is_sent_batches() {
     ] {
         let greeting: BTreeMap<_, _> = greeting.into_iter().collect();
         let head = Head::Request { id: MsgId(1), timeout_ms: None, key: None };
-        let hello = EncodedArgs::dynamic("rpc.hello".to_owned(), &(&greeting,)).into_message(head);
+        let hello = EncodedArgs::dynamic("rpc.hello", &(&greeting,)).into_message(head);
         assert_eq!(code(&send(&mut tested, &hello, Instant::now())).0, "ok");
-        assert_eq!(tested.takes_batches(&client()), takes, "{greeting:?}");
+        assert_eq!(takes_batches(&tested), takes, "{greeting:?}");
     }
 }
 
 #[test]
 fn a_notification_runs_and_is_not_answered() {
     let mut tested = dispatcher(10);
-    for method in ["pooled", "inlined", "missing", "rpc.unknown"] {
+    for method in ["blocking", "inlined", "missing", "rpc.unknown"] {
         assert!(send(&mut tested, &notification(method, ()), Instant::now()).is_empty());
     }
-    assert_eq!(tested.run.started.len(), 1);
+    assert_eq!(tested.executor.started.len(), 1);
     assert!(finish(&mut tested).is_empty());
     assert!(tested.is_idle());
 }
@@ -252,13 +196,13 @@ fn a_notification_runs_and_is_not_answered() {
 fn beyond_the_limit_requests_are_refused_and_a_finished_one_makes_room() {
     let mut tested = dispatcher(1);
     let now = Instant::now();
-    assert!(send(&mut tested, &request(1, "pooled", None), now).is_empty());
+    assert!(send(&mut tested, &request(1, "blocking", None), now).is_empty());
     assert_eq!(
-        code(&send(&mut tested, &request(2, "pooled", None), now)),
+        code(&send(&mut tested, &request(2, "blocking", None), now)),
         ("Overloaded".into(), Ran::No)
     );
     finish(&mut tested);
-    assert!(send(&mut tested, &request(3, "pooled", None), now).is_empty());
+    assert!(send(&mut tested, &request(3, "blocking", None), now).is_empty());
 }
 
 #[test]
@@ -272,12 +216,10 @@ fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
         admitted
     };
     let other = |tested: &mut Tested, body: &Bytes| {
-        let mut out = Vec::new();
-        tested.on_body(Envelope::of(&["other", ""]), body, now, &mut out, |_, _| {});
-        out.is_empty()
+        send_from(tested, ReplyTo::of(&["other", ""]), body, now).is_empty()
     };
     let mut tested = dispatcher(10);
-    let small = request(1, "pooled", None);
+    let small = request(1, "blocking", None);
     assert_eq!(greedy(&mut tested, &small), 9, "all but what is kept back");
     assert!(other(&mut tested, &small));
     // What has ended makes room for it again.
@@ -288,7 +230,7 @@ fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
     assert_eq!(greedy(&mut tested, &small), 9);
 
     let mut tested = dispatcher(1_000);
-    let large = EncodedArgs::dynamic("pooled".to_owned(), &("x".repeat(80),));
+    let large = EncodedArgs::dynamic("blocking", &("x".repeat(80),));
     let large = large.into_message(Head::Request { id: MsgId(1), timeout_ms: None, key: None });
     assert!((90..100).contains(&large.len()));
     let admitted = greedy(&mut tested, &large);
@@ -300,8 +242,8 @@ fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
 #[test]
 fn a_full_queue_refuses_and_leaves_nothing_behind() {
     let mut tested = dispatcher(10);
-    tested.run.full = true;
-    let replies = send(&mut tested, &request(1, "pooled", None), Instant::now());
+    tested.executor.full = true;
+    let replies = send(&mut tested, &request(1, "blocking", None), Instant::now());
     assert_eq!(code(&replies), ("Overloaded".into(), Ran::No));
     assert!(tested.is_idle());
 }
@@ -311,18 +253,18 @@ fn time_that_runs_out_is_answered_once_with_the_truth() {
     for (started, ran) in [(false, Ran::No), (true, Ran::Yes)] {
         let mut tested = dispatcher(10);
         let now = Instant::now();
-        send(&mut tested, &request(1, "pooled", Some(1_000)), now);
+        send(&mut tested, &request(1, "blocking", Some(1_000)), now);
         if started {
-            assert!(tested.run.started[0].invocation.context().start(Instant::now()));
+            assert!(tested.executor.started[0].invocation.context().start(Instant::now()));
         }
         let mut out = Vec::new();
-        tested.on_time(now + Duration::from_millis(999), &mut out);
+        tested.handle_timeout(now + Duration::from_millis(999), &mut out);
         assert!(out.is_empty());
         let late = now + Duration::from_secs(1);
-        tested.on_time(late, &mut out);
+        tested.handle_timeout(late, &mut out);
         assert_eq!(code(&out), ("DeadlineExceeded".into(), ran));
         out.clear();
-        tested.on_time(late, &mut out);
+        tested.handle_timeout(late, &mut out);
         assert!(out.is_empty());
         if started {
             assert!(!tested.is_idle(), "the function runs on and holds its place");
@@ -335,16 +277,14 @@ fn time_that_runs_out_is_answered_once_with_the_truth() {
 #[test]
 fn what_was_taken_by_a_worker_and_ended_before_it_began_never_starts() {
     let mut tested = dispatcher(10);
-    send(&mut tested, &request(1, "pooled", None), Instant::now());
+    send(&mut tested, &request(1, "blocking", None), Instant::now());
     // A worker has it in hand when the cancel comes.
-    let work = tested.run.started.pop_front().unwrap();
+    let work = tested.executor.started.pop_front().unwrap();
     let replies = send(&mut tested, &notification("rpc.cancel", (1,)), Instant::now());
     assert_eq!(code(&replies), ("Cancelled".into(), Ran::No));
-    let outcome = Outcome {
-        ticket: work.ticket,
-        result: run_here(|_| unreachable!(), &work.invocation, Instant::now()),
-    };
-    assert!(tested.on_outcome(outcome, Instant::now()).is_none());
+    let result = run_inline(|_| unreachable!(), &work.invocation, Instant::now());
+    let completion = Completion::Ended { ticket: work.ticket, result };
+    assert!(complete(&mut tested, completion).is_empty());
 }
 
 #[test]
@@ -352,10 +292,10 @@ fn the_functions_timeout_holds_when_the_caller_sends_none() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     send(&mut tested, &request(1, "timed", None), now);
-    assert_eq!(tested.next_deadline(), Some(now + Duration::from_secs(2)));
+    assert_eq!(tested.next_timeout(), Some(now + Duration::from_secs(2)));
     let mut tested = dispatcher(10);
     send(&mut tested, &request(1, "timed", Some(500)), now);
-    assert_eq!(tested.next_deadline(), Some(now + Duration::from_millis(500)));
+    assert_eq!(tested.next_timeout(), Some(now + Duration::from_millis(500)));
 }
 
 #[test]
@@ -363,7 +303,7 @@ fn a_cancel_hits_every_call_of_that_id_and_each_is_answered() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     for id in [1, 1, 2] {
-        send(&mut tested, &request(id, "pooled", None), now);
+        send(&mut tested, &request(id, "blocking", None), now);
     }
     let replies = send(&mut tested, &notification("rpc.cancel", (1,)), now);
     assert_eq!(replies.len(), 2);
@@ -372,18 +312,18 @@ fn a_cancel_hits_every_call_of_that_id_and_each_is_answered() {
     }
     assert!(send(&mut tested, &notification("rpc.cancel", (1,)), now).is_empty());
     assert!(send(&mut tested, &notification("rpc.cancel", ("nonsense",)), now).is_empty());
-    assert_eq!(tested.run.stopped, 2);
+    assert_eq!(tested.executor.stopped, 2);
 }
 
 #[test]
 fn another_client_behind_the_same_proxy_cannot_be_hit() {
     let mut tested = dispatcher(10);
-    let (a, b) = (Envelope::of(&["proxy", "a", ""]), Envelope::of(&["proxy", "b", ""]));
+    let (a, b) = (ReplyTo::of(&["proxy", "a", ""]), ReplyTo::of(&["proxy", "b", ""]));
     let (now, mut out) = (Instant::now(), Vec::new());
-    tested.on_message(a.clone(), &request(1, "pooled", None), now, &mut out);
-    tested.on_message(b, &notification("rpc.cancel", (1,)), now, &mut out);
+    tested.handle_message(a.clone(), &request(1, "blocking", None), now, &mut out);
+    tested.handle_message(b, &notification("rpc.cancel", (1,)), now, &mut out);
     assert!(out.is_empty());
-    tested.on_message(a, &notification("rpc.cancel", (1,)), now, &mut out);
+    tested.handle_message(a, &notification("rpc.cancel", (1,)), now, &mut out);
     assert_eq!(out.len(), 1);
 }
 
@@ -391,13 +331,13 @@ fn another_client_behind_the_same_proxy_cannot_be_hit() {
 fn a_peer_that_goes_takes_its_requests_along_but_not_its_notifications() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
-    send(&mut tested, &request(1, "pooled", None), now);
-    send(&mut tested, &notification("pooled", ()), now);
-    tested.on_peer_gone(&Bytes::from_static(b"client"), now);
-    assert_eq!(tested.run.stopped, 1);
+    send(&mut tested, &request(1, "blocking", None), now);
+    send(&mut tested, &notification("blocking", ()), now);
+    tested.handle_peer_gone(&peer("client"), now);
+    assert_eq!(tested.executor.stopped, 1);
     assert!(!tested.is_idle(), "the notification still runs");
-    assert!(tested.run.started[0].invocation.context().is_cancelled());
-    assert!(!tested.run.started[1].invocation.context().is_cancelled());
+    assert!(tested.executor.started[0].invocation.context().is_cancelled());
+    assert!(!tested.executor.started[1].invocation.context().is_cancelled());
 }
 
 #[test]
@@ -405,12 +345,11 @@ fn draining_refuses_what_is_new_and_finishes_what_runs() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     assert_eq!(code(&send(&mut tested, &request(1, "rpc.hello", None), now)).0, "ok");
-    send(&mut tested, &request(2, "pooled", None), now);
-    tested.service.draining.store(true, Ordering::Relaxed);
+    send(&mut tested, &request(2, "blocking", None), now);
     let mut out = Vec::new();
-    tested.goodbye(&mut out);
-    assert_eq!(message::classify(&out[0].body), message::Incoming::Goodbye);
-    for method in ["pooled", "inlined"] {
+    tested.drain(&mut out);
+    assert_eq!(response::classify(&out[0].body), ServerMessage::GoAway);
+    for method in ["blocking", "inlined"] {
         let replies = send(&mut tested, &request(3, method, None), now);
         assert_eq!(code(&replies), ("ShuttingDown".into(), Ran::No));
     }
@@ -423,29 +362,28 @@ fn draining_refuses_what_is_new_and_finishes_what_runs() {
 fn every_client_behind_a_proxy_is_told_goodbye_and_stays_known_until_it_leaves() {
     let mut tested = dispatcher(10);
     let (now, mut out) = (Instant::now(), Vec::new());
-    let clients = ["a", "b"].map(|client| Envelope::of(&["proxy", client, ""]));
+    let clients = ["a", "b"].map(|client| ReplyTo::of(&["proxy", client, ""]));
     for client in &clients {
-        tested.on_body(client.clone(), &request(1, "rpc.hello", None), now, &mut out, |_, _| {});
+        out.extend(send_from(&mut tested, client.clone(), &request(1, "rpc.hello", None), now));
     }
     out.clear();
-    tested.service.draining.store(true, Ordering::Relaxed);
-    tested.goodbye(&mut out);
+    tested.drain(&mut out);
     for client in &clients {
-        assert!(out.iter().any(|reply| reply.envelope == *client), "{client:?}");
+        assert!(out.iter().any(|reply| reply.reply_to == *client), "{client:?}");
     }
-    assert!(tested.has_clients());
-    tested.on_peer_gone(&Bytes::from_static(b"proxy"), now);
-    assert!(!tested.has_clients());
+    assert!(!tested.sessions().is_empty());
+    tested.handle_peer_gone(&peer("proxy"), now);
+    assert!(tested.sessions().is_empty());
 }
 
 #[test]
 fn what_still_runs_can_be_named() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
-    for (id, method) in [(1, "pooled"), (2, "timed"), (3, "pooled")] {
+    for (id, method) in [(1, "blocking"), (2, "timed"), (3, "blocking")] {
         send(&mut tested, &request(id, method, None), now);
     }
-    assert_eq!(tested.running(), BTreeMap::from([("pooled", 2), ("timed", 1)]));
+    assert_eq!(tested.running(), BTreeMap::from([("blocking", 2), ("timed", 1)]));
 }
 
 #[test]
@@ -474,25 +412,25 @@ fn what_cannot_be_read_is_refused_with_its_id_if_that_can() {
 fn sizes_are_checked_on_the_way_in_and_out() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
-    let long = EncodedArgs::dynamic("inlined".to_owned(), &("x".repeat(1_000),));
+    let long = EncodedArgs::dynamic("inlined", &("x".repeat(1_000),));
     let body = long.into_message(Head::Request { id: MsgId(1), timeout_ms: None, key: None });
     let size = body.len();
     let expected = format!("TooLarge {{ size: {size}, limit: 1000 }}");
     assert_eq!(code(&send(&mut tested, &body, now)), (expected, Ran::No));
 
-    send(&mut tested, &request(2, "pooled", None), now);
-    let ticket = tested.run.started.pop_front().unwrap().ticket;
-    let outcome = Outcome { ticket, result: Ok(Bytes::from(vec![0; 1_001])) };
-    let reply = tested.on_outcome(outcome, Instant::now()).unwrap();
-    assert_eq!(code(&[reply]), ("TooLarge { size: 1001, limit: 1000 }".into(), Ran::Yes));
+    send(&mut tested, &request(2, "blocking", None), now);
+    let ticket = tested.executor.started.pop_front().unwrap().ticket;
+    let result = Ok(Bytes::from(vec![0; 1_001]));
+    let replies = complete(&mut tested, Completion::Ended { ticket, result });
+    assert_eq!(code(&replies), ("TooLarge { size: 1001, limit: 1000 }".into(), Ran::Yes));
 }
 
 #[test]
 fn an_unknown_function_is_told_with_its_neighbours() {
     let mut tested = dispatcher(10);
-    let replies = send(&mut tested, &request(1, "poled", None), Instant::now());
-    let error = message::parse_response(&replies[0].body).unwrap().unwrap_err();
-    assert_eq!(error.message(), "there is no function `poled`; did you mean `pooled`?");
+    let replies = send(&mut tested, &request(1, "bloking", None), Instant::now());
+    let error = response::parse_response(&replies[0].body).unwrap().unwrap_err();
+    assert_eq!(error.message(), "there is no function `bloking`; did you mean `blocking`?");
     assert_eq!(error.ran(), Ran::No);
     let replies = send(&mut tested, &request(1, "rpc.nothing", None), Instant::now());
     assert_eq!(code(&replies), ("UnknownFunction".into(), Ran::No));

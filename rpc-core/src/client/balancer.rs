@@ -1,0 +1,297 @@
+//! The links of a client, and the choice of the link for the next call. No I/O, no clock.
+
+use std::{collections::VecDeque, sync::Arc, task::Waker, time::Instant};
+
+use crate::{
+    client::endpoints::EndpointState,
+    protocol::{MsgId, control::PeerInfo},
+    util::wakers::Wakers,
+};
+
+/// Names a link. It is never used again, so that a reply that was meant for a lost link cannot be taken
+/// for one of the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct LinkId(u32);
+
+/// A link that is up: the calls that wait to be sent on it, and the number of replies that it owes.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) endpoint: Arc<EndpointState>,
+    pub(crate) peer: PeerInfo,
+    /// The calls to be sent, in order. Some may have ended meanwhile. There are no more than calls in
+    /// flight, so that it is never full.
+    pub(crate) queue: VecDeque<MsgId>,
+    /// The calls to be cancelled. Each was sent, and they are taken before more calls are sent, so that
+    /// there are no more than calls in flight.
+    pub(crate) cancels: VecDeque<MsgId>,
+    /// True if a ping is to be sent.
+    pub(crate) ping: bool,
+    /// The number of calls whose replies are awaited.
+    pub(crate) sent: usize,
+    /// True if the server drains: it answers the calls that it has, and takes no new ones.
+    pub(crate) draining: bool,
+    /// True if the server owes the answer to a ping. It then gets new calls only if there is no other.
+    pub(crate) unresponsive: bool,
+    /// The time until which an overloaded server is spared, if there is another.
+    pub(crate) backs_off_until: Option<Instant>,
+    /// The task that sends, while it sleeps.
+    pub(crate) sender: Option<Waker>,
+}
+
+impl Link {
+    fn load(&self) -> usize {
+        self.queue.len() + self.sent
+    }
+
+    /// Returns true if something waits to be sent.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.queue.is_empty() || !self.cancels.is_empty() || self.ping
+    }
+
+    /// Queues a call.
+    pub(crate) fn push(&mut self, id: MsgId, wakers: &mut Wakers) {
+        self.queue.push_back(id);
+        self.wake_sender(wakers);
+    }
+
+    pub(crate) fn wake_sender(&mut self, wakers: &mut Wakers) {
+        wakers.extend(self.sender.take());
+    }
+
+    /// Notes that a reply, or an error in its place, has come.
+    pub(crate) fn handle_reply(&mut self, wakers: &mut Wakers) {
+        self.unresponsive = false;
+        self.sent -= 1;
+        // A link that drains ends with its last reply.
+        if self.draining && self.sent == 0 {
+            self.wake_sender(wakers);
+        }
+    }
+
+    /// Returns the rank of the link as a choice: the lower the better.
+    fn tier(&self, now: Instant) -> u8 {
+        match (self.unresponsive, self.backs_off_until) {
+            (true, _) => 2,
+            (false, Some(until)) if until > now => 1,
+            (false, _) => 0,
+        }
+    }
+}
+
+/// Every link of a client.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    links: Vec<Link>,
+    next: u32,
+    random: fastrand::Rng,
+}
+
+impl Balancer {
+    /// `random` chooses among links.
+    pub(crate) fn new(random: fastrand::Rng) -> Self {
+        Self { links: Vec::new(), next: 0, random }
+    }
+
+    pub(crate) fn add(&mut self, endpoint: Arc<EndpointState>, peer: PeerInfo) -> LinkId {
+        let id = LinkId(self.next);
+        self.next = self.next.wrapping_add(1);
+        self.links.push(Link {
+            id,
+            endpoint,
+            peer,
+            queue: VecDeque::new(),
+            cancels: VecDeque::new(),
+            ping: false,
+            sent: 0,
+            draining: false,
+            unresponsive: false,
+            backs_off_until: None,
+            sender: None,
+        });
+        id
+    }
+
+    pub(crate) fn remove(&mut self, id: LinkId) -> Option<Link> {
+        let index = self.links.iter().position(|link| link.id == id)?;
+        Some(self.links.swap_remove(index))
+    }
+
+    /// Finds a link. There are about as many as endpoints, for which a search is faster than a hash.
+    pub(crate) fn find(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.links.iter_mut().find(|link| link.id == id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.links.iter_mut()
+    }
+
+    /// Asks the peer of a link for an answer, and chooses the link last until the peer has given it.
+    pub(crate) fn ping(&mut self, id: LinkId, wakers: &mut Wakers) {
+        if let Some(link) = self.find(id) {
+            (link.unresponsive, link.ping) = (true, true);
+            link.wake_sender(wakers);
+        }
+    }
+
+    /// Returns true if a healthy link to another endpoint takes calls.
+    pub(crate) fn has_alternative(&self, endpoint: &Arc<EndpointState>, now: Instant) -> bool {
+        let is_other = |link: &Link| !Arc::ptr_eq(&link.endpoint, endpoint);
+        self.links.iter().any(|link| !link.draining && is_other(link) && link.tier(now) == 0)
+    }
+
+    /// Chooses the link for the next call: of two at random, the one with less load. Links that are
+    /// unresponsive or overloaded, and links to the endpoint `avoid`, are chosen only if there is no
+    /// other. Returns `None` if no link takes calls.
+    pub(crate) fn choose(
+        &mut self,
+        now: Instant,
+        avoid: Option<&Arc<EndpointState>>,
+    ) -> Option<&mut Link> {
+        let index = self.choose_index(now, avoid)?;
+        self.links.get_mut(index)
+    }
+
+    fn choose_index(&mut self, now: Instant, avoid: Option<&Arc<EndpointState>>) -> Option<usize> {
+        let Self { links, random, .. } = self;
+        // The case of most clients.
+        if let [link] = links.as_slice() {
+            return (!link.draining).then_some(0);
+        }
+        let is_avoided =
+            |link: &Link| avoid.is_some_and(|avoid| Arc::ptr_eq(&link.endpoint, avoid));
+        let rank = |link: &Link| (link.tier(now), u8::from(is_avoided(link)));
+        let open = || links.iter().enumerate().filter(|(_, link)| !link.draining);
+        let best = open().map(|(_, link)| rank(link)).min()?;
+        let mut two = [None, None];
+        // Two of the best at random, by reservoir sampling, which needs no list of them.
+        for (seen, (index, _)) in open().filter(|(_, link)| rank(link) == best).enumerate() {
+            if seen < 2 {
+                two[seen] = Some(index);
+            } else if let slot @ 0..2 = random.usize(0..=seen) {
+                two[slot] = Some(index);
+            }
+        }
+        match two {
+            [Some(a), Some(b)] => {
+                let (a, b) = if random.bool() { (a, b) } else { (b, a) };
+                Some(if links[b].load() < links[a].load() { b } else { a })
+            }
+            [first, _] => first,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{endpoint::Endpoint, protocol::control::Capabilities};
+
+    pub(crate) fn endpoint(name: &str) -> Arc<EndpointState> {
+        EndpointState::new(name.into(), Endpoint::Inproc(name.to_owned()))
+    }
+
+    pub(crate) fn peer(instance: &str) -> PeerInfo {
+        PeerInfo {
+            capabilities: Capabilities::BASE.with(Capabilities::BATCHES, true),
+            max_message_size: 1_000,
+            instance: Some(instance.into()),
+        }
+    }
+
+    /// A balancer with a link to each of some endpoints.
+    struct Tested {
+        balancer: Balancer,
+        endpoints: Vec<Arc<EndpointState>>,
+        links: Vec<LinkId>,
+    }
+
+    impl Tested {
+        fn new(count: usize) -> Self {
+            let mut balancer = Balancer::new(fastrand::Rng::with_seed(7));
+            let endpoints: Vec<_> = (0..count).map(|n| endpoint(&n.to_string())).collect();
+            let links = endpoints.iter().map(|to| balancer.add(Arc::clone(to), peer("one")));
+            let links = links.collect();
+            Self { balancer, endpoints, links }
+        }
+
+        fn link(&mut self, index: usize) -> &mut Link {
+            self.balancer.find(self.links[index]).unwrap()
+        }
+
+        /// Counts how often each link is chosen in 1,000 choices, each of which adds load if `loaded`.
+        fn choose(&mut self, avoid: Option<usize>, loaded: bool) -> [usize; 4] {
+            let mut counts = [0; 4];
+            let avoid = avoid.map(|avoid| Arc::clone(&self.endpoints[avoid]));
+            for _ in 0..1_000 {
+                let link = self.balancer.choose(Instant::now(), avoid.as_ref()).unwrap();
+                link.sent += usize::from(loaded);
+                let id = link.id;
+                counts[self.links.iter().position(|link| *link == id).unwrap()] += 1;
+            }
+            counts
+        }
+    }
+
+    #[test]
+    fn load_is_spread_evenly() {
+        let counts = Tested::new(4).choose(None, true);
+        assert!(counts.iter().all(|count| (240..=260).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn busier_of_two_is_not_chosen() {
+        let mut tested = Tested::new(2);
+        tested.link(0).sent = 10;
+        assert_eq!(tested.choose(None, false), [0, 1_000, 0, 0]);
+    }
+
+    #[test]
+    fn equals_are_chosen_equally_often() {
+        let counts = Tested::new(3).choose(None, false);
+        assert!(counts[..3].iter().all(|count| (250..=420).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn unhealthy_links_are_the_last_choice() {
+        let mut tested = Tested::new(4);
+        tested.link(0).unresponsive = true;
+        tested.link(1).backs_off_until = Some(Instant::now() + Duration::from_secs(60));
+        assert_eq!(tested.choose(Some(2), false), [0, 0, 0, 1_000]);
+        tested.link(3).draining = true;
+        assert_eq!(tested.choose(Some(2), false), [0, 0, 1_000, 0]);
+        tested.link(2).draining = true;
+        assert_eq!(tested.choose(Some(1), false), [0, 1_000, 0, 0]);
+        tested.balancer.remove(tested.links[1]);
+        assert_eq!(tested.choose(None, false), [1_000, 0, 0, 0]);
+        tested.link(0).draining = true;
+        assert!(tested.balancer.choose(Instant::now(), None).is_none());
+    }
+
+    #[test]
+    fn backoff_of_a_link_ends() {
+        let mut tested = Tested::new(2);
+        let now = Instant::now();
+        tested.link(0).backs_off_until = Some(now);
+        tested.link(1).sent = 1;
+        assert_eq!(tested.balancer.choose(now, None).unwrap().id, tested.links[0]);
+    }
+
+    #[test]
+    fn sleeping_sender_is_woken_once() {
+        let mut tested = Tested::new(1);
+        let link = tested.link(0);
+        link.sender = Some(Waker::noop().clone());
+        for id in 0..3 {
+            link.push(MsgId(id), &mut Wakers::default());
+        }
+        assert!(link.sender.is_none());
+        assert_eq!(link.queue, [MsgId(0), MsgId(1), MsgId(2)]);
+    }
+}

@@ -1,0 +1,508 @@
+//! The calls of a client, from submission until the caller has the outcome: the link of each call, and
+//! what follows when a try fails.
+//!
+//! A call waits for capacity, then in the queue of a link (or unrouted, if there is no link), then for
+//! its reply. If it is to be tried again it backs off, and is routed once more.
+//!
+//! No I/O, no clock, no lock: the owner says what time it is. Methods add the tasks that are to be woken
+//! to a list, which the owner wakes once it has released its lock.
+
+pub(crate) mod capacity;
+pub(crate) mod retry;
+mod route;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    sync::Arc,
+    task::Waker,
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use self::{
+    capacity::{Capacity, WhenFull},
+    retry::{CallPolicy, RetryBudget},
+};
+use crate::{
+    client::{
+        balancer::{Balancer, LinkId},
+        endpoints::{EndpointState, names},
+        status::{ClientStatus, Connectivity, EndpointStatus},
+    },
+    error::{ErrorKind, Ran, RpcError},
+    protocol::{MsgId, control::Capabilities, outgoing::OutgoingMessage},
+    util::{slab::Slab, wakers::Wakers},
+};
+
+pub(crate) use self::route::{LinkProgress, Transmit};
+
+/// The kind of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallKind {
+    /// A call that awaits a reply.
+    Request,
+    /// A call that is done when the socket has it.
+    Notification,
+}
+
+/// A call that is to be made.
+#[derive(Debug)]
+pub(crate) struct NewCall {
+    pub(crate) message: OutgoingMessage,
+    pub(crate) kind: CallKind,
+    pub(crate) policy: CallPolicy,
+    pub(crate) deadline: Instant,
+}
+
+/// The response to a call, or the reason why there is none.
+pub(crate) type Outcome = Result<Reply, RpcError>;
+
+/// A response, which may still report an error.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) body: Bytes,
+    /// The name of the endpoint that it came from.
+    pub(crate) endpoint: Arc<str>,
+    /// True if an earlier try may have run, whatever the response says of the last one.
+    pub(crate) maybe_ran: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    call: NewCall,
+    state: CallState,
+    /// The caller.
+    waker: Waker,
+    /// The bytes that count for this call: those of the request, then those of the reply. `None` until
+    /// the call has capacity.
+    charged: Option<usize>,
+    /// The earlier tries.
+    history: Option<Box<History>>,
+}
+
+#[derive(Debug)]
+enum CallState {
+    /// As much is in flight as may be.
+    AwaitsCapacity,
+    /// In the queue of a link, or unrouted. In this try, it has not left the process.
+    Queued,
+    /// It has failed, and will be tried again.
+    BacksOff,
+    /// The socket has it, or is about to.
+    Sent(LinkId),
+    Done(Outcome),
+}
+
+/// The earlier tries of a call.
+#[derive(Debug)]
+struct History {
+    retries: u32,
+    /// True if a try was lost that may have run.
+    maybe_ran: bool,
+    /// The last failure, and the endpoint that it happened at.
+    error: RpcError,
+    endpoint: Arc<EndpointState>,
+    /// The server process that may keep the reply: of a call with an idempotency key that may have run.
+    cached_by: Option<Arc<str>>,
+}
+
+/// The calls of one client.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    slots: Slab<Slot>,
+    pub(crate) balancer: Balancer,
+    endpoints: Vec<Arc<EndpointState>>,
+    capacity: Capacity,
+    /// The calls that wait for capacity. It is bounded by the callers, each of which holds its own
+    /// arguments anyway.
+    waiting: VecDeque<MsgId>,
+    /// The calls that wait for a link. Like every queue here it contains calls that have capacity, so
+    /// that it is never full, and no more ended ones than [`prune`](Self::prune) leaves.
+    unrouted: VecDeque<MsgId>,
+    /// The calls that back off, and until when. Bounded like the others.
+    backoffs: BinaryHeap<Reverse<(Instant, MsgId)>>,
+    budget: RetryBudget,
+    /// The number of retries that were made.
+    retries: u64,
+    /// The time at which the budget allows the next retry, if it did not.
+    budget_at: Option<Instant>,
+    /// A lower bound of all deadlines.
+    next_deadline: Option<Instant>,
+    random: fastrand::Rng,
+    /// The task that keeps the time. It is woken when the next timeout becomes earlier.
+    timer: Option<Waker>,
+}
+
+impl Calls {
+    pub(crate) fn new(capacity: Capacity, mut random: fastrand::Rng) -> Self {
+        Self {
+            slots: Slab::new(),
+            balancer: Balancer::new(random.fork()),
+            endpoints: Vec::new(),
+            capacity,
+            waiting: VecDeque::new(),
+            unrouted: VecDeque::new(),
+            backoffs: BinaryHeap::new(),
+            budget: RetryBudget::new(),
+            retries: 0,
+            budget_at: None,
+            next_deadline: None,
+            random,
+            timer: None,
+        }
+    }
+
+    /// Takes a call in. Its id is to be given to [`poll_outcome`](Self::poll_outcome) until that has an
+    /// outcome, or to [`cancel`](Self::cancel). The call may have an outcome already.
+    pub(crate) fn submit(
+        &mut self,
+        call: NewCall,
+        waker: &Waker,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) -> Result<MsgId, RpcError> {
+        let (len, deadline) = (call.message.len(), call.deadline);
+        let fits = self.waiting.is_empty() && self.capacity.fits(len);
+        if !fits && self.capacity.when_full == WhenFull::Fail {
+            return Err(self.full());
+        }
+        self.budget.deposit();
+        let id = self.insert(call, CallState::AwaitsCapacity, waker.clone());
+        if self.next_deadline.is_none_or(|next| deadline < next) {
+            self.next_deadline = Some(deadline);
+            wakers.extend(self.timer.take());
+        }
+        if fits {
+            self.enter(id, len, now, wakers);
+        } else {
+            self.waiting.push_back(id);
+        }
+        Ok(id)
+    }
+
+    fn insert(&mut self, call: NewCall, state: CallState, waker: Waker) -> MsgId {
+        MsgId(self.slots.insert(Slot { call, state, waker, charged: None, history: None }))
+    }
+
+    fn full(&self) -> RpcError {
+        let Capacity { calls, bytes, max_calls, max_bytes, .. } = self.capacity;
+        let message = format!(
+            "{calls} calls with {bytes} bytes are in flight on this client, whose limits are \
+             {max_calls} calls (max_in_flight) and {max_bytes} bytes (max_bytes_in_flight)"
+        );
+        RpcError::new(ErrorKind::Overloaded, Ran::No, message)
+    }
+
+    fn enter(&mut self, id: MsgId, len: usize, now: Instant, wakers: &mut Wakers) {
+        self.capacity.acquire(len);
+        if let Some(slot) = self.slots.get_mut(id.0) {
+            slot.charged = Some(len);
+            self.route(id, now, wakers);
+        }
+    }
+
+    /// Gives capacity to the calls that wait for it, after a [`poll_outcome`](Self::poll_outcome) or
+    /// [`cancel`](Self::cancel) has freed some.
+    pub(crate) fn admit(&mut self, now: Instant, wakers: &mut Wakers) {
+        while let Some(id) = self.waiting.front().copied() {
+            let slot = self.slots.get_mut(id.0);
+            let waits = slot.filter(|slot| matches!(slot.state, CallState::AwaitsCapacity));
+            let len = waits.map(|slot| slot.call.message.len());
+            if len.is_some_and(|len| !self.capacity.fits(len)) {
+                break;
+            }
+            self.waiting.pop_front();
+            if let Some(len) = len {
+                self.enter(id, len, now, wakers);
+            }
+        }
+    }
+
+    /// Returns true if calls wait for capacity.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Returns an id that no call has, for a message that the client sends on its own account.
+    pub(crate) fn skip_id(&mut self) -> MsgId {
+        MsgId(self.slots.skip_id())
+    }
+
+    /// Takes in a ping that goes to `link` and no other, and needs no capacity.
+    pub(crate) fn submit_ping(
+        &mut self,
+        link: LinkId,
+        ping: NewCall,
+        wakers: &mut Wakers,
+    ) -> Option<MsgId> {
+        self.balancer.find(link)?;
+        let id = self.insert(ping, CallState::Queued, Waker::noop().clone());
+        self.balancer.find(link)?.push(id, wakers);
+        Some(id)
+    }
+
+    /// Takes the outcome, if there is one. Otherwise `waker` is woken when there is. The waker that was
+    /// here before is put into `old`: the owner drops it once it has released its lock, because that may
+    /// run foreign code.
+    pub(crate) fn poll_outcome(
+        &mut self,
+        id: MsgId,
+        waker: &Waker,
+        old: &mut Option<Waker>,
+    ) -> Option<Outcome> {
+        const OWNED: &str = "a call's slot stays until the call takes its outcome or is dropped";
+        let slot = self.slots.get_mut(id.0).expect(OWNED);
+        if matches!(slot.state, CallState::Done(_)) {
+            return match self.remove(id).expect(OWNED).state {
+                CallState::Done(outcome) => Some(outcome),
+                _ => None,
+            };
+        }
+        if !slot.waker.will_wake(waker) {
+            *old = Some(std::mem::replace(&mut slot.waker, waker.clone()));
+        }
+        None
+    }
+
+    fn remove(&mut self, id: MsgId) -> Option<Slot> {
+        let slot = self.slots.remove(id.0)?;
+        if let Some(bytes) = slot.charged {
+            self.capacity.release(bytes);
+        }
+        Some(slot)
+    }
+
+    /// Describes the calls and the endpoints.
+    pub(crate) fn status(&self, now: Instant) -> ClientStatus {
+        let status = |endpoint: &Arc<EndpointState>| {
+            let is_here = |to: &Arc<EndpointState>| Arc::ptr_eq(to, endpoint);
+            let links = || self.balancer.iter().filter(|link| is_here(&link.endpoint));
+            let state = match links().find(|link| !link.draining) {
+                Some(link) if link.unresponsive => Connectivity::Unresponsive,
+                Some(link) if link.backs_off_until.is_some_and(|until| until > now) => {
+                    Connectivity::Overloaded
+                }
+                Some(_) => Connectivity::Connected,
+                None => Connectivity::Connecting { reason: endpoint.failure() },
+            };
+            let calls = links().map(|link| link.sent).sum();
+            EndpointStatus { endpoint: Arc::clone(&endpoint.name), state, calls }
+        };
+        ClientStatus {
+            endpoints: self.endpoints.iter().map(status).collect(),
+            calls: self.capacity.calls,
+            bytes: self.capacity.bytes,
+            waiting: self.slots.len().saturating_sub(self.capacity.calls),
+            retries: self.retries,
+        }
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Arc<EndpointState>] {
+        &self.endpoints
+    }
+
+    /// Returns the reasons why there is no link. `None` if there is one, or no reason is known yet.
+    pub(crate) fn why_no_link(&self) -> Option<String> {
+        if self.balancer.iter().next().is_some() {
+            return None;
+        }
+        let reason =
+            |endpoint: &Arc<EndpointState>| match (endpoint.failure(), self.endpoints.len()) {
+                (Some(failure), 1) => Some(failure.to_string()),
+                (Some(failure), _) => Some(format!("{}: {failure}", endpoint.name)),
+                (None, _) => None,
+            };
+        let reasons: Vec<_> = self.endpoints.iter().filter_map(reason).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    /// Adds the reasons why there is no link to an error.
+    fn explain(&self, error: RpcError) -> RpcError {
+        match self.why_no_link() {
+            Some(reasons) => error.with_source(reasons),
+            None => error,
+        }
+    }
+
+    /// Ends a call that has failed for good. The error tells the truth of all its tries.
+    fn fail(&mut self, id: MsgId, mut error: RpcError, wakers: &mut Wakers) {
+        let Some(slot) = self.slots.get_mut(id.0) else { return };
+        if slot.history.as_ref().is_some_and(|history| history.maybe_ran) {
+            error = error.or_earlier_try();
+        }
+        if error.endpoint().is_empty() {
+            error = match &slot.history {
+                Some(history) => error.at(&history.endpoint.name),
+                None => error.at(&names(&self.endpoints).into()),
+            };
+        }
+        self.end(id, Err(error), wakers);
+    }
+
+    /// Ends a call with its outcome. Every call that is not cancelled ends here.
+    fn end(&mut self, id: MsgId, outcome: Outcome, wakers: &mut Wakers) {
+        let Some(slot) = self.slots.get_mut(id.0) else { return };
+        slot.call.message.clear();
+        if let Some(charged) = &mut slot.charged {
+            let bytes = outcome.as_ref().map_or(0, |reply| reply.body.len());
+            self.capacity.bytes = self.capacity.bytes - *charged + bytes;
+            *charged = bytes;
+        }
+        slot.state = CallState::Done(outcome);
+        wakers.push(std::mem::replace(&mut slot.waker, Waker::noop().clone()));
+    }
+
+    /// Forgets a call whose caller has gone, and cancels it on its server. The waker of the caller is
+    /// put into `old`, as by [`poll_outcome`](Self::poll_outcome).
+    pub(crate) fn cancel(&mut self, id: MsgId, old: &mut Option<Waker>, wakers: &mut Wakers) {
+        let Some(slot) = self.remove(id) else { return };
+        *old = Some(slot.waker);
+        match slot.state {
+            CallState::Sent(link) => self.abandon(link, id, slot.call.kind, wakers),
+            CallState::Done(_) => {}
+            CallState::AwaitsCapacity | CallState::Queued | CallState::BacksOff => self.prune(),
+        }
+    }
+
+    /// Awaits the reply to a call no longer.
+    fn abandon(&mut self, link: LinkId, id: MsgId, kind: CallKind, wakers: &mut Wakers) {
+        let Some(link) = self.balancer.find(link) else { return };
+        link.sent -= 1;
+        if kind == CallKind::Request && link.peer.capabilities.contains(Capabilities::CANCEL) {
+            link.cancels.push_back(id);
+        }
+        link.wake_sender(wakers);
+    }
+
+    /// Removes ended calls from the queues where they are the greater part: while there is no
+    /// connection, nothing else would.
+    fn prune(&mut self) {
+        let most = 2 * self.slots.len() + 64;
+        let slots = &mut self.slots;
+        let mut is_alive = |id: &MsgId| slots.get_mut(id.0).is_some();
+        let links = self.balancer.iter_mut().map(|link| &mut link.queue);
+        for queue in [&mut self.waiting, &mut self.unrouted].into_iter().chain(links) {
+            if queue.len() > most {
+                queue.retain(&mut is_alive);
+            }
+        }
+        if self.backoffs.len() > most {
+            self.backoffs.retain(|Reverse((_, id))| is_alive(id));
+        }
+    }
+
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let retry = self.backoffs.peek();
+        let retry = retry.map(|Reverse((due, _))| (*due).max(self.budget_at.unwrap_or(*due)));
+        self.next_deadline.into_iter().chain(retry).min()
+    }
+
+    /// Returns [`next_timeout`](Self::next_timeout), and wakes `timer` when it becomes earlier.
+    pub(crate) fn poll_timeout(&mut self, timer: &Waker) -> Option<Instant> {
+        self.timer = Some(timer.clone());
+        self.next_timeout()
+    }
+
+    /// Ends every call whose time is up, and makes the retries that are due. Servers are told of the
+    /// calls that they have: their clocks may have started later.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, wakers: &mut Wakers) {
+        if self.next_deadline.is_some_and(|next| next <= now) {
+            self.expire(now, wakers);
+        }
+        while let Some(Reverse((due, id))) = self.backoffs.peek().copied() {
+            if due > now {
+                break;
+            }
+            let slot = self.slots.get_mut(id.0);
+            if slot.is_some_and(|slot| matches!(slot.state, CallState::BacksOff)) {
+                self.budget_at = self.budget.withdraw(now).err();
+                if self.budget_at.is_some() {
+                    break;
+                }
+                self.retries += 1;
+                self.route(id, now, wakers);
+            }
+            self.backoffs.pop();
+        }
+    }
+
+    fn expire(&mut self, now: Instant, wakers: &mut Wakers) {
+        let mut next_deadline: Option<Instant> = None;
+        let mut overdue = Vec::new();
+        for (id, slot) in self.slots.iter_mut() {
+            if matches!(slot.state, CallState::Done(_)) {
+                continue;
+            }
+            let deadline = slot.call.deadline;
+            if deadline <= now {
+                overdue.push(MsgId(id));
+            } else {
+                next_deadline = Some(next_deadline.map_or(deadline, |next| next.min(deadline)));
+            }
+        }
+        self.next_deadline = next_deadline;
+        for id in overdue {
+            if let Some(error) = self.deadline_error(id, wakers) {
+                self.fail(id, error, wakers);
+            }
+        }
+        self.prune();
+    }
+
+    /// Makes the error of a call whose time is up.
+    fn deadline_error(&mut self, id: MsgId, wakers: &mut Wakers) -> Option<RpcError> {
+        let slot = self.slots.get_mut(id.0)?;
+        Some(match slot.state {
+            CallState::Sent(link) => {
+                let kind = slot.call.kind;
+                self.abandon(link, id, kind, wakers);
+                let error = deadline_exceeded(Ran::Maybe, "before the reply came");
+                match self.balancer.find(link) {
+                    Some(link) => error.at(&link.endpoint.name),
+                    None => error,
+                }
+            }
+            CallState::AwaitsCapacity => deadline_exceeded(
+                Ran::No,
+                "while as many calls were in flight as this client may have",
+            ),
+            _ => match &slot.history {
+                Some(history) => deadline_exceeded(Ran::No, "before the call could be made again")
+                    .with_source(history.error.message().to_owned()),
+                None => self.explain(deadline_exceeded(Ran::No, "before the call could be sent")),
+            },
+        })
+    }
+
+    /// Ends every call, because the client is closed.
+    pub(crate) fn fail_all(&mut self, message: &str, wakers: &mut Wakers) {
+        let mut open = Vec::new();
+        for (id, slot) in self.slots.iter_mut() {
+            match slot.state {
+                CallState::Sent(_) => open.push((MsgId(id), Ran::Maybe)),
+                CallState::Done(_) => {}
+                _ => open.push((MsgId(id), Ran::No)),
+            }
+        }
+        for (id, ran) in open {
+            self.fail(id, RpcError::new(ErrorKind::Disconnected, ran, message), wakers);
+        }
+    }
+}
+
+fn deadline_exceeded(ran: Ran, when: &str) -> RpcError {
+    RpcError::new(ErrorKind::DeadlineExceeded, ran, format!("the time ran out {when}"))
+}
+
+/// Makes the error of a request that exceeds the limit of `whose` side, in bytes.
+pub(crate) fn request_too_large(size: usize, whose: &str, limit: usize) -> RpcError {
+    let message =
+        format!("the request has {size} bytes, and the {whose}'s max_message_size is {limit}");
+    RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::No, message)
+}
+
+#[cfg(test)]
+mod tests;

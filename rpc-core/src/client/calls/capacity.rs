@@ -1,0 +1,62 @@
+//! The bounds of a client: calls and bytes in flight. No I/O, no clock.
+
+/// The way in which a client treats a call when as much is in flight as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// The call waits, in the order in which calls were made, until there is capacity or its time is up.
+    #[default]
+    Wait,
+    /// The call fails at once as [`Overloaded`](crate::ErrorKind::Overloaded), and was never sent.
+    Fail,
+}
+
+/// The bounds, and the amounts in use.
+#[derive(Debug)]
+pub(crate) struct Capacity {
+    pub(crate) max_calls: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) when_full: WhenFull,
+    pub(crate) calls: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Capacity {
+    pub(crate) fn new(max_calls: usize, max_bytes: usize, when_full: WhenFull) -> Self {
+        Self { max_calls: max_calls.max(1), max_bytes, when_full, calls: 0, bytes: 0 }
+    }
+
+    /// Returns true if one more call of `bytes` may be in flight. A call that is larger than the whole
+    /// capacity may be in flight alone.
+    pub(crate) fn fits(&self, bytes: usize) -> bool {
+        self.calls == 0
+            || (self.calls < self.max_calls && self.bytes.saturating_add(bytes) <= self.max_bytes)
+    }
+
+    pub(crate) fn acquire(&mut self, bytes: usize) {
+        self.calls += 1;
+        self.bytes += bytes;
+    }
+
+    pub(crate) fn release(&mut self, bytes: usize) {
+        self.calls -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_and_bytes_are_bounded() {
+        let mut capacity = Capacity::new(2, 100, WhenFull::Wait);
+        assert!(capacity.fits(1_000), "alone");
+        capacity.acquire(60);
+        assert!(!capacity.fits(41));
+        assert!(capacity.fits(40));
+        capacity.acquire(40);
+        assert!(!capacity.fits(0));
+        capacity.release(60);
+        assert!(capacity.fits(60));
+    }
+}

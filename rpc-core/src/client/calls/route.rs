@@ -1,0 +1,395 @@
+//! The way of each call to a link, and the events of links: replies, refusals, ends.
+
+use std::{cmp::Reverse, collections::VecDeque, sync::Arc, task::Waker, time::Instant};
+
+use bytes::Bytes;
+
+use super::{CallKind, CallState, Calls, History, NewCall, Reply, Slot, request_too_large};
+use crate::{
+    client::{
+        balancer::LinkId,
+        calls::retry::{INITIAL_BACKOFF, backoff},
+        endpoints::EndpointState,
+    },
+    error::{ErrorKind, Ran, RpcError},
+    protocol::{
+        MsgId,
+        batch::Batch,
+        control::{self, Capabilities, PeerInfo},
+        outgoing::{EncodedArgs, OutgoingMessage},
+        request::Head,
+    },
+    util::wakers::Wakers,
+};
+
+/// A body that is to be sent on a link: one message, or a batch.
+#[derive(Debug)]
+pub(crate) struct Transmit {
+    pub(crate) body: Bytes,
+    /// The notifications in it, which are done when the socket has the body.
+    pub(crate) notifications: Vec<MsgId>,
+}
+
+/// The state of a link after [`Calls::poll_transmit`].
+#[derive(Debug, Default)]
+pub(crate) struct LinkProgress {
+    pub(crate) draining: bool,
+    /// True if replies are awaited.
+    pub(crate) awaits_replies: bool,
+}
+
+/// Makes bodies of messages. Small messages travel together, if the peer takes batches.
+struct Packer<'a> {
+    out: &'a mut Vec<Transmit>,
+    batches: bool,
+    batch: Batch,
+    notifications: Vec<MsgId>,
+}
+
+impl Packer<'_> {
+    /// Adds a message, which `more` others will follow.
+    fn add(
+        &mut self,
+        message: &mut OutgoingMessage,
+        head: Head<'_>,
+        notification: Option<MsgId>,
+        more: usize,
+    ) {
+        let len = message.len_with(head);
+        let alone = self.batch.count() == 0 && more == 0;
+        let together = self.batches && Batch::suits(len) && !alone;
+        if !together || !self.batch.has_room(len) {
+            self.flush();
+        }
+        self.notifications.extend(notification);
+        if together {
+            message.append_to(head, self.batch.begin(len, more));
+        } else {
+            self.push(message.with_head(head));
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(body) = self.batch.take() {
+            self.push(body);
+        }
+    }
+
+    fn push(&mut self, body: Bytes) {
+        let notifications = std::mem::take(&mut self.notifications);
+        self.out.push(Transmit { body, notifications });
+    }
+}
+
+impl Calls {
+    /// Adds an endpoint, unless it is there already.
+    pub(crate) fn insert_endpoint(&mut self, endpoint: &Arc<EndpointState>) {
+        if !self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
+            self.endpoints.push(Arc::clone(endpoint));
+        }
+    }
+
+    /// Removes an endpoint. A link to it drains: calls that were not sent go elsewhere.
+    pub(crate) fn remove_endpoint(
+        &mut self,
+        endpoint: &Arc<EndpointState>,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        self.endpoints.retain(|known| !Arc::ptr_eq(known, endpoint));
+        let links = self.balancer.iter().filter(|link| Arc::ptr_eq(&link.endpoint, endpoint));
+        let links: Vec<_> = links.map(|link| link.id).collect();
+        for link in links {
+            self.handle_go_away(link, now, wakers);
+        }
+        self.route_unrouted(now, wakers);
+    }
+
+    /// Puts a call into the queue of a link, or among the unrouted ones. The call may end here.
+    pub(super) fn route(&mut self, id: MsgId, now: Instant, wakers: &mut Wakers) {
+        let Some(slot) = self.slots.get_mut(id.0) else { return };
+        slot.state = CallState::Queued;
+        let history = slot.history.as_deref();
+        let instance = history.and_then(|history| history.cached_by.clone());
+        let link = match (&instance, history) {
+            (Some(instance), Some(history)) => {
+                let (mut found, mut replaced) = (None, false);
+                for link in self.balancer.iter().filter(|link| !link.draining) {
+                    if link.peer.instance.as_ref() == Some(instance) {
+                        found = Some(link.id);
+                    }
+                    replaced |= Arc::ptr_eq(&link.endpoint, &history.endpoint);
+                }
+                if replaced && found.is_none() {
+                    let message = "the server that may have run it has gone, and its memory of replies with it";
+                    let error = RpcError::new(ErrorKind::Disconnected, Ran::Maybe, message);
+                    return self.fail(id, error, wakers);
+                }
+                found.and_then(|found| self.balancer.find(found))
+            }
+            _ => self.balancer.choose(now, history.map(|history| &history.endpoint)),
+        };
+        if let Some(link) = link {
+            return link.push(id, wakers);
+        }
+        let bound = instance.is_some();
+        let no_link = || self.endpoints.iter().all(|endpoint| endpoint.failure().is_some());
+        if slot.call.policy.fail_fast && (bound || no_link()) {
+            let message = if bound {
+                "there is no connection to the server that may have run it"
+            } else {
+                "there is no connection"
+            };
+            let error = RpcError::new(ErrorKind::Disconnected, Ran::No, message);
+            return self.fail(id, self.explain(error), wakers);
+        }
+        self.unrouted.push_back(id);
+    }
+
+    /// Handles the failure of a try: the call backs off and is tried again, or ends.
+    fn retry_or_fail(
+        &mut self,
+        id: MsgId,
+        error: RpcError,
+        endpoint: &Arc<EndpointState>,
+        instance: Option<&Arc<str>>,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        let Some(slot) = self.slots.get_mut(id.0) else { return };
+        let (policy, history) = (&slot.call.policy, slot.history.as_deref());
+        let retries = history.map_or(0, |history| history.retries);
+        // The server asked for a pause of its own: a healthy alternative need not wait for it.
+        let has_alternative = self.balancer.has_alternative(endpoint, now);
+        let asked = error.retry_after().filter(|_| !has_alternative);
+        let left = slot.call.deadline.saturating_duration_since(now);
+        let pause = backoff(retries, asked, left, &mut self.random);
+        let maybe_ran = error.ran() != Ran::No;
+        let cached_by = match history {
+            Some(History { cached_by: Some(instance), .. }) => Some(Arc::clone(instance)),
+            _ => instance
+                .filter(|_| maybe_ran && !policy.idempotent && policy.key.is_some())
+                .cloned(),
+        };
+        let error = error.at(&endpoint.name);
+        let allowed = policy.allows_retry(&error, retries, cached_by.is_some());
+        let Some(pause) = pause.filter(|_| allowed) else { return self.fail(id, error, wakers) };
+        let maybe_ran = maybe_ran || history.is_some_and(|history| history.maybe_ran);
+        slot.history = Some(Box::new(History {
+            retries: retries + 1,
+            maybe_ran,
+            error,
+            endpoint: Arc::clone(endpoint),
+            cached_by,
+        }));
+        slot.state = CallState::BacksOff;
+        if self.next_timeout().is_none_or(|next| now + pause < next) {
+            wakers.extend(self.timer.take());
+        }
+        self.backoffs.push(Reverse((now + pause, id)));
+    }
+
+    /// Moves up to `max` messages of a link to `out`. From now on their functions may run. If there are
+    /// none, `sender` is woken when there is something to do.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        link: LinkId,
+        max: usize,
+        now: Instant,
+        sender: &Waker,
+        out: &mut Vec<Transmit>,
+        wakers: &mut Wakers,
+    ) -> LinkProgress {
+        let Some(link) = self.balancer.find(link) else { return LinkProgress::default() };
+        let mut too_large = Vec::new();
+        let PeerInfo { capabilities, max_message_size, .. } = link.peer;
+        let batches = capabilities.contains(Capabilities::BATCHES);
+        let has_options = capabilities.contains(Capabilities::OPTIONS);
+        let mut packer =
+            Packer { out, batches, batch: Batch::default(), notifications: Vec::new() };
+        let mut left = max;
+        if std::mem::take(&mut link.ping) && capabilities.contains(Capabilities::PING) {
+            let id = MsgId(self.slots.skip_id());
+            let head = Head::Request { id, timeout_ms: None, key: None };
+            packer.add(&mut message(control::ping()), head, None, 0);
+        }
+        while left > 0
+            && let Some(id) = link.cancels.pop_front()
+        {
+            left -= 1;
+            let more = left.min(link.cancels.len());
+            packer.add(&mut message(control::cancel(id)), Head::Notification, None, more);
+        }
+        while left > 0
+            && let Some(id) = link.queue.pop_front()
+        {
+            // A call whose time is up is left to `handle_timeout`, and a cancelled one has gone.
+            let Some(slot) = self.slots.get_mut(id.0) else { continue };
+            let NewCall { message, kind, policy, deadline } = &mut slot.call;
+            if !matches!(slot.state, CallState::Queued) || *deadline <= now {
+                continue;
+            }
+            if message.len() > max_message_size {
+                too_large.push((id, message.len()));
+                continue;
+            }
+            let (head, notification) = match kind {
+                CallKind::Notification => (Head::Notification, Some(id)),
+                CallKind::Request => {
+                    let time = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
+                    let timeout_ms = has_options.then(|| u32::try_from(time).unwrap_or(u32::MAX));
+                    let key = policy.key.as_deref().filter(|_| has_options);
+                    (Head::Request { id, timeout_ms, key }, None)
+                }
+            };
+            left -= 1;
+            packer.add(message, head, notification, left.min(link.queue.len()));
+            slot.state = CallState::Sent(link.id);
+            link.sent += 1;
+        }
+        packer.flush();
+        if out.is_empty() {
+            link.sender = Some(sender.clone());
+        }
+        let progress = LinkProgress { draining: link.draining, awaits_replies: link.sent > 0 };
+        if !too_large.is_empty() {
+            let endpoint = Arc::clone(&link.endpoint.name);
+            for (id, size) in too_large {
+                let error = request_too_large(size, "server", max_message_size);
+                self.fail(id, error.at(&endpoint), wakers);
+            }
+        }
+        progress
+    }
+
+    /// Ends a call that was sent on `link` with its reply. A call that was cancelled, or has ended
+    /// already, is unknown.
+    pub(crate) fn handle_reply(
+        &mut self,
+        link: LinkId,
+        id: MsgId,
+        body: Bytes,
+        wakers: &mut Wakers,
+    ) {
+        let Some(link) = self.balancer.find(link) else { return };
+        let is_here = |state: &CallState| matches!(state, CallState::Sent(on) if *on == link.id);
+        let slot = self.slots.get_mut(id.0).filter(|slot| is_here(&slot.state));
+        let Some(slot) = slot else {
+            // It may be the answer to a ping.
+            link.unresponsive = false;
+            return;
+        };
+        link.handle_reply(wakers);
+        let maybe_ran = slot.history.as_ref().is_some_and(|history| history.maybe_ran);
+        let endpoint = Arc::clone(&link.endpoint.name);
+        self.end(id, Ok(Reply { body, endpoint, maybe_ran }), wakers);
+    }
+
+    /// Handles an error in place of a reply, which may allow another try.
+    pub(crate) fn handle_refusal(
+        &mut self,
+        link: LinkId,
+        id: MsgId,
+        error: RpcError,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        let slot = self.slots.get_mut(id.0);
+        if !slot.is_some_and(|slot| matches!(slot.state, CallState::Sent(on) if on == link)) {
+            return;
+        }
+        if error.kind() == ErrorKind::ShuttingDown {
+            self.handle_go_away(link, now, wakers);
+        }
+        let Some(link) = self.balancer.find(link) else { return };
+        link.handle_reply(wakers);
+        if error.kind() == ErrorKind::Overloaded {
+            link.backs_off_until = Some(now + error.retry_after().unwrap_or(INITIAL_BACKOFF));
+        }
+        let (endpoint, instance) = (Arc::clone(&link.endpoint), link.peer.instance.clone());
+        self.retry_or_fail(id, error, &endpoint, instance.as_ref(), now, wakers);
+    }
+
+    /// Adds a link, and sends it the calls that waited for one.
+    pub(crate) fn link_up(
+        &mut self,
+        endpoint: &Arc<EndpointState>,
+        peer: PeerInfo,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) -> LinkId {
+        let id = self.balancer.add(Arc::clone(endpoint), peer);
+        endpoint.set_failure(None);
+        self.route_unrouted(now, wakers);
+        id
+    }
+
+    /// Notes why there is no link to an endpoint. Calls that do not want to wait for one end, if there
+    /// is none to any other.
+    pub(crate) fn link_failed(
+        &mut self,
+        endpoint: &Arc<EndpointState>,
+        cause: &str,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        if endpoint.set_failure(Some(cause.into())).is_none() {
+            self.route_unrouted(now, wakers);
+        }
+    }
+
+    fn route_unrouted(&mut self, now: Instant, wakers: &mut Wakers) {
+        let ids = std::mem::take(&mut self.unrouted);
+        self.route_all(ids, now, wakers);
+    }
+
+    /// Routes calls from a queue that is no longer served.
+    fn route_all(&mut self, ids: VecDeque<MsgId>, now: Instant, wakers: &mut Wakers) {
+        for id in ids {
+            let slot = self.slots.get_mut(id.0);
+            if slot.is_some_and(|slot| matches!(slot.state, CallState::Queued)) {
+                self.route(id, now, wakers);
+            }
+        }
+    }
+
+    /// Handles the go-away of a server: it will answer the calls that it has, and all others go
+    /// elsewhere.
+    pub(crate) fn handle_go_away(&mut self, link: LinkId, now: Instant, wakers: &mut Wakers) {
+        let Some(link) = self.balancer.find(link) else { return };
+        link.draining = true;
+        link.wake_sender(wakers);
+        let queue = std::mem::take(&mut link.queue);
+        self.route_all(queue, now, wakers);
+    }
+
+    /// Removes a link that has ended. Calls that were sent on it are tried again or fail with `error`,
+    /// the others go elsewhere.
+    pub(crate) fn link_down(
+        &mut self,
+        id: LinkId,
+        cause: &str,
+        error: impl Fn() -> RpcError,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        let Some(link) = self.balancer.remove(id) else { return };
+        // If this link was draining, the next one may be up already.
+        if !self.balancer.iter().any(|other| Arc::ptr_eq(&other.endpoint, &link.endpoint)) {
+            link.endpoint.set_failure(Some(cause.into()));
+        }
+        let is_here = |slot: &Slot| matches!(slot.state, CallState::Sent(on) if on == id);
+        let sent = self.slots.iter_mut().filter(|(_, slot)| is_here(slot));
+        let sent: Vec<_> = sent.map(|(id, _)| MsgId(id)).collect();
+        self.route_all(link.queue, now, wakers);
+        self.route_unrouted(now, wakers);
+        for id in sent {
+            let instance = link.peer.instance.as_ref();
+            self.retry_or_fail(id, error(), &link.endpoint, instance, now, wakers);
+        }
+    }
+}
+
+fn message(args: EncodedArgs) -> OutgoingMessage {
+    args.finish().expect("a number can be encoded")
+}

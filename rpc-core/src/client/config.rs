@@ -1,0 +1,70 @@
+//! The limits and timeouts of a client, with their defaults.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    client::calls::capacity::{Capacity, WhenFull},
+    engine::Engine,
+    protocol::DEFAULT_MAX_MESSAGE_SIZE,
+    transport::TransportConfig,
+};
+
+/// The shortest `keepalive_timeout`.
+const MIN_KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// The limits and timeouts of a client. The setters of [`ClientBuilder`](crate::ClientBuilder) document
+/// each, with the reason for its default.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientConfig {
+    pub(crate) timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) keepalive_timeout: Duration,
+    pub(crate) retries: u32,
+    pub(crate) fail_fast: bool,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_bytes_in_flight: usize,
+    pub(crate) when_full: WhenFull,
+    pub(crate) max_message_size: usize,
+    pub(crate) engine: Engine,
+    pub(crate) use_current_runtime: bool,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            keepalive_timeout: Duration::from_secs(5),
+            retries: u32::MAX,
+            fail_fast: false,
+            max_in_flight: 65_536,
+            max_bytes_in_flight: 256 * 1024 * 1024,
+            when_full: WhenFull::Wait,
+            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+            engine: Engine::default(),
+            use_current_runtime: false,
+        }
+    }
+}
+
+impl ClientConfig {
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity::new(self.max_in_flight, self.max_bytes_in_flight, self.when_full)
+    }
+
+    pub(crate) fn transport(&self) -> TransportConfig {
+        TransportConfig { engine: self.engine, max_message_size: self.max_message_size }
+    }
+
+    /// The longest time for which a server that owes replies may send nothing.
+    pub(crate) fn keepalive_timeout(&self) -> Duration {
+        self.keepalive_timeout.max(MIN_KEEPALIVE_TIMEOUT)
+    }
+}
+
+/// Returns the moment at which `timeout` has passed. A timeout beyond the range of the clock is as good as
+/// a century.
+pub(crate) fn deadline_after(now: Instant, timeout: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    now + timeout.min(CENTURY)
+}

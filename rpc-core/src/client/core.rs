@@ -1,0 +1,350 @@
+//! The state that a client, its calls and its tasks share.
+//!
+//! Callers put calls in and take outcomes out. The tasks below own the sockets, keep the endpoints
+//! connected, and keep the time.
+
+pub(crate) mod endpoint;
+pub(crate) mod link;
+pub(crate) mod run;
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{sync::watch, time};
+
+use crate::{
+    client::{
+        balancer::LinkId,
+        calls::{
+            CallKind, Calls, LinkProgress, NewCall, Outcome, Transmit, request_too_large,
+            retry::CallPolicy,
+        },
+        config::ClientConfig,
+        endpoints::EndpointState,
+        status::ClientStatus,
+    },
+    error::{ErrorKind, Ran, RpcError},
+    protocol::{
+        MsgId,
+        control::{self, PeerInfo},
+        outgoing::EncodedArgs,
+    },
+    transport::TransportConfig,
+    util::{io_thread::LINGER, wakers::Wakers},
+};
+
+/// The number of replies that are handed to their calls while the lock is held: few enough that another
+/// thread that wants the lock does not go to sleep.
+const REPLIES_PER_LOCK: usize = 32;
+
+/// The core of a client: its calls behind a lock, and the stages of its life.
+#[derive(Debug)]
+pub(crate) struct ClientCore {
+    pub(crate) transport: TransportConfig,
+    pub(crate) keepalive_timeout: Duration,
+    state: Mutex<State>,
+    /// The outcome of connecting: a link, or the reasons why no endpoint had one in time.
+    connected: watch::Sender<Option<Result<(), Arc<str>>>>,
+    /// True once what is queued is to be sent, and no more is awaited.
+    closing: watch::Sender<bool>,
+    /// True once the tasks have ended.
+    ended: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct State {
+    calls: Calls,
+    /// True once new calls are refused.
+    closing: bool,
+}
+
+impl ClientCore {
+    pub(crate) fn new(config: &ClientConfig, endpoints: &[Arc<EndpointState>]) -> Arc<Self> {
+        let mut calls = Calls::new(config.capacity(), fastrand::Rng::new());
+        for endpoint in endpoints {
+            calls.insert_endpoint(endpoint);
+        }
+        Arc::new(Self {
+            transport: config.transport(),
+            keepalive_timeout: config.keepalive_timeout(),
+            state: Mutex::new(State { calls, closing: false }),
+            connected: watch::Sender::new(None),
+            closing: watch::Sender::new(false),
+            ended: watch::Sender::new(false),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held. If something did, the calls would still be consistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the calls, and wakes the tasks that this concerns.
+    fn with_calls<T>(&self, change: impl FnOnce(&mut Calls, &mut Wakers) -> T) -> T {
+        let mut wakers = Wakers::default();
+        let result = change(&mut self.lock().calls, &mut wakers);
+        wakers.wake();
+        result
+    }
+
+    pub(crate) fn status(&self) -> ClientStatus {
+        self.lock().calls.status(Instant::now())
+    }
+
+    /// Returns the names of the endpoints.
+    pub(crate) fn endpoints(&self) -> Vec<Arc<str>> {
+        let state = self.lock();
+        state.calls.endpoints().iter().map(|endpoint| Arc::clone(&endpoint.name)).collect()
+    }
+
+    /// Adds an endpoint.
+    pub(crate) fn insert_endpoint(&self, endpoint: &Arc<EndpointState>) {
+        self.with_calls(|calls, _| calls.insert_endpoint(endpoint));
+    }
+
+    /// Removes an endpoint. Calls that were not sent there go elsewhere.
+    pub(crate) fn remove_endpoint(&self, endpoint: &Arc<EndpointState>) {
+        self.with_calls(|calls, wakers| calls.remove_endpoint(endpoint, Instant::now(), wakers));
+    }
+
+    /// Waits until there has been a link. Fails with the reasons if none was made in time.
+    pub(crate) async fn connected(&self) -> Result<(), Arc<str>> {
+        let mut connected = self.connected.subscribe();
+        // An error would mean that the sender has gone, and `self` holds it.
+        let settled = connected.wait_for(Option::is_some).await;
+        settled.ok().and_then(|connected| connected.clone()).unwrap_or(Ok(()))
+    }
+
+    /// Notes the outcome of connecting, unless it is known.
+    fn settle_connected(&self, outcome: Result<(), Arc<str>>) {
+        self.connected.send_if_modified(|connected| {
+            let is_new = connected.is_none();
+            if is_new {
+                *connected = Some(outcome);
+            }
+            is_new
+        });
+    }
+
+    /// Notes that an endpoint had no link in time.
+    pub(crate) fn give_up(&self, endpoint: &EndpointState) {
+        endpoint.give_up();
+        let state = self.lock();
+        if state.calls.endpoints().iter().all(|endpoint| endpoint.has_given_up()) {
+            let reasons = state.calls.why_no_link().unwrap_or_default();
+            drop(state);
+            self.settle_connected(Err(reasons.into()));
+        }
+    }
+
+    /// Takes a call in. Its id is to be given to [`poll_outcome`](Self::poll_outcome) until that has an
+    /// outcome, or to [`cancel`](Self::cancel).
+    pub(crate) fn submit(
+        &self,
+        args: EncodedArgs,
+        kind: CallKind,
+        policy: CallPolicy,
+        deadline: Instant,
+        waker: &Waker,
+        now: Instant,
+    ) -> Result<MsgId, RpcError> {
+        let message = args.finish().map_err(|cause| {
+            RpcError::new(ErrorKind::BadArguments, Ran::No, "the arguments cannot be encoded")
+                .with_source(cause)
+        })?;
+        let limit = self.transport.max_message_size;
+        if message.len() > limit {
+            return Err(request_too_large(message.len(), "client", limit));
+        }
+        let mut wakers = Wakers::default();
+        let mut state = self.lock();
+        if state.closing {
+            let message = "this client was closed";
+            return Err(RpcError::new(ErrorKind::ShuttingDown, Ran::No, message));
+        }
+        let call = NewCall { message, kind, policy, deadline };
+        let id = state.calls.submit(call, waker, now, &mut wakers);
+        drop(state);
+        wakers.wake();
+        id
+    }
+
+    pub(crate) fn poll_outcome(&self, id: MsgId, waker: &Waker) -> Poll<Outcome> {
+        let mut old = None;
+        let mut state = self.lock();
+        let outcome = state.calls.poll_outcome(id, waker, &mut old);
+        if outcome.is_some() {
+            admit(state);
+        } else {
+            drop(state);
+        }
+        outcome.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    pub(crate) fn cancel(&self, id: MsgId) {
+        let (mut old, mut wakers) = (None, Wakers::default());
+        let mut state = self.lock();
+        state.calls.cancel(id, &mut old, &mut wakers);
+        admit(state);
+        wakers.wake();
+    }
+
+    /// Does what is due at `now`, and returns the time of the next timeout.
+    pub(crate) fn handle_timeout(&self, now: Option<Instant>) -> Option<Instant> {
+        self.with_calls(|calls, wakers| {
+            if let Some(now) = now {
+                calls.handle_timeout(now, wakers);
+            }
+            calls.next_timeout()
+        })
+    }
+
+    /// Returns the time of the next timeout, and wakes `timer` when it becomes earlier.
+    fn poll_timeout(&self, timer: &Waker) -> Option<Instant> {
+        self.lock().calls.poll_timeout(timer)
+    }
+
+    /// Refuses new calls. The tasks end when the servers have read what was sent, or after [`LINGER`].
+    pub(crate) fn close(&self) {
+        self.lock().closing = true;
+        self.closing.send_replace(true);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Waits until the client closes.
+    pub(crate) async fn closing(&self) {
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
+    /// Waits until the tasks have ended.
+    pub(crate) async fn ended(&self) {
+        // An error would mean that the sender has gone, and `self` holds it.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// Ends every call, because the tasks have ended.
+    fn end(&self) {
+        self.lock().closing = true;
+        let message = "the client was closed, or its runtime ended";
+        self.with_calls(|calls, wakers| calls.fail_all(message, wakers));
+        self.settle_connected(Err("its runtime has ended".into()));
+        self.ended.send_replace(true);
+    }
+
+    fn link_up(&self, endpoint: &Arc<EndpointState>, peer: PeerInfo) -> LinkId {
+        let now = Instant::now();
+        let id = self.with_calls(|calls, wakers| calls.link_up(endpoint, peer, now, wakers));
+        self.settle_connected(Ok(()));
+        id
+    }
+
+    fn link_failed(&self, endpoint: &Arc<EndpointState>, cause: &str) {
+        self.with_calls(|calls, wakers| {
+            calls.link_failed(endpoint, cause, Instant::now(), wakers);
+        });
+    }
+
+    fn link_down(&self, id: LinkId, cause: &str) {
+        let lost = || {
+            RpcError::new(ErrorKind::Disconnected, Ran::Maybe, "the connection was lost")
+                .with_source(cause.to_owned())
+        };
+        self.with_calls(|calls, wakers| calls.link_down(id, cause, lost, Instant::now(), wakers));
+    }
+
+    fn handle_go_away(&self, link: LinkId) {
+        self.with_calls(|calls, wakers| calls.handle_go_away(link, Instant::now(), wakers));
+    }
+
+    /// Ends calls with their replies, some at a time: callers on other threads want the lock as well.
+    fn handle_replies(
+        &self,
+        link: LinkId,
+        replies: impl Iterator<Item = (MsgId, Bytes)>,
+        wakers: &mut Wakers,
+    ) {
+        let mut replies = replies.peekable();
+        while replies.peek().is_some() {
+            let some = replies.by_ref().take(REPLIES_PER_LOCK);
+            let mut state = self.lock();
+            for (id, body) in some {
+                state.calls.handle_reply(link, id, body, wakers);
+            }
+            drop(state);
+            wakers.wake();
+        }
+    }
+
+    fn handle_refusal(&self, link: LinkId, id: MsgId, error: RpcError) {
+        self.with_calls(|calls, wakers| {
+            calls.handle_refusal(link, id, error, Instant::now(), wakers);
+        });
+    }
+
+    /// Moves the messages that are to be sent next to `out`. See [`Calls::poll_transmit`].
+    fn poll_transmit(
+        &self,
+        link: LinkId,
+        max: usize,
+        sender: &Waker,
+        out: &mut Vec<Transmit>,
+    ) -> LinkProgress {
+        let now = Instant::now();
+        self.with_calls(|calls, wakers| calls.poll_transmit(link, max, now, sender, out, wakers))
+    }
+
+    /// Returns true if something waits to be sent on a link.
+    fn has_outgoing(&self, link: LinkId) -> bool {
+        self.lock().calls.balancer.find(link).is_some_and(|link| link.has_outgoing())
+    }
+
+    /// Returns true if replies are awaited on a link.
+    fn awaits_replies(&self, link: LinkId) -> bool {
+        self.lock().calls.balancer.find(link).is_some_and(|link| link.sent > 0)
+    }
+
+    /// Asks the peer of a link for an answer.
+    fn ping(&self, link: LinkId) {
+        self.with_calls(|calls, wakers| calls.balancer.ping(link, wakers));
+    }
+
+    /// Returns an id for a message that is no call.
+    fn skip_id(&self) -> MsgId {
+        self.lock().calls.skip_id()
+    }
+
+    /// Waits until the server has read everything that was sent on a link, or for [`LINGER`].
+    async fn flush(&self, link: LinkId) {
+        let deadline = Instant::now() + LINGER;
+        let Ok(message) = control::ping().finish() else { return };
+        let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: true, key: None };
+        let ping = NewCall { message, kind: CallKind::Request, policy, deadline };
+        let id = self.with_calls(|calls, wakers| calls.submit_ping(link, ping, wakers));
+        let Some(id) = id else { return };
+        let answered = poll_fn(|cx| self.poll_outcome(id, cx.waker()));
+        // Whatever the outcome is, there is nothing more to wait for.
+        let _ = time::timeout_at(deadline.into(), answered).await;
+    }
+}
+
+/// Gives the capacity of a call that has left to the calls that wait for it.
+fn admit(mut state: MutexGuard<'_, State>) {
+    if !state.calls.is_full() {
+        return;
+    }
+    let mut wakers = Wakers::default();
+    state.calls.admit(Instant::now(), &mut wakers);
+    drop(state);
+    wakers.wake();
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Keeps one endpoint connected: connects and says hello, again whenever the link has ended.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::oneshot, task::JoinSet, time};
+
+use crate::{
+    client::{
+        core::{ClientCore, link},
+        endpoints::EndpointState,
+    },
+    protocol::{
+        control::{self, PeerInfo},
+        response::{self, ServerMessage},
+    },
+    transport::{Link, LinkEvent, TransportError, open},
+};
+
+/// The pause between the first two attempts to connect. It doubles with each attempt, up to
+/// [`MAX_BACKOFF`]. Each is cut by up to half at random, so that the clients of a server that comes back
+/// do not all come at once.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// The age at which a link counts as a success.
+const STABLE: Duration = Duration::from_secs(1);
+/// The time for the first attempt to connect. It doubles with each attempt, up to [`MAX_ATTEMPT`].
+const INITIAL_ATTEMPT: Duration = Duration::from_secs(1);
+const MAX_ATTEMPT: Duration = Duration::from_secs(8);
+/// The time below which an attempt could not find out why it fails, and is not made.
+const MIN_ATTEMPT: Duration = Duration::from_millis(100);
+/// The number of links to draining servers that may stay open for the replies that they owe. With so
+/// many, the next attempt to connect waits until one has ended.
+const MAX_DRAINING: usize = 4;
+
+/// Keeps an endpoint connected until the client closes or the endpoint is removed. If nobody has
+/// answered by `connect_by` it says so, and goes on.
+pub(super) async fn keep_connected(
+    core: Arc<ClientCore>,
+    endpoint: Arc<EndpointState>,
+    mut connect_by: Option<Instant>,
+    mut removed: oneshot::Receiver<()>,
+) {
+    // The link that takes calls, and those whose servers drain.
+    let mut links = JoinSet::new();
+    let mut backoff = Duration::ZERO;
+    loop {
+        let connecting = async {
+            while links.len() >= MAX_DRAINING {
+                links.join_next().await;
+            }
+            time::sleep(jittered(backoff)).await;
+            connect(&core, &endpoint, connect_by.take()).await
+        };
+        let (link, peer) = tokio::select! {
+            biased;
+            () = core.closing() => break,
+            _ = &mut removed => break,
+            connected = connecting => connected,
+        };
+        let since = Instant::now();
+        let (drains, draining) = oneshot::channel();
+        links.spawn(link::serve(Arc::clone(&core), Arc::clone(&endpoint), peer, link, drains));
+        // An error means that the link has ended.
+        let _ = draining.await;
+        // A server that accepts connections and drops them at once is not asked without a break.
+        backoff = if since.elapsed() < STABLE {
+            (2 * backoff).clamp(INITIAL_BACKOFF, MAX_BACKOFF)
+        } else {
+            Duration::ZERO
+        };
+    }
+    while links.join_next().await.is_some() {}
+}
+
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+/// Returns the pause before the next attempt. It is cut to half of the time that is `left` until the
+/// client gives up, so that the attempt is made before. `None` if there is no time for one.
+fn pause(backoff: Duration, left: Option<Duration>) -> Option<Duration> {
+    let longest = left.map_or(Duration::MAX, |left| left / 2);
+    (longest >= MIN_ATTEMPT).then(|| jittered(backoff).min(longest))
+}
+
+/// Tries until there is a link and its peer has answered.
+async fn connect(
+    core: &ClientCore,
+    endpoint: &Arc<EndpointState>,
+    mut by: Option<Instant>,
+) -> (Link, PeerInfo) {
+    let (mut backoff, mut longest) = (INITIAL_BACKOFF, INITIAL_ATTEMPT);
+    loop {
+        let left = by.map(|by| by.saturating_duration_since(Instant::now()));
+        let attempt = left.map_or(longest, |left| left.min(longest));
+        let cause = match try_connect(core, endpoint, Instant::now() + attempt).await {
+            Ok(connected) => return connected,
+            Err(cause) => cause,
+        };
+        tracing::debug!(endpoint = &*endpoint.name, %cause, "cannot connect");
+        core.link_failed(endpoint, &cause.to_string());
+        let left = by.map(|by| by.saturating_duration_since(Instant::now()));
+        let pause = pause(backoff, left);
+        time::sleep(pause.or(left).unwrap_or_default()).await;
+        if pause.is_none() {
+            by = None;
+            core.give_up(endpoint);
+        }
+        backoff = (2 * backoff).min(MAX_BACKOFF);
+        longest = (2 * longest).min(MAX_ATTEMPT);
+    }
+}
+
+async fn try_connect(
+    core: &ClientCore,
+    endpoint: &EndpointState,
+    by: Instant,
+) -> Result<(Link, PeerInfo), TransportError> {
+    let mut link = open::connect(&endpoint.address, core.transport, by).await?;
+    match time::timeout_at(by.into(), hello(core, &mut link)).await {
+        Ok(peer) => Ok((link, peer?)),
+        Err(_) => Err("it did not answer in time".into()),
+    }
+}
+
+/// Introduces the client, and learns who is there. Nothing else is under way on the link yet.
+async fn hello(
+    core: &ClientCore,
+    (sender, receiver): &mut Link,
+) -> Result<PeerInfo, TransportError> {
+    let (id, limit) = (core.skip_id(), core.transport.max_message_size);
+    sender.send(control::client_hello(id, limit)).await?;
+    loop {
+        let LinkEvent::Body(body) = receiver.recv().await?;
+        match response::classify(&body) {
+            ServerMessage::Response { id: answered, .. } if answered == id => {
+                let result = response::parse_response(&body).and_then(Result::ok);
+                let result = result.map(|range| &body[range]);
+                return Ok(control::read_server_hello(result, limit));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_go_on_until_shortly_before_the_end() {
+        let (mut left, mut backoff) = (Duration::from_secs(5), INITIAL_BACKOFF);
+        let mut attempts = 1;
+        while let Some(pause) = pause(backoff, Some(left)) {
+            assert!(pause + MIN_ATTEMPT <= left, "an attempt follows");
+            left -= pause;
+            backoff = (2 * backoff).min(MAX_BACKOFF);
+            attempts += 1;
+        }
+        assert!(left < 2 * MIN_ATTEMPT, "{left:?}");
+        assert!((10..40).contains(&attempts), "{attempts}");
+    }
+
+    #[test]
+    fn jitter_cuts_pauses_by_half_at_most() {
+        let pauses: Vec<_> = (0..100).filter_map(|_| pause(MAX_BACKOFF, None)).collect();
+        assert!(
+            pauses.iter().all(|pause| (MAX_BACKOFF / 2..=MAX_BACKOFF).contains(pause)),
+            "{pauses:?}"
+        );
+        assert_eq!(pauses.len(), 100);
+    }
+}

@@ -1,0 +1,316 @@
+//! The tasks of one link: they send what is queued, hand replies to their calls, and notice when the
+//! server does not respond any more.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{sync::oneshot, task::JoinSet, time};
+
+use crate::{
+    client::{balancer::LinkId, calls::Transmit, core::ClientCore, endpoints::EndpointState},
+    error::{ErrorKind, Ran, RpcError},
+    protocol::{
+        MsgId, batch,
+        control::{Capabilities, PeerInfo},
+        response::{self, ServerMessage},
+    },
+    transport::{Link, LinkEvent, LinkReceiver, LinkSender, TransportError},
+    util::{io_thread::LINGER, wakers::Wakers, yield_budget::YieldBudget},
+};
+
+/// The messages that are taken for sending while the lock is held: as many small ones as fit into a
+/// batch.
+const MESSAGES_PER_LOCK: usize = 64;
+/// The replies that are taken in before callers are woken, unless the [`YieldBudget`] is spent before.
+const MAX_REPLIES: usize = 256;
+/// The number of times that a link is checked within the keepalive timeout. Each check but the last that
+/// finds it unresponsive sends a ping.
+const CHECKS: u32 = 4;
+
+/// The state that the tasks of a link share.
+struct Connection {
+    core: Arc<ClientCore>,
+    id: LinkId,
+    capabilities: Capabilities,
+    /// The number of bodies that have arrived.
+    received: AtomicU64,
+    /// True while messages were taken that the socket may not have yet.
+    sending: AtomicBool,
+}
+
+/// Takes the link out of the table when its task ends, also by a panic or with its runtime: it would be
+/// given calls for ever.
+struct LinkGuard {
+    connection: Arc<Connection>,
+    /// The reason why the link ended.
+    cause: TransportError,
+}
+
+impl Drop for LinkGuard {
+    fn drop(&mut self) {
+        let Self { connection, cause } = self;
+        connection.core.link_down(connection.id, &cause.to_string());
+    }
+}
+
+/// Serves a link until it ends. `drains` is used, or dropped, when the link takes no more calls.
+pub(super) async fn serve(
+    core: Arc<ClientCore>,
+    endpoint: Arc<EndpointState>,
+    peer: PeerInfo,
+    (sender, receiver): Link,
+    drains: oneshot::Sender<()>,
+) {
+    let capabilities = peer.capabilities;
+    let id = core.link_up(&endpoint, peer);
+    tracing::info!(endpoint = &*endpoint.name, "connected");
+    let connection = Arc::new(Connection {
+        core,
+        id,
+        capabilities,
+        received: AtomicU64::new(0),
+        sending: AtomicBool::new(false),
+    });
+    let mut guard =
+        LinkGuard { connection: Arc::clone(&connection), cause: "its task ended".into() };
+    // Tasks of their own: a link is read even while its sender waits for room, and an event that wakes
+    // one of them does not poll the others.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(receive(Arc::clone(&connection), receiver));
+    tasks.spawn(send(Arc::clone(&connection), sender, drains));
+    guard.cause = tokio::select! {
+        ended = tasks.join_next() => match ended {
+            Some(Ok(cause)) => cause,
+            _ => "one of its tasks ended".into(),
+        },
+        cause = keep_alive(&connection) => cause,
+        () = flushed(&connection) => "the client was closed".into(),
+    };
+    // They finish what they are doing before the calls of the link are decided.
+    tasks.shutdown().await;
+    if !connection.core.is_closing() {
+        tracing::warn!(endpoint = &*endpoint.name, cause = %guard.cause, "disconnected");
+    }
+}
+
+/// Sends what is queued, until the link is lost, or its server drains and has answered everything.
+async fn send(
+    connection: Arc<Connection>,
+    mut sender: Box<dyn LinkSender>,
+    drains: oneshot::Sender<()>,
+) -> TransportError {
+    let mut drains = Some(drains);
+    let mut out = Vec::new();
+    let mut budget = YieldBudget::default();
+    loop {
+        let next = poll_fn(|cx| {
+            // Set before messages are taken: whoever asks for queued messages, and then for this, misses
+            // none.
+            connection.sending.store(true, Ordering::Relaxed);
+            let (core, id) = (&connection.core, connection.id);
+            let progress = core.poll_transmit(id, MESSAGES_PER_LOCK, cx.waker(), &mut out);
+            if progress.draining
+                && let Some(drains) = drains.take()
+            {
+                // An error would mean that the client closes.
+                let _ = drains.send(());
+            }
+            if !out.is_empty() {
+                return Poll::Ready(true);
+            }
+            connection.sending.store(false, Ordering::Relaxed);
+            if progress.draining && !progress.awaits_replies {
+                return Poll::Ready(false);
+            }
+            // The engine writes meanwhile.
+            Poll::Pending
+        });
+        if !next.await {
+            return "the server drained".into();
+        }
+        for Transmit { body, notifications } in out.drain(..) {
+            if budget.is_spent() {
+                budget.yield_now().await;
+            }
+            budget.add(1, body.len());
+            if let Err(cause) = sender.send(body).await {
+                return cause;
+            }
+            if !notifications.is_empty() {
+                let done = notifications.into_iter().map(|id| (id, Bytes::new()));
+                connection.core.handle_replies(connection.id, done, &mut Wakers::default());
+            }
+        }
+        // Sending never waits for the engine, which is to write what it has while more is made ready.
+        if connection.core.has_outgoing(connection.id) {
+            budget.yield_now().await;
+        }
+    }
+}
+
+/// Hands replies to their calls until the link ends, and returns the reason.
+async fn receive(
+    connection: Arc<Connection>,
+    mut receiver: Box<dyn LinkReceiver>,
+) -> TransportError {
+    let (mut replies, mut wakers) = (Vec::new(), Wakers::default());
+    let mut budget = YieldBudget::default();
+    loop {
+        let next = poll_fn(|cx| {
+            let polled = receiver.poll_recv(cx);
+            // Only when there is nothing more, so that many replies cost one lock.
+            if !matches!(polled, Poll::Ready(Ok(_))) {
+                connection.core.handle_replies(connection.id, replies.drain(..), &mut wakers);
+            }
+            polled
+        });
+        match next.await {
+            Ok(LinkEvent::Body(body)) => {
+                budget.add(1, body.len());
+                handle_body(&connection, body, &mut replies);
+            }
+            Err(cause) => return cause,
+        }
+        if replies.len() >= MAX_REPLIES || budget.is_spent() {
+            connection.core.handle_replies(connection.id, replies.drain(..), &mut wakers);
+            // To other links, and to callers on this thread.
+            budget.yield_now().await;
+        }
+    }
+}
+
+/// Handles a body. Replies that end their calls are put into `replies`.
+fn handle_body(connection: &Connection, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
+    // Any body proves that the server responds.
+    connection.received.fetch_add(1, Ordering::Relaxed);
+    match batch::unpack(&body) {
+        // Malformed bytes are no reply to any call.
+        Some(messages) => {
+            for message in messages.flatten() {
+                handle_message(connection, message, replies);
+            }
+        }
+        None => handle_message(connection, body, replies),
+    }
+}
+
+fn handle_message(connection: &Connection, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
+    let Connection { core, id: link, .. } = connection;
+    match response::classify(&body) {
+        ServerMessage::Response { id, failed } => {
+            match refusal(failed, &body, core.transport.max_message_size) {
+                Some(error) => core.handle_refusal(*link, id, error),
+                None => replies.push((id, body)),
+            }
+        }
+        ServerMessage::GoAway => core.handle_go_away(*link),
+        // A message of a later version.
+        ServerMessage::Other => {}
+    }
+}
+
+/// Returns the error of a response that does not end its call as it is: it exceeds the client's `limit`
+/// in bytes, or allows another try.
+fn refusal(failed: bool, body: &Bytes, limit: usize) -> Option<RpcError> {
+    let size = body.len();
+    if size > limit {
+        let message =
+            format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
+        // It may be an error that says that the function did not run.
+        let kind = ErrorKind::TooLarge { size, limit };
+        return Some(RpcError::new(kind, Ran::Maybe, message));
+    }
+    if !failed {
+        return None;
+    }
+    let Some(Err(error)) = response::parse_response(body) else { return None };
+    matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::ShuttingDown).then_some(error)
+}
+
+/// Pings a server that owes replies and sends nothing, and returns when it has sent nothing for the
+/// keepalive timeout. Never returns if the peer knows no pings.
+async fn keep_alive(connection: &Connection) -> TransportError {
+    let Connection { core, id, .. } = connection;
+    if !connection.capabilities.contains(Capabilities::PING) {
+        return std::future::pending().await;
+    }
+    let timeout = core.keepalive_timeout;
+    let interval = timeout / CHECKS;
+    let (mut seen, mut unanswered) = (0, 0);
+    loop {
+        let due = Instant::now() + interval;
+        time::sleep_until(due.into()).await;
+        let received = connection.received.load(Ordering::Relaxed);
+        // A server that was pinged owes an answer, even if every call has ended meanwhile.
+        if received != seen || (unanswered == 0 && !core.awaits_replies(*id)) {
+            (seen, unanswered) = (received, 0);
+            continue;
+        }
+        // This thread did not run, so that there may be messages that it has not read.
+        if due.elapsed() > interval {
+            continue;
+        }
+        if unanswered + 1 == CHECKS {
+            return format!("the server has sent nothing for {timeout:?}").into();
+        }
+        unanswered += 1;
+        core.ping(*id);
+    }
+}
+
+/// Waits until the client closes and what was queued has been sent. A server that answers pings has read
+/// it then.
+async fn flushed(connection: &Connection) {
+    const POLL_INTERVAL: Duration = Duration::from_millis(1);
+    let Connection { core, id, .. } = connection;
+    core.closing().await;
+    if connection.capabilities.contains(Capabilities::PING) {
+        return core.flush(*id).await;
+    }
+    // Of a plain peer it can be known only that the socket has taken everything.
+    let give_up = Instant::now() + LINGER;
+    let is_busy = || core.has_outgoing(*id) || connection.sending.load(Ordering::Relaxed);
+    while is_busy() && Instant::now() < give_up {
+        time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::{balancer::tests::peer, config::ClientConfig},
+        endpoint::Endpoint,
+        transport::open,
+    };
+
+    #[tokio::test]
+    async fn link_whose_task_is_aborted_is_down() {
+        let config = ClientConfig::default();
+        let address = Endpoint::Inproc("a test of links".to_owned());
+        let _listeners = open::listen(vec![address.clone()], config.transport())
+            .await
+            .map_err(|(_, cause)| cause)
+            .unwrap();
+        let by = Instant::now() + Duration::from_secs(60);
+        let link = open::connect(&address, config.transport(), by).await.unwrap();
+        let endpoint = EndpointState::new("here".into(), address);
+        let core = ClientCore::new(&config, &[Arc::clone(&endpoint)]);
+        let (drains, _draining) = oneshot::channel();
+        let serving = serve(Arc::clone(&core), Arc::clone(&endpoint), peer("one"), link, drains);
+        let task = tokio::spawn(serving);
+        core.connected().await.unwrap();
+        assert_eq!(endpoint.failure(), None);
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(endpoint.failure().as_deref(), Some("its task ended"));
+    }
+}

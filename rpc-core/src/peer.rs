@@ -1,0 +1,33 @@
+//! The identity of a peer, as a transport states it.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// Names the peer that a message came from: a client, or the proxy in front of several clients.
+///
+/// Today it is an address only: ZeroMQ's routing id, or the number of an in-memory client, which
+/// proves nothing. A transport that verifies its peers will add the verified key here.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub(crate) struct PeerId(Bytes);
+
+impl PeerId {
+    pub(crate) fn new(address: Bytes) -> Self {
+        Self(address)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Copies the id, so that it does not keep the buffer alive in which it was received.
+    pub(crate) fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,155 @@
+//! The reserved names of the protocol, and the payloads behind them, for both sides.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    codec::{self, EncodeError},
+    protocol::{MsgId, PROTOCOL_VERSION, outgoing::EncodedArgs, request::Head},
+};
+
+/// Introduces a client to a server. Request.
+pub(crate) const HELLO: &str = "rpc.hello";
+/// Asks whether the server is there. Request.
+pub(crate) const PING: &str = "rpc.ping";
+/// Asks for a description of the service. Request.
+pub(crate) const DISCOVER: &str = "rpc.discover";
+/// Cancels a call. Notification from a client.
+pub(crate) const CANCEL: &str = "rpc.cancel";
+/// Announces that a server drains: new calls belong elsewhere. Notification to a client.
+pub(crate) const GO_AWAY: &str = "rpc.goodbye";
+
+/// Returns true for a name that only the protocol may define.
+pub(crate) fn is_reserved(method: &str) -> bool {
+    method.starts_with("rpc.")
+}
+
+/// The set of protocol features that a peer understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Capabilities(u8);
+
+impl Capabilities {
+    /// Options in requests: timeouts and idempotency keys.
+    pub(crate) const OPTIONS: Self = Self(1);
+    pub(crate) const CANCEL: Self = Self(1 << 1);
+    pub(crate) const PING: Self = Self(1 << 2);
+    /// The peer announces that it drains.
+    pub(crate) const GO_AWAY: Self = Self(1 << 3);
+    /// Several small messages in one body.
+    pub(crate) const BATCHES: Self = Self(1 << 4);
+
+    /// The features that every version of this protocol has. A plain MessagePack-RPC peer has none.
+    pub(crate) const BASE: Self =
+        Self(Self::OPTIONS.0 | Self::CANCEL.0 | Self::PING.0 | Self::GO_AWAY.0);
+
+    pub(crate) const fn contains(self, feature: Self) -> bool {
+        self.0 & feature.0 == feature.0
+    }
+
+    /// Adds `feature` if `has_it`.
+    pub(crate) const fn with(self, feature: Self, has_it: bool) -> Self {
+        if has_it { Self(self.0 | feature.0) } else { self }
+    }
+}
+
+/// The facts that a client has learned about the peer of a link.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerInfo {
+    pub(crate) capabilities: Capabilities,
+    /// The longest message that both sides accept, in bytes.
+    pub(crate) max_message_size: usize,
+    /// The server process, if it has identified itself.
+    pub(crate) instance: Option<Arc<str>>,
+}
+
+#[derive(Serialize)]
+struct ClientHello {
+    protocol: u32,
+    max_message_size: usize,
+    batches: bool,
+}
+
+#[derive(Serialize)]
+struct ServerHello<'a> {
+    protocol: u32,
+    instance: &'a str,
+    max_message_size: usize,
+    batches: bool,
+}
+
+/// The part of a client's hello that this version uses.
+#[derive(Default, Deserialize)]
+struct ReceivedClientHello {
+    #[serde(default)]
+    batches: bool,
+}
+
+/// The part of a server's hello that this version uses.
+#[derive(Deserialize)]
+struct ReceivedServerHello {
+    max_message_size: usize,
+    #[serde(default)]
+    batches: bool,
+    #[serde(default)]
+    instance: Option<String>,
+}
+
+/// Encodes the request that introduces a client with this limit, in bytes.
+pub(crate) fn client_hello(id: MsgId, max_message_size: usize) -> Bytes {
+    let hello = ClientHello { protocol: PROTOCOL_VERSION, max_message_size, batches: true };
+    let head = Head::Request { id, timeout_ms: None, key: None };
+    EncodedArgs::dynamic(HELLO, &(hello,)).into_message(head)
+}
+
+/// Reads the params of a client's hello.
+pub(crate) fn read_client_hello(params: &[u8]) -> Capabilities {
+    let hello = codec::from_slice::<(ReceivedClientHello,)>(params);
+    let (ReceivedClientHello { batches },) = hello.unwrap_or_default();
+    Capabilities::BASE.with(Capabilities::BATCHES, batches)
+}
+
+/// Encodes a server's answer to a hello.
+pub(crate) fn server_hello(
+    instance: &str,
+    max_message_size: usize,
+) -> Result<Vec<u8>, EncodeError> {
+    codec::to_vec(&ServerHello {
+        protocol: PROTOCOL_VERSION,
+        instance,
+        max_message_size,
+        batches: true,
+    })
+}
+
+/// Reads the answer to a hello. A client with the limit `max_message_size`, in bytes, takes a peer
+/// that answers with an error (`None`), or with anything else, for plain MessagePack-RPC.
+pub(crate) fn read_server_hello(result: Option<&[u8]>, max_message_size: usize) -> PeerInfo {
+    match result.map(codec::from_slice::<ReceivedServerHello>) {
+        Some(Ok(hello)) => PeerInfo {
+            capabilities: Capabilities::BASE.with(Capabilities::BATCHES, hello.batches),
+            max_message_size: hello.max_message_size.min(max_message_size),
+            instance: hello.instance.map(Arc::from),
+        },
+        _ => PeerInfo { capabilities: Capabilities::default(), max_message_size, instance: None },
+    }
+}
+
+pub(crate) fn ping() -> EncodedArgs {
+    EncodedArgs::dynamic(PING, &())
+}
+
+pub(crate) fn cancel(id: MsgId) -> EncodedArgs {
+    EncodedArgs::dynamic(CANCEL, &(id.0,))
+}
+
+/// Reads the params of a cancel. Returns `None` if they are malformed: a notification is not answered.
+pub(crate) fn read_cancel(params: &[u8]) -> Option<MsgId> {
+    codec::from_slice::<(u32,)>(params).ok().map(|(id,)| MsgId(id))
+}
+
+/// Encodes the notification that sends clients elsewhere.
+pub(crate) fn go_away() -> Bytes {
+    EncodedArgs::dynamic(GO_AWAY, &()).into_message(Head::Notification)
+}

@@ -1,0 +1,144 @@
+//! Errors on the wire: the codes, and the fields that travel of an error.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    codec,
+    error::{ErrorKind, Ran, RpcError},
+    protocol::msgpack::find_key,
+};
+
+/// The error codes of PROTOCOL.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Failed,
+    Panicked,
+    BadRequest,
+    UnknownFunction,
+    BadArguments,
+    TooLarge,
+    DeadlineExceeded,
+    Cancelled,
+    Overloaded,
+    ShuttingDown,
+    Denied,
+}
+
+/// Every code, with its text on the wire and the kind that its caller sees.
+const CODES: [(Code, &str, ErrorKind); 11] = [
+    (Code::Failed, "failed", ErrorKind::Failed),
+    (Code::Panicked, "panicked", ErrorKind::Panicked),
+    (Code::BadRequest, "bad_request", ErrorKind::BadRequest),
+    (Code::UnknownFunction, "unknown_function", ErrorKind::UnknownFunction),
+    (Code::BadArguments, "bad_arguments", ErrorKind::BadArguments),
+    (Code::TooLarge, "too_large", ErrorKind::TooLarge { size: 0, limit: 0 }),
+    (Code::DeadlineExceeded, "deadline_exceeded", ErrorKind::DeadlineExceeded),
+    (Code::Cancelled, "cancelled", ErrorKind::Cancelled),
+    (Code::Overloaded, "overloaded", ErrorKind::Overloaded),
+    (Code::ShuttingDown, "shutting_down", ErrorKind::ShuttingDown),
+    (Code::Denied, "denied", ErrorKind::Denied),
+];
+
+impl Code {
+    pub(crate) fn as_str(self) -> &'static str {
+        CODES.iter().find(|(code, ..)| *code == self).map_or("", |(_, text, _)| text)
+    }
+}
+
+/// An error as a server puts it into a response.
+#[derive(Debug)]
+pub struct WireError {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) ran: Ran,
+    /// The function's own error, or the details of the code, encoded.
+    pub(crate) data: Option<Vec<u8>>,
+    /// The time after which another try is worthwhile.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl WireError {
+    pub(crate) fn new(code: Code, ran: Ran, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), ran, data: None, retry_after: None }
+    }
+
+    /// Says that a request or reply (`what`) of `size` bytes is over `limit`.
+    pub(crate) fn too_large(what: &str, ran: Ran, size: usize, limit: usize) -> Self {
+        let text =
+            format!("the {what} has {size} bytes, and the server's max_message_size is {limit}");
+        let data = codec::to_vec(&Sizes { size, limit }).ok();
+        Self { data, ..Self::new(Code::TooLarge, ran, text) }
+    }
+
+    /// Says that the server has as much under way as it accepts, and expects capacity after
+    /// `retry_after`.
+    pub(crate) fn overloaded(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(Code::Overloaded, Ran::No, message) }
+    }
+}
+
+/// The `data` of `too_large`, in bytes. A size that a peer leaves out is zero.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Sizes {
+    size: usize,
+    limit: usize,
+}
+
+/// An error as a client reads it. Every field is optional, because a plain MessagePack-RPC peer may
+/// send anything.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ErrorReply {
+    code: String,
+    message: String,
+    ran: Option<String>,
+    retry_after_ms: Option<u64>,
+}
+
+/// Reads the error of a response. `encoded` is a part of `body`.
+pub(super) fn parse(body: &Bytes, encoded: &[u8]) -> RpcError {
+    let reply = codec::from_slice::<ErrorReply>(encoded).unwrap_or_else(|_| ErrorReply {
+        // Plain MessagePack-RPC allows any value, and most servers send text.
+        message: codec::from_slice::<String>(encoded).unwrap_or_default(),
+        ..ErrorReply::default()
+    });
+    let data = find_key(encoded, "data").unwrap_or(encoded);
+    reply.into_error(body.slice_ref(data))
+}
+
+impl ErrorReply {
+    /// Makes the error that the caller sees. `data` is the function's own error, still encoded.
+    fn into_error(self, data: Bytes) -> RpcError {
+        let kind = CODES
+            .iter()
+            .find(|(_, text, _)| *text == self.code)
+            .map_or(ErrorKind::Remote, |(.., kind)| *kind);
+        let kind = match kind {
+            ErrorKind::TooLarge { .. } => {
+                let Sizes { size, limit } = codec::from_slice(&data).unwrap_or_default();
+                ErrorKind::TooLarge { size, limit }
+            }
+            kind => kind,
+        };
+        let ran = match (self.ran.as_deref(), kind) {
+            (Some("no"), _) => Ran::No,
+            (Some("yes"), _) | (None, ErrorKind::Failed | ErrorKind::Panicked) => Ran::Yes,
+            _ => Ran::Maybe,
+        };
+        let message = match (kind, self.message.is_empty()) {
+            (ErrorKind::Remote, false) if !self.code.is_empty() => {
+                format!("{}: {}", self.code, self.message)
+            }
+            (_, false) => self.message,
+            (_, true) if self.code.is_empty() => "the peer answered with an error".to_owned(),
+            (_, true) => self.code,
+        };
+        RpcError::new(kind, ran, message)
+            .with_data(data)
+            .with_retry_after(self.retry_after_ms.map(Duration::from_millis))
+    }
+}

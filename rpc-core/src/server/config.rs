@@ -1,0 +1,59 @@
+//! The limits and timeouts of a server, with their defaults.
+
+use std::{num::NonZero, thread, time::Duration};
+
+use crate::{
+    engine::Engine,
+    protocol::DEFAULT_MAX_MESSAGE_SIZE,
+    server::{reply_cache::CacheLimits, service::ServiceLimits},
+};
+
+/// The limits and timeouts of a server. The setters of [`ServerBuilder`](crate::ServerBuilder) document
+/// each, with the reason for its default.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerConfig {
+    pub(crate) workers: usize,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_bytes_in_flight: usize,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_message_size: usize,
+    pub(crate) max_unread_bytes: usize,
+    pub(crate) engine: Engine,
+    pub(crate) remember_replies_for: Duration,
+    pub(crate) max_remembered_replies: usize,
+    pub(crate) max_remembered_bytes: usize,
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            workers: thread::available_parallelism().map_or(1, NonZero::get),
+            max_in_flight: 16_384,
+            max_bytes_in_flight: 256 * 1024 * 1024,
+            max_waiting: 8_192,
+            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+            max_unread_bytes: 256 * 1024 * 1024,
+            engine: Engine::default(),
+            remember_replies_for: Duration::from_secs(600),
+            max_remembered_replies: 16_384,
+            max_remembered_bytes: 64 * 1024 * 1024,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl ServerConfig {
+    pub(crate) fn service_limits(&self) -> ServiceLimits {
+        ServiceLimits {
+            max_in_flight: self.max_in_flight,
+            max_bytes_in_flight: self.max_bytes_in_flight,
+            max_message_size: self.max_message_size,
+            reply_cache: CacheLimits {
+                ttl: self.remember_replies_for,
+                calls: self.max_remembered_replies,
+                bytes: self.max_remembered_bytes,
+            },
+        }
+    }
+}

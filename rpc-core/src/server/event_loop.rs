@@ -1,0 +1,294 @@
+//! The loop that owns a listener: messages and completions in, deadlines, messages out.
+//!
+//! It runs no user code, unless a function is `inline`, and never waits for a peer.
+
+use std::{
+    collections::VecDeque,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::watch,
+    time::{self, Sleep},
+};
+
+use crate::{
+    protocol::batch,
+    server::{
+        completion::{Completion, CompletionQueue, POLL_INTERVAL},
+        dispatch::{Dispatcher, Outbound},
+        egress::Egress,
+        executor::Executor,
+    },
+    transport::{Event, Listener, ReplyTo},
+    util::yield_budget::YieldBudget,
+};
+
+/// The replies, and their bytes, that may wait to be sent. No more messages are handled before.
+const MAX_OUTBOUND: usize = 256;
+const MAX_OUTBOUND_BYTES: usize = 16 * 1024;
+/// The shortest interval between two looks at the deadlines. Calls may end late by it.
+const DEADLINE_TICK: Duration = Duration::from_millis(1);
+/// The time for which a drained listener still answers the messages that were under way, from peers
+/// that never said hello.
+const LAST_MESSAGES: Duration = Duration::from_millis(20);
+/// The same while there are sessions. Their clients were sent a go-away, and disconnect when they have
+/// all their replies. Some never do, because a proxy stands before them or they hang; and nobody should
+/// wait long for a server to end.
+const LAST_SESSIONS: Duration = Duration::from_secs(1);
+
+/// The stage in the life of a server. It only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lifecycle {
+    Serving,
+    /// Nothing new is started. Functions that run may end.
+    Draining,
+    /// Functions that still run are given up.
+    Stopped,
+}
+
+/// Serves one listener.
+pub(crate) struct EventLoop {
+    listener: Box<dyn Listener>,
+    dispatcher: Dispatcher<Executor>,
+    completions: CompletionQueue,
+    egress: Egress,
+    lifecycle: watch::Receiver<Lifecycle>,
+    /// Completions that were taken from the queue and not handled yet.
+    taken: VecDeque<Completion>,
+    /// Messages that are to be sent, and their bytes as far as they were counted.
+    out: Vec<Outbound>,
+    out_bytes: usize,
+    budget: YieldBudget,
+    /// The time of the last look at the deadlines.
+    swept_at: Instant,
+    /// The time at which completions may wait that were not notified.
+    poll_at: Option<Instant>,
+    /// The time since which the listener drains and no function runs.
+    idle_since: Option<Instant>,
+}
+
+impl EventLoop {
+    pub(crate) fn new(
+        listener: Box<dyn Listener>,
+        dispatcher: Dispatcher<Executor>,
+        completions: CompletionQueue,
+        egress: Egress,
+        lifecycle: watch::Receiver<Lifecycle>,
+    ) -> Self {
+        Self {
+            listener,
+            dispatcher,
+            completions,
+            egress,
+            lifecycle,
+            taken: VecDeque::new(),
+            out: Vec::new(),
+            out_bytes: 0,
+            budget: YieldBudget::default(),
+            swept_at: Instant::now(),
+            poll_at: None,
+            idle_since: None,
+        }
+    }
+
+    /// Runs until the listener has drained, or the server has stopped.
+    pub(crate) async fn run(mut self) {
+        let mut timer = pin!(time::sleep(Duration::ZERO));
+        loop {
+            let has_timeout = self.set_timer(timer.as_mut());
+            let drained_at = self.drained_at();
+            // False once there is nothing left of the kind of event that is looked at last.
+            let mut more = true;
+            // Events that free capacity come before those that take it.
+            tokio::select! {
+                biased;
+                // An error means that the server was dropped.
+                changed = self.lifecycle.changed() => {
+                    let stage = match changed {
+                        Ok(()) => *self.lifecycle.borrow_and_update(),
+                        Err(_) => Lifecycle::Stopped,
+                    };
+                    if stage == Lifecycle::Stopped {
+                        return self.stop();
+                    }
+                    self.listener.stop_accepting();
+                    self.dispatcher.drain(&mut self.out);
+                }
+                () = timer.as_mut(), if has_timeout => self.handle_timeout(Instant::now()),
+                () = sleep_until(drained_at), if drained_at.is_some() => return,
+                () = self.completions.recv(&mut self.taken) => {
+                    self.handle_completions(Instant::now());
+                }
+                event = self.listener.recv() => {
+                    self.handle_events(event, Instant::now());
+                    more = false;
+                }
+            }
+            self.flush();
+            // The tasks of the engine share this thread, and are to write what was queued while the peer
+            // can use it. If there is nothing more, they run while this task sleeps.
+            if more || self.budget.is_spent() {
+                self.budget.yield_now().await;
+            }
+        }
+    }
+
+    /// Sets the timer for the next timeout. Returns false if there is none.
+    fn set_timer(&self, mut timer: Pin<&mut Sleep>) -> bool {
+        let Some(next) = self.next_timeout().map(time::Instant::from) else { return false };
+        // Only if it has gone off or is too late, because that costs as much as a call. A timer that is
+        // too early does no harm.
+        if timer.is_elapsed() || next < timer.deadline() {
+            timer.as_mut().reset(next);
+        }
+        true
+    }
+
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is to be called.
+    fn next_timeout(&self) -> Option<Instant> {
+        // From the last look on, and not from now: a busy loop would put it off for ever.
+        let earliest = self.swept_at + DEADLINE_TICK;
+        let deadline = self.dispatcher.next_timeout().map(|next| next.max(earliest));
+        let poll_at = self.poll_at.filter(|_| !self.dispatcher.is_idle());
+        deadline.into_iter().chain(poll_at).min()
+    }
+
+    /// Returns the time at which the loop ends, whatever still arrives, once it drains and nothing runs.
+    fn drained_at(&mut self) -> Option<Instant> {
+        if !self.dispatcher.is_draining() || !self.dispatcher.is_idle() {
+            self.idle_since = None;
+            return None;
+        }
+        let since = *self.idle_since.get_or_insert_with(Instant::now);
+        let has_sessions = !self.dispatcher.sessions().is_empty();
+        Some(since + if has_sessions { LAST_SESSIONS } else { LAST_MESSAGES })
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.swept_at = now;
+        self.poll_at = self.poll_at.filter(|at| *at > now);
+        if self.dispatcher.next_timeout().is_some_and(|deadline| deadline <= now) {
+            // Functions that have ended in time come before those that have not.
+            self.handle_all_completions(now);
+            self.dispatcher.handle_timeout(now, &mut self.out);
+        }
+    }
+
+    fn handle_completions(&mut self, now: Instant) {
+        while !self.budget.is_spent()
+            && let Some(completion) = self.taken.pop_front()
+        {
+            let before = self.out.len();
+            self.dispatcher.handle_completion(completion, now, &mut self.out);
+            let bytes = self.out[before..].iter().map(|message| message.body.len()).sum();
+            self.budget.add(1, bytes);
+        }
+        // Workers serve the peers in turn, and a batch is for one client.
+        if self.out.windows(2).any(|pair| pair[0].reply_to != pair[1].reply_to) {
+            self.out.sort_by(|a, b| a.reply_to.peer().cmp(b.reply_to.peer()));
+        }
+        self.poll_at = Some(now + POLL_INTERVAL);
+    }
+
+    /// Handles all completions, including those that were not notified.
+    fn handle_all_completions(&mut self, now: Instant) {
+        while !self.taken.is_empty() || self.completions.try_recv(&mut self.taken) {
+            if let Some(completion) = self.taken.pop_front() {
+                self.dispatcher.handle_completion(completion, now, &mut self.out);
+            }
+        }
+    }
+
+    /// Handles an event, and all others that have arrived, before anything sleeps.
+    fn handle_events(&mut self, event: Event, now: Instant) {
+        self.handle_event(event, now);
+        let mut cx = Context::from_waker(Waker::noop());
+        while !self.budget.is_spent()
+            && let Poll::Ready(event) = self.listener.poll_recv(&mut cx)
+        {
+            self.handle_event(event, now);
+        }
+        self.dispatcher.flush_executor();
+        self.poll_at = Some(now + POLL_INTERVAL);
+    }
+
+    fn handle_event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Body(reply_to, body) => self.handle_body(reply_to, &body, now),
+            Event::Malformed(reply_to, reason) => {
+                Dispatcher::<Executor>::handle_malformed(reply_to, reason, &mut self.out);
+                self.budget.add(1, 0);
+            }
+            Event::PeerGone(peer) => {
+                self.egress.handle_peer_gone(&peer);
+                self.dispatcher.handle_peer_gone(&peer, now);
+                self.budget.add(1, 0);
+            }
+        }
+    }
+
+    /// Unpacks a batch, or handles a single message. What follows malformed bytes in a batch is lost.
+    fn handle_body(&mut self, reply_to: ReplyTo, body: &Bytes, now: Instant) {
+        let Some(messages) = batch::unpack(body) else {
+            self.handle_message(reply_to, body, now);
+            return self.budget.add(1, body.len());
+        };
+        let mut count = 0;
+        for message in messages {
+            count += 1;
+            match message {
+                Ok(message) => self.handle_message(reply_to.clone(), &message, now),
+                Err(reason) => {
+                    let reply_to = reply_to.clone();
+                    Dispatcher::<Executor>::handle_malformed(reply_to, reason, &mut self.out);
+                }
+            }
+        }
+        // An empty batch counts as a message, because it costs something as well.
+        self.budget.add(count.max(1), body.len());
+    }
+
+    /// Handles a message. If there is much to be sent, it is sent already: nothing else bounds it.
+    fn handle_message(&mut self, reply_to: ReplyTo, body: &Bytes, now: Instant) {
+        let before = self.out.len();
+        self.dispatcher.handle_message(reply_to, body, now, &mut self.out);
+        self.out_bytes += self.out[before..].iter().map(|out| out.body.len()).sum::<usize>();
+        if self.out_bytes >= MAX_OUTBOUND_BYTES || self.out.len() >= MAX_OUTBOUND {
+            self.flush();
+        }
+    }
+
+    /// Sends what is to be sent.
+    fn flush(&mut self) {
+        self.out_bytes = 0;
+        let sessions = self.dispatcher.sessions();
+        self.egress.send(&mut self.out, sessions, &mut *self.listener, &mut self.budget);
+    }
+
+    /// Gives up what still runs, and answers it.
+    fn stop(mut self) {
+        let functions = self.dispatcher.running();
+        if !functions.is_empty() {
+            tracing::warn!(?functions, "the server stops, and gives up what still runs");
+        }
+        self.dispatcher.abort_all(Instant::now(), &mut self.out);
+        // Requests that waited for a call under a key have a completion now.
+        self.handle_all_completions(Instant::now());
+        self.flush();
+    }
+}
+
+/// Waits for ever if there is no such moment.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

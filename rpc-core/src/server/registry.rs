@@ -1,0 +1,167 @@
+//! Entries collected at link time → a checked, immutable map from name to function.
+
+use std::{any::TypeId, collections::HashMap, sync::Arc};
+
+use crate::{
+    function::Signature,
+    handler::{Entry, Function, SharedState, StateType},
+    server::error::ServeError,
+};
+
+/// The states of a server, by the type that `#[state]` parameters name.
+pub(crate) type States = HashMap<TypeId, SharedState>;
+
+/// Everything that a server serves. Immutable.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    functions: foldhash::HashMap<&'static str, Arc<Function>>,
+}
+
+impl Registry {
+    /// Every function that is linked into this program.
+    pub(crate) fn linked() -> impl Iterator<Item = &'static Entry> {
+        inventory::iter::<&'static Entry>.into_iter().copied()
+    }
+
+    /// Checks `entries`: names are unique, and every state is there.
+    pub(crate) fn new(
+        entries: impl IntoIterator<Item = &'static Entry>,
+        states: &States,
+    ) -> Result<Self, ServeError> {
+        let mut functions = foldhash::HashMap::<_, Arc<Function>>::default();
+        for entry in entries {
+            let name = entry.signature.name;
+            let function = Arc::new(Function { entry, states: resolve(entry, states)? });
+            if let Some(other) = functions.insert(name, function) {
+                // Serving one function twice, by type, is no conflict.
+                if !std::ptr::eq(other.entry, entry) {
+                    return Err(duplicate(other.entry, entry));
+                }
+            }
+        }
+        if functions.is_empty() {
+            return Err(ServeError::NoFunctions);
+        }
+        Ok(Self { functions })
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Function>> {
+        self.functions.get(name)
+    }
+
+    /// All signatures, by name.
+    pub(crate) fn signatures(&self) -> Vec<&'static Signature> {
+        let mut signatures: Vec<_> =
+            self.functions.values().map(|function| function.signature()).collect();
+        signatures.sort_unstable_by_key(|signature| signature.name);
+        signatures
+    }
+
+    /// Up to three names that look like `name`, the nearest first.
+    pub(crate) fn nearest(&self, name: &str) -> Vec<&'static str> {
+        // Comparing is quadratic in the lengths, and the name is a stranger's.
+        let name: String = name.chars().take(64).collect();
+        let mut scored: Vec<_> = self
+            .functions
+            .keys()
+            .map(|known| (strsim::jaro_winkler(&name, known), *known))
+            .filter(|(score, _)| *score > 0.75)
+            .collect();
+        scored.sort_by(|(a, a_name), (b, b_name)| b.total_cmp(a).then(a_name.cmp(b_name)));
+        scored.into_iter().take(3).map(|(_, known)| known).collect()
+    }
+}
+
+fn resolve(entry: &'static Entry, states: &States) -> Result<Box<[SharedState]>, ServeError> {
+    let find = |wanted: &StateType| {
+        states.get(&(wanted.id)()).cloned().ok_or_else(|| ServeError::MissingState {
+            function: entry.signature.name.to_owned(),
+            state: (wanted.name)(),
+        })
+    };
+    entry.states.iter().map(find).collect()
+}
+
+fn duplicate(a: &'static Entry, b: &'static Entry) -> ServeError {
+    // The order of registration is the linker's; the message should not be.
+    let (first, second) = if (a.file, a.line) <= (b.file, b.line) { (a, b) } else { (b, a) };
+    ServeError::DuplicateFunction {
+        name: first.signature.name.to_owned(),
+        first: format!("{}:{}", first.file, first.line),
+        second: format!("{}:{}", second.file, second.line),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unnecessary_wraps)] // Handlers have one signature, whether they can fail or not.
+pub(crate) mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::handler::{Handler, HandlerResult, Invocation};
+
+    static STATES: [StateType; 1] = [StateType::of::<String>()];
+
+    fn entry(name: &'static str, line: u32, states: &'static [StateType]) -> &'static Entry {
+        fn handler(_: &Invocation) -> HandlerResult {
+            Ok(Bytes::new())
+        }
+        let signature = Box::leak(Box::new(Signature::new(name, "", &[])));
+        Box::leak(Box::new(Entry::new(signature, Handler::Sync(handler), states, "src/a.rs", line)))
+    }
+
+    /// Some function.
+    pub(crate) fn function() -> Arc<Function> {
+        Arc::new(Function { entry: entry("f", 1, &[]), states: Box::new([]) })
+    }
+
+    #[test]
+    fn two_functions_with_one_name_are_told_with_both_places() {
+        let (first, second) = (entry("f", 1, &[]), entry("f", 2, &[]));
+        let error = Registry::new([second, entry("g", 3, &[]), first], &States::new()).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("two functions are named `f`: src/a.rs:1 and src/a.rs:2;"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn one_function_may_be_chosen_twice() {
+        let f = entry("f", 1, &[]);
+        let registry = Registry::new([f, f], &States::new()).unwrap();
+        assert_eq!(registry.signatures().len(), 1);
+    }
+
+    #[test]
+    fn a_missing_state_is_told_with_function_and_type() {
+        let error = Registry::new([entry("f", 1, &STATES)], &States::new()).unwrap_err();
+        assert!(matches!(error, ServeError::MissingState { .. }));
+        assert!(
+            error.to_string().contains("`f`") && error.to_string().contains("String"),
+            "{error}"
+        );
+
+        let state: SharedState = Arc::new(Arc::new("given".to_owned()));
+        let states = States::from([(TypeId::of::<String>(), state)]);
+        let registry = Registry::new([entry("f", 1, &STATES)], &states).unwrap();
+        let found = registry.find("f").unwrap();
+        assert_eq!(**found.states[0].downcast_ref::<Arc<String>>().unwrap(), "given");
+    }
+
+    #[test]
+    fn serving_nothing_is_an_error() {
+        assert!(matches!(Registry::new([], &States::new()), Err(ServeError::NoFunctions)));
+    }
+
+    #[test]
+    fn an_unknown_name_has_neighbours() {
+        let names = ["count_words", "count_lines", "divide", "echo"];
+        let registry =
+            Registry::new(names.map(|name| entry(name, 1, &[])), &States::new()).unwrap();
+        assert_eq!(registry.nearest("count_word")[0], "count_words");
+        assert_eq!(registry.nearest("devide"), ["divide"]);
+        assert_eq!(registry.nearest("zzz"), Vec::<&str>::new());
+        registry.nearest(&"x".repeat(1_000_000));
+    }
+}

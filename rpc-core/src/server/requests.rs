@@ -1,0 +1,286 @@
+//! The requests that a listener has accepted and not finished: whose they are, their deadlines, and
+//! how to stop them. No I/O, no clock.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use foldhash::HashMap;
+
+use crate::{
+    context::Context,
+    peer::PeerId,
+    protocol::MsgId,
+    server::{
+        admission::{Permit, Usage},
+        completion::Ticket,
+        executor::Started,
+        idempotency::Key,
+    },
+    transport::ReplyTo,
+    util::slab::Slab,
+};
+
+/// A request or notification whose function has not ended.
+#[derive(Debug)]
+pub(crate) struct ActiveRequest {
+    pub(crate) owner: Owner,
+    pub(crate) peer: PeerId,
+    pub(crate) context: Context,
+    /// The share of this request in the usage of its peer.
+    pub(crate) usage: Usage,
+    /// `None` until it was given to the executor, and for a request that only waits.
+    pub(crate) started: Option<Started>,
+}
+
+/// The recipient of the outcome of a request.
+#[derive(Debug)]
+pub(crate) enum Owner {
+    /// The caller, who gets the response.
+    Caller(Caller),
+    /// Nobody: it is a notification.
+    Nobody,
+    /// An idempotency key: the function runs for every request that has it.
+    Key(Key),
+    /// A caller who waits for the completion of a call under a key.
+    Waiter {
+        caller: Caller,
+        key: Key,
+        /// `None` for the first request, whose permit is that of the function.
+        _permit: Option<Permit>,
+    },
+    /// Nobody any more: the request was answered or given up, and stays only until its sync function
+    /// returns.
+    Settled,
+}
+
+impl Owner {
+    pub(crate) fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::Caller(caller) | Self::Waiter { caller, .. } => Some(caller),
+            Self::Nobody | Self::Key(_) | Self::Settled => None,
+        }
+    }
+}
+
+/// A client that waits for a response.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) reply_to: ReplyTo,
+    pub(crate) id: MsgId,
+}
+
+/// Every request that a listener has in flight.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// Bounded by admission, so that it is never full.
+    active: Slab<ActiveRequest>,
+    /// A peer is removed with its last request.
+    by_peer: HashMap<PeerId, PeerLoad>,
+    /// A lower bound of all deadlines.
+    next_deadline: Option<Instant>,
+}
+
+/// The load of a peer that has something in flight.
+#[derive(Debug, Default)]
+struct PeerLoad {
+    /// The requests that wait for a response, by msgid, for cancels and lost peers.
+    waiting: BTreeSet<(MsgId, Ticket)>,
+    /// The number of requests, including notifications.
+    active: usize,
+    usage: Usage,
+}
+
+impl Requests {
+    pub(crate) fn new() -> Self {
+        Self { active: Slab::new(), by_peer: HashMap::default(), next_deadline: None }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.active.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, request: ActiveRequest) -> Ticket {
+        let id = request.owner.caller().map(|caller| caller.id);
+        let (peer, usage) = (request.peer.clone(), request.usage);
+        if let Some(deadline) = request.context.deadline() {
+            self.next_deadline =
+                Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+        }
+        let ticket = Ticket(self.active.insert(request));
+        let load = self.by_peer.entry(peer).or_default();
+        load.active += 1;
+        load.usage.requests += usage.requests;
+        load.usage.bytes += usage.bytes;
+        load.waiting.extend(id.map(|id| (id, ticket)));
+        ticket
+    }
+
+    /// Returns the amount that a peer has in flight.
+    pub(crate) fn usage(&self, peer: &PeerId) -> Usage {
+        self.by_peer.get(peer).map_or(Usage::default(), |load| load.usage)
+    }
+
+    pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut ActiveRequest> {
+        self.active.get_mut(ticket.0)
+    }
+
+    /// Removes a request that has ended.
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<ActiveRequest> {
+        let request = self.active.remove(ticket.0)?;
+        let load = self.by_peer.get_mut(&request.peer)?;
+        load.active -= 1;
+        load.usage.requests -= request.usage.requests;
+        load.usage.bytes -= request.usage.bytes;
+        if load.active == 0 {
+            self.by_peer.remove(&request.peer);
+        } else if let Some(caller) = request.owner.caller() {
+            load.waiting.remove(&(caller.id, ticket));
+        }
+        Some(request)
+    }
+
+    /// Takes the owner of a request that stays, because its function runs on.
+    pub(crate) fn settle(&mut self, ticket: Ticket) -> Option<Owner> {
+        let request = self.active.get_mut(ticket.0)?;
+        let owner = std::mem::replace(&mut request.owner, Owner::Settled);
+        if let Some(caller) = owner.caller() {
+            self.by_peer.get_mut(&request.peer)?.waiting.remove(&(caller.id, ticket));
+        }
+        Some(owner)
+    }
+
+    /// Returns the requests of a client that have this id: one, unless the client used an id twice.
+    pub(crate) fn find(&mut self, reply_to: &ReplyTo, id: MsgId) -> Vec<Ticket> {
+        let Some(load) = self.by_peer.get(reply_to.peer()) else { return Vec::new() };
+        let range = (id, Ticket(0))..=(id, Ticket(u32::MAX));
+        let tickets: Vec<_> = load.waiting.range(range).map(|(_, ticket)| *ticket).collect();
+        // Clients behind one proxy share its identity, and all count from one. The whole return address
+        // decides.
+        let same = |ticket: &Ticket| {
+            let request = self.active.get_mut(ticket.0);
+            let caller = request.and_then(|request| request.owner.caller());
+            caller.is_some_and(|caller| caller.reply_to == *reply_to)
+        };
+        tickets.into_iter().filter(same).collect()
+    }
+
+    /// Returns all requests of a peer that wait for a response, from the newest on. Those that wait for
+    /// a worker so end before those that run, whose end would let them start. Notifications are not
+    /// among them.
+    pub(crate) fn of_peer(&self, peer: &PeerId) -> Vec<Ticket> {
+        let waiting = self.by_peer.get(peer).map(|load| &load.waiting);
+        newest_first(waiting.into_iter().flatten().map(|(_, ticket)| *ticket).collect())
+    }
+
+    /// Returns all requests, from the newest on.
+    pub(crate) fn all(&mut self) -> Vec<Ticket> {
+        newest_first(self.active.iter_mut().map(|(ticket, _)| Ticket(ticket)).collect())
+    }
+
+    /// Iterates over the names of the functions that were started.
+    pub(crate) fn functions(&mut self) -> impl Iterator<Item = &'static str> {
+        let started = self.active.iter_mut().filter(|(_, request)| request.started.is_some());
+        started.map(|(_, request)| request.context.function())
+    }
+
+    /// Returns the time at which [`overdue`](Self::overdue) is to be called next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.next_deadline
+    }
+
+    /// Returns the requests whose deadline has passed, apart from settled ones.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Vec<Ticket> {
+        if self.next_deadline.is_none_or(|next| now < next) {
+            return Vec::new();
+        }
+        let mut next_deadline: Option<Instant> = None;
+        let mut overdue = Vec::new();
+        for (ticket, request) in self.active.iter_mut() {
+            let is_settled = matches!(request.owner, Owner::Settled);
+            match request.context.deadline().filter(|_| !is_settled) {
+                Some(deadline) if deadline <= now => overdue.push(Ticket(ticket)),
+                Some(deadline) => {
+                    next_deadline = Some(next_deadline.map_or(deadline, |next| next.min(deadline)));
+                }
+                None => {}
+            }
+        }
+        self.next_deadline = next_deadline;
+        overdue
+    }
+}
+
+fn newest_first(mut tickets: Vec<Ticket>) -> Vec<Ticket> {
+    tickets.sort_unstable_by(|a, b| b.cmp(a));
+    tickets
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn reply_to(client: &'static str) -> ReplyTo {
+        ReplyTo::of(&["proxy", client, ""])
+    }
+
+    fn request(client: &'static str, id: u32, deadline: Option<Instant>) -> ActiveRequest {
+        let reply_to = reply_to(client);
+        let peer = reply_to.peer().clone();
+        ActiveRequest {
+            owner: Owner::Caller(Caller { reply_to, id: MsgId(id) }),
+            context: Context::new(peer.clone(), "f", deadline),
+            peer,
+            usage: Usage { requests: 1, bytes: 10 },
+            started: None,
+        }
+    }
+
+    #[test]
+    fn clients_behind_a_proxy_are_told_apart() {
+        let mut requests = Requests::new();
+        let a = requests.insert(request("a", 1, None));
+        let b = requests.insert(request("b", 1, None));
+        let twice = requests.insert(request("b", 1, None));
+        assert_eq!(requests.find(&reply_to("a"), MsgId(1)), [a]);
+        assert_eq!(requests.find(&reply_to("b"), MsgId(1)), [b, twice]);
+        assert_eq!(requests.find(&reply_to("b"), MsgId(2)), []);
+        assert_eq!(requests.find(&reply_to("c"), MsgId(1)), []);
+        assert_eq!(requests.of_peer(reply_to("a").peer()), [twice, b, a]);
+    }
+
+    #[test]
+    fn ended_requests_leave_nothing_behind() {
+        let mut requests = Requests::new();
+        let removed = requests.insert(request("a", 1, None));
+        let answered = requests.insert(request("a", 2, None));
+        assert!(requests.remove(removed).is_some());
+        assert!(requests.remove(removed).is_none());
+        let owner = requests.settle(answered).unwrap();
+        assert_eq!(owner.caller().unwrap().id, MsgId(2));
+        assert!(matches!(requests.settle(answered), Some(Owner::Settled)));
+        let proxy = reply_to("a").peer().clone();
+        assert_eq!(requests.of_peer(&proxy), []);
+        assert_eq!(requests.usage(&proxy), Usage { requests: 1, bytes: 10 }, "it runs on");
+        requests.remove(answered);
+        assert!(requests.is_empty());
+        assert!(requests.by_peer.is_empty());
+    }
+
+    #[test]
+    fn overdue_requests_are_reported_until_settled() {
+        let now = Instant::now();
+        let mut requests = Requests::new();
+        let soon = requests.insert(request("a", 1, Some(now + SECOND)));
+        let later = requests.insert(request("a", 2, Some(now + 2 * SECOND)));
+        requests.insert(request("a", 3, None));
+        assert_eq!(requests.next_deadline(), Some(now + SECOND));
+        assert_eq!(requests.overdue(now), []);
+        assert_eq!(requests.overdue(now + SECOND), [soon]);
+        requests.settle(soon);
+        assert_eq!(requests.next_deadline(), Some(now + 2 * SECOND));
+        assert_eq!(requests.overdue(now + 2 * SECOND), [later]);
+    }
+}

@@ -1,0 +1,54 @@
+//! The part of a server that all its listeners share.
+
+use std::hash::{BuildHasher, RandomState};
+
+use crate::{
+    protocol::MAX_KEY_LEN,
+    server::{
+        admission::Admission, idempotency::Idempotency, registry::Registry,
+        reply_cache::CacheLimits,
+    },
+};
+
+/// The limits of a [`Service`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ServiceLimits {
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_bytes_in_flight: usize,
+    /// In bytes, for requests and responses.
+    pub(crate) max_message_size: usize,
+    pub(crate) reply_cache: CacheLimits,
+}
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) registry: Registry,
+    pub(crate) admission: Admission,
+    pub(crate) idempotency: Idempotency,
+    /// In bytes, for requests and responses.
+    pub(crate) max_message_size: usize,
+    /// Random, so that clients can tell a restarted server from this one.
+    pub(crate) instance: String,
+}
+
+impl Service {
+    /// The limits in bytes are raised so that the largest message, with its key, always fits.
+    pub(crate) fn new(registry: Registry, limits: ServiceLimits) -> Self {
+        let ServiceLimits { max_in_flight, max_bytes_in_flight, max_message_size, .. } = limits;
+        let bytes = limits.reply_cache.bytes.max(max_message_size.saturating_add(MAX_KEY_LEN));
+        Self {
+            registry,
+            admission: Admission::new(max_in_flight, max_bytes_in_flight, max_message_size),
+            idempotency: Idempotency::new(CacheLimits { bytes, ..limits.reply_cache }),
+            max_message_size,
+            instance: random_name(),
+        }
+    }
+}
+
+/// Makes a name that is different for every server. The standard library seeds each hasher at random,
+/// so that this needs no dependency.
+fn random_name() -> String {
+    let word = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", word(), word())
+}

@@ -1,0 +1,183 @@
+//! The worker threads, which run sync functions, so that these may compute or block without delaying
+//! the I/O.
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use crate::{
+    peer::PeerId,
+    server::{
+        completion::{CompletionQueue, Notifier},
+        invoke::{AdmittedCall, SyncFn},
+    },
+    util::fair_queue::{FairQueue, Position},
+};
+
+/// A fixed number of threads that run jobs. The peers are served in turn, see [`FairQueue`].
+///
+/// Dropping it ends the threads once the queue is empty. They are not joined, because a function
+/// cannot be interrupted.
+#[derive(Debug)]
+pub(crate) struct Workers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    not_empty: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: FairQueue<PeerId, Job>,
+    /// The number of threads that wait for a job.
+    idle: usize,
+    closed: bool,
+}
+
+/// A sync function on its way to a worker.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) function: SyncFn,
+    pub(crate) call: AdmittedCall,
+    pub(crate) queue: CompletionQueue,
+}
+
+/// Names a job that waits.
+pub(crate) type JobId = Position<PeerId>;
+
+impl Workers {
+    /// Starts `threads` threads, for which at most `max_waiting` jobs wait.
+    pub(crate) fn start(threads: usize, max_waiting: usize) -> io::Result<Self> {
+        let state = State { queue: FairQueue::new(max_waiting), idle: 0, closed: false };
+        // Made first, so that threads end if a later one cannot be started.
+        let workers =
+            Self(Arc::new(Shared { state: Mutex::new(state), not_empty: Condvar::new() }));
+        for number in 0..threads {
+            let shared = Arc::clone(&workers.0);
+            let name = format!("rpc-worker-{number}");
+            thread::Builder::new().name(name).spawn(move || work(&shared))?;
+        }
+        Ok(workers)
+    }
+
+    /// Queues a job, or returns it if the queue is full or the peer has too many jobs in it.
+    ///
+    /// Idle workers need not notice before [`wake`](Self::wake): to wake a thread costs more than many
+    /// functions do.
+    pub(crate) fn submit(&self, job: Job) -> Result<JobId, Job> {
+        let mut state = self.0.lock();
+        let idle = state.idle;
+        let peer = job.call.invocation.context().peer_id().clone();
+        state.queue.push(&peer, job, idle)
+    }
+
+    /// Wakes as many idle workers as there are jobs.
+    pub(crate) fn wake(&self) {
+        let state = self.0.lock();
+        let wanted = state.queue.len().min(state.idle);
+        drop(state);
+        for _ in 0..wanted {
+            self.0.not_empty.notify_one();
+        }
+    }
+
+    /// Removes a job that has not started. Returns `None` if it has.
+    pub(crate) fn withdraw(&self, job: &JobId) -> Option<Job> {
+        self.0.lock().queue.remove(job)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.not_empty.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Jobs run outside the lock, so that nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn work(shared: &Shared) {
+    let mut notifier = Notifier::default();
+    let mut state = shared.lock();
+    loop {
+        if let Some(Job { function, call, queue }) = state.queue.pop() {
+            drop(state);
+            let completion = call.run(function);
+            notifier.send(&queue, completion);
+            state = shared.lock();
+        } else if notifier.is_pending() {
+            drop(state);
+            notifier.flush();
+            state = shared.lock();
+        } else if state.closed {
+            return;
+        } else {
+            state.idle += 1;
+            state = shared.not_empty.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::server::{
+        completion::Completion,
+        invoke::tests::{admitted_call, nothing},
+    };
+
+    fn job(ticket: u32, queue: &CompletionQueue) -> Job {
+        Job { function: nothing, call: admitted_call("", ticket), queue: queue.clone() }
+    }
+
+    /// Waits for completions, and returns their tickets.
+    fn tickets(queue: &CompletionQueue) -> Vec<u32> {
+        let mut completions = VecDeque::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(queue.recv(&mut completions));
+        let ticket = |completion| match completion {
+            Completion::Ended { ticket, .. } => ticket.0,
+            Completion::Unwanted(_) => panic!("{completion:?}"),
+        };
+        completions.into_iter().map(ticket).collect()
+    }
+
+    #[test]
+    fn idle_workers_add_to_the_limit() {
+        let queue = CompletionQueue::default();
+        let workers = Workers::start(1, 0).unwrap();
+        // Until the worker waits for the first time, there is none to take the job.
+        while workers.submit(job(1, &queue)).is_err() {
+            thread::yield_now();
+        }
+        workers.wake();
+        assert_eq!(tickets(&queue), [1]);
+    }
+
+    #[test]
+    fn workers_run_all_jobs_and_end() {
+        let queue = CompletionQueue::default();
+        let workers = Workers::start(2, 100).unwrap();
+        for ticket in 0..50 {
+            workers.submit(job(ticket, &queue)).unwrap();
+        }
+        drop(workers);
+        let mut all = Vec::new();
+        while all.len() < 50 {
+            all.extend(tickets(&queue));
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..50).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,155 @@
+//! The envelope of [RFC 28](https://rfc.zeromq.org/spec/28/), which every ZeroMQ engine carries.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    peer::PeerId,
+    transport::{Event, ReplyTo},
+    util::fair_share::Lease,
+};
+
+/// The longest envelope that is accepted, in bytes. An identity has at most 255, and mostly 5, so that
+/// this is enough for many proxies. The envelope is kept until its request has ended, and after a
+/// hello until its connection has.
+const MAX_ENVELOPE: usize = 1_024;
+
+/// Makes a return address of the envelope that begins with the identity of the peer.
+pub(super) fn reply_to(frames: VecDeque<Bytes>) -> ReplyTo {
+    ReplyTo::new(PeerId::new(frames[0].clone()), frames)
+}
+
+/// Puts `body` behind the envelope. The frames are ready to be sent, and hold `lease` until the engine
+/// drops the body, after it has written it.
+pub(super) fn frames_to(reply_to: ReplyTo, body: Bytes, lease: Lease) -> VecDeque<Bytes> {
+    let mut frames = match Arc::try_unwrap(reply_to.0) {
+        Ok(origin) => origin.frames,
+        Err(shared) => shared.frames.clone(),
+    };
+    frames.push_back(holding(body, lease));
+    frames
+}
+
+/// Returns the same bytes, which hold `lease` until the last of them is dropped.
+fn holding(body: Bytes, lease: Lease) -> Bytes {
+    struct Held {
+        body: Bytes,
+        _lease: Lease,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.body
+        }
+    }
+    Bytes::from_owner(Held { body, _lease: lease })
+}
+
+/// Splits the frames that a ROUTER received into envelope and body. Returns `None` if there is nothing
+/// to be answered, as from a peer that only probes the connection, or no way to answer it.
+pub(super) fn split(frames: VecDeque<Bytes>) -> Option<Event> {
+    let event = split_any(frames)?;
+    let (Event::Body(reply_to, _) | Event::Malformed(reply_to, _)) = &event else {
+        return Some(event);
+    };
+    let size: usize = reply_to.0.frames.iter().map(Bytes::len).sum();
+    if size > MAX_ENVELOPE {
+        tracing::debug!(size, MAX_ENVELOPE, "ignored a message whose envelope is too long");
+        return None;
+    }
+    Some(event)
+}
+
+fn split_any(mut frames: VecDeque<Bytes>) -> Option<Event> {
+    let delimiter = frames.iter().skip(1).position(Bytes::is_empty).map(|position| position + 1);
+    let bodies = match delimiter {
+        Some(delimiter) => frames.len() - delimiter - 1,
+        None => usize::from(frames.len() > 1),
+    };
+    match (bodies, delimiter) {
+        (1, _) => {
+            let body = frames.pop_back()?;
+            Some(Event::Body(reply_to(frames), body))
+        }
+        (0, Some(delimiter)) if delimiter > 1 => {
+            Some(Event::Malformed(reply_to(frames), "no body follows the empty frame"))
+        }
+        (0, _) => None,
+        (_, delimiter) => {
+            frames.truncate(delimiter? + 1);
+            Some(Event::Malformed(reply_to(frames), "more than one frame follows the empty one"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::util::fair_share::{Share, SharedLimit};
+
+    fn frames(frames: &[&'static str]) -> VecDeque<Bytes> {
+        frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect()
+    }
+
+    #[test]
+    fn envelope_ends_with_the_first_empty_frame() {
+        for envelope in
+            [vec!["id", ""], vec!["id", "1234", ""], vec!["proxy", "id", "1234", ""], vec!["id"]]
+        {
+            let mut all = envelope.clone();
+            all.push("body");
+            let Some(Event::Body(found, body)) = split(frames(&all)) else { panic!("{all:?}") };
+            assert_eq!(found, ReplyTo::of(&envelope));
+            assert_eq!(body, "body");
+            assert_eq!(found.peer().as_bytes(), envelope[0].as_bytes());
+            let limit = Arc::new(SharedLimit::new(1, 1));
+            let lease = Share::new(&limit).acquire(1).unwrap();
+            let sent = frames_to(found, body, lease);
+            assert_eq!(sent, frames(&all));
+            assert_eq!(limit.taken(), 1);
+            drop(sent);
+            assert_eq!(limit.taken(), 0, "the engine has dropped the body");
+        }
+    }
+
+    #[test]
+    fn without_delimiter_the_last_frame_is_the_body() {
+        let event = split(frames(&["id", "forwarded", "body"]));
+        let reply_to = ReplyTo::of(&["id", "forwarded"]);
+        assert_eq!(event, Some(Event::Body(reply_to, Bytes::from_static(b"body"))));
+    }
+
+    #[test]
+    fn probe_is_ignored() {
+        assert_eq!(split(frames(&["id", ""])), None);
+        assert_eq!(split(frames(&["id"])), None);
+        assert_eq!(split(frames(&[])), None);
+    }
+
+    #[test]
+    fn long_envelope_is_ignored() {
+        let long = |len| frames(&["id", "x".repeat(len).leak(), "", "body"]);
+        assert!(matches!(split(long(MAX_ENVELOPE - 2)), Some(Event::Body(..))));
+        assert_eq!(split(long(MAX_ENVELOPE - 1)), None);
+        let mut many = frames(&["id"]);
+        many.extend(frames(&["y"; MAX_ENVELOPE]));
+        many.extend(frames(&["", ""]));
+        assert_eq!(split(many), None);
+    }
+
+    #[test]
+    fn empty_body_is_a_body() {
+        let event = split(frames(&["id", "", ""]));
+        assert_eq!(event, Some(Event::Body(ReplyTo::of(&["id", ""]), Bytes::new())));
+    }
+
+    #[test]
+    fn missing_and_surplus_bodies_can_be_answered() {
+        let missing = split(frames(&["id", "1234", ""]));
+        let Some(Event::Malformed(reply_to, _)) = missing else { panic!() };
+        assert_eq!(reply_to, ReplyTo::of(&["id", "1234", ""]));
+        let surplus = split(frames(&["id", "", "body", "more"]));
+        let Some(Event::Malformed(reply_to, _)) = surplus else { panic!() };
+        assert_eq!(reply_to, ReplyTo::of(&["id", ""]));
+    }
+}

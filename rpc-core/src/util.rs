@@ -1,0 +1,9 @@
+//! Building blocks that know nothing of RPC: each would serve any other network program as well.
+
+pub(crate) mod fair_queue;
+pub(crate) mod fair_share;
+pub(crate) mod io_thread;
+pub(crate) mod setters;
+pub(crate) mod slab;
+pub(crate) mod wakers;
+pub(crate) mod yield_budget;

@@ -1,0 +1,216 @@
+//! A queue that serves its senders in turn, each first in, first out.
+//!
+//! A sender with a long line so delays itself, and not the others. The queue is bounded: a sender gets
+//! no more places once its line is as long as what is left, by the rule of
+//! [`fair_share`](crate::util::fair_share). It does no locking: see `server/workers.rs`.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::Hash,
+};
+
+use foldhash::HashMap;
+
+use crate::util::fair_share::{is_allowed, reserve_of};
+
+/// The number of empty lines that are kept, in addition to one for each waiting item. A sender that
+/// comes back finds its line, and needs no allocation.
+const EMPTY_LINES: usize = 64;
+
+/// Items that wait, in one line for each sender `K`.
+#[derive(Debug)]
+pub(crate) struct FairQueue<K, T> {
+    lines: HashMap<K, Line<T>>,
+    /// The senders whose lines are served in turn, each once.
+    turns: VecDeque<K>,
+    /// The number of items in all lines.
+    waiting: usize,
+    limit: usize,
+    next_number: u64,
+}
+
+/// The items of one sender.
+#[derive(Debug)]
+struct Line<T> {
+    /// By number, which counts up.
+    items: BTreeMap<u64, T>,
+    /// True while the sender is in `turns`.
+    has_turn: bool,
+}
+
+/// The position of an item that waits, for [`FairQueue::remove`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Position<K> {
+    sender: K,
+    number: u64,
+}
+
+impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
+    pub(crate) fn new(limit: usize) -> Self {
+        let (lines, turns) = (HashMap::default(), VecDeque::new());
+        Self { lines, turns, waiting: 0, limit, next_number: 0 }
+    }
+
+    /// The number of items that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Appends an item to the line of `sender`, or returns it if there is no room for it. The limit is
+    /// exceeded by up to `extra` items.
+    pub(crate) fn push(&mut self, sender: &K, item: T, extra: usize) -> Result<Position<K>, T> {
+        let line = self.lines.get_mut(sender);
+        let held = line.as_ref().map_or(0, |line| line.items.len());
+        let free = (self.limit + extra).saturating_sub(self.waiting);
+        if !is_allowed(held, 1, free, reserve_of(self.limit)) {
+            return Err(item);
+        }
+        let line = match line {
+            Some(line) => line,
+            None => self
+                .lines
+                .entry(sender.clone())
+                .or_insert(Line { items: BTreeMap::new(), has_turn: false }),
+        };
+        if !std::mem::replace(&mut line.has_turn, true) {
+            self.turns.push_back(sender.clone());
+        }
+        let number = self.next_number;
+        line.items.insert(number, item);
+        self.next_number += 1;
+        self.waiting += 1;
+        Ok(Position { sender: sender.clone(), number })
+    }
+
+    /// Removes the first item of the sender whose turn it is.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        loop {
+            let sender = self.turns.pop_front()?;
+            let Some(line) = self.lines.get_mut(&sender) else { continue };
+            let item = line.items.pop_first();
+            line.has_turn = !line.items.is_empty();
+            if line.has_turn {
+                self.turns.push_back(sender);
+            }
+            // The line is empty if all its items were removed.
+            if let Some((_, item)) = item {
+                self.waiting -= 1;
+                self.drop_empty_lines();
+                return Some(item);
+            }
+        }
+    }
+
+    /// Removes an item that waits. Returns `None` if it does not wait any more.
+    pub(crate) fn remove(&mut self, position: &Position<K>) -> Option<T> {
+        let line = self.lines.get_mut(&position.sender)?;
+        let item = line.items.remove(&position.number)?;
+        self.waiting -= 1;
+        self.drop_empty_lines();
+        Some(item)
+    }
+
+    fn drop_empty_lines(&mut self) {
+        if self.lines.len() > 2 * self.waiting + EMPTY_LINES {
+            self.lines.retain(|_, line| !line.items.is_empty());
+            self.turns.retain(|sender| self.lines.contains_key(sender));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Tested = FairQueue<u32, u32>;
+
+    fn push(queue: &mut Tested, sender: u32, item: u32) -> Position<u32> {
+        queue.push(&sender, item, 0).unwrap()
+    }
+
+    fn drain(queue: &mut Tested) -> Vec<u32> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn items_of_a_sender_wait_in_order() {
+        let mut queue = Tested::new(2);
+        push(&mut queue, 0, 1);
+        push(&mut queue, 0, 2);
+        assert_eq!(queue.push(&0, 3, 0), Err(3), "the queue is full");
+        assert_eq!(queue.pop(), Some(1));
+        push(&mut queue, 0, 3);
+        assert_eq!(drain(&mut queue), [2, 3]);
+        assert_eq!(queue.pop(), None);
+    }
+
+    #[test]
+    fn limit_may_be_exceeded_by_extra_items() {
+        let mut queue = Tested::new(0);
+        queue.push(&0, 1, 0).unwrap_err();
+        queue.push(&0, 1, 1).unwrap();
+        queue.push(&0, 2, 1).unwrap_err();
+    }
+
+    #[test]
+    fn senders_take_turns() {
+        let mut queue = Tested::new(100);
+        for (sender, item) in [(0, 1), (0, 2), (0, 3), (1, 4), (0, 5), (2, 6), (1, 7)] {
+            push(&mut queue, sender, item);
+        }
+        assert_eq!(drain(&mut queue), [1, 4, 6, 2, 7, 3, 5]);
+        assert!(queue.turns.is_empty());
+    }
+
+    #[test]
+    fn greedy_sender_leaves_room_for_others() {
+        let mut queue = Tested::new(10);
+        let greedy = (0..10).take_while(|item| queue.push(&0, *item, 0).is_ok()).count();
+        assert_eq!(greedy, 9, "all but the reserve");
+        push(&mut queue, 1, 100);
+        assert_eq!(queue.pop(), Some(0));
+        assert_eq!(queue.pop(), Some(100), "it is the turn of the other");
+    }
+
+    #[test]
+    fn removed_item_makes_room() {
+        let mut queue = Tested::new(2);
+        let first = push(&mut queue, 0, 1);
+        let second = push(&mut queue, 0, 2);
+        assert_eq!(queue.remove(&first), Some(1));
+        assert_eq!(queue.remove(&first), None);
+        push(&mut queue, 0, 3);
+        assert_eq!(drain(&mut queue), [2, 3]);
+        assert_eq!(queue.remove(&second), None);
+    }
+
+    #[test]
+    fn sender_has_one_turn_after_removals() {
+        let mut queue = Tested::new(100);
+        for item in 0..10 {
+            let position = push(&mut queue, 0, item);
+            queue.remove(&position).unwrap();
+        }
+        for (sender, item) in [(0, 1), (1, 2), (0, 3), (1, 4)] {
+            push(&mut queue, sender, item);
+        }
+        assert_eq!(drain(&mut queue), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn lines_of_absent_senders_are_dropped() {
+        let mut queue = Tested::new(10);
+        for n in 0..10_000 {
+            let position = push(&mut queue, n, n);
+            if n % 2 == 0 {
+                queue.remove(&position).unwrap();
+            } else {
+                // The senders of removed items are passed over.
+                assert_eq!(queue.pop(), Some(n));
+            }
+        }
+        assert_eq!(queue.len(), 0);
+        assert!(queue.lines.len() <= EMPTY_LINES, "{}", queue.lines.len());
+        assert!(queue.turns.len() <= queue.lines.len());
+    }
+}

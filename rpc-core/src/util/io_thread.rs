@@ -1,0 +1,76 @@
+//! A thread that owns sockets, with a current-thread runtime of its own.
+//!
+//! Neither a busy runtime nor a blocking function can starve the I/O then, and a socket, the tasks of
+//! its engine and our loops share one thread.
+
+use std::{
+    future::Future,
+    io, thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+
+/// The longest time that a stopping thread waits for its tasks to send what they still have.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// A running I/O thread. Dropping it ends the thread once its tasks have ended, or after [`LINGER`].
+#[derive(Debug)]
+pub(crate) struct IoThread {
+    handle: Handle,
+    /// Dropped to stop the thread.
+    _stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl IoThread {
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(async {
+                // The result is always an error: the sender was dropped.
+                let _ = stopped.await;
+                wait_for_tasks(runtime.handle()).await;
+            });
+            runtime.shutdown_background();
+            // An error means that nobody waits for the end of the thread.
+            let _ = end.send(());
+        })?;
+        Ok(Self { handle, _stop: stop, ended })
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs `work` on the thread, and returns its result.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        self.handle.spawn(work).await.expect("the runtime lives, and this work does not panic")
+    }
+
+    /// Stops the thread, and waits until its tasks have sent what they still had, or for [`LINGER`].
+    pub(crate) async fn finish(self) {
+        let Self { _stop: stop, ended, .. } = self;
+        drop(stop);
+        // An error would mean that the thread has ended without saying so, which is as good.
+        let _ = ended.await;
+    }
+}
+
+async fn wait_for_tasks(runtime: &Handle) {
+    const POLL_INTERVAL: Duration = Duration::from_millis(2);
+    let give_up = Instant::now() + LINGER;
+    // The writer tasks of an engine cannot be joined, only counted.
+    while runtime.metrics().num_alive_tasks() > 0 && Instant::now() < give_up {
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}

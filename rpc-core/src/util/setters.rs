@@ -1,0 +1,20 @@
+//! The setters of a builder: one line each, behind its documentation.
+
+/// Implements setters on `$builder`, each of which stores its argument in the field of the same name
+/// in the builder's `config`. The doc comments of the setters are written in the call.
+macro_rules! setters {
+    ($builder:ident { $($(#[$doc:meta])* $name:ident: $ty:ty,)* }) => {
+        impl $builder {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $name(mut self, $name: $ty) -> Self {
+                    self.config.$name = $name;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use setters;

@@ -1,0 +1,76 @@
+//! The tasks that a state machine wants woken.
+//!
+//! State machines here are changed under a lock, and a waker runs foreign code. So they return the
+//! wakers, and their owner wakes them once it has released the lock.
+
+use std::task::Waker;
+
+/// A list of wakers that allocates only for its third element: most changes wake one task or two.
+#[derive(Debug, Default)]
+pub(crate) struct Wakers {
+    first: [Option<Waker>; 2],
+    rest: Vec<Waker>,
+}
+
+impl Wakers {
+    pub(crate) fn push(&mut self, waker: Waker) {
+        match &mut self.first {
+            [free @ None, _] | [_, free @ None] => *free = Some(waker),
+            _ => self.rest.push(waker),
+        }
+    }
+
+    /// Wakes every task, in the order in which they were added. The list is then empty, and keeps its
+    /// memory.
+    pub(crate) fn wake(&mut self) {
+        let Self { first, rest } = self;
+        first.iter_mut().filter_map(Option::take).for_each(Waker::wake);
+        rest.drain(..).for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+impl Wakers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.iter().all(Option::is_none) && self.rest.is_empty()
+    }
+}
+
+impl Extend<Waker> for Wakers {
+    fn extend<T: IntoIterator<Item = Waker>>(&mut self, wakers: T) {
+        wakers.into_iter().for_each(|waker| self.push(waker));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn every_waker_is_woken_once() {
+        let counter = Arc::new(Counter::default());
+        let mut wakers = Wakers::default();
+        wakers.push(Waker::from(Arc::clone(&counter)));
+        wakers.extend((0..4).map(|_| Waker::from(Arc::clone(&counter))));
+        assert_eq!(wakers.rest.len(), 3);
+        wakers.wake();
+        assert_eq!(counter.0.load(Ordering::Relaxed), 5);
+    }
+}
