@@ -1,5 +1,8 @@
-//! The `#[remote]` attribute of `rpc-core`, which re-exports it. Nothing here runs when calls are
-//! made.
+//! The `#[remote]` attribute, which `rpc-core` re-exports.
+//!
+//! This crate runs only at compile time, never during a call. `RemoteArgs` holds the arguments of
+//! the attribute, and `Item` the function under it. `RemoteFunction::parse` checks both against all
+//! rules and combines them. `expand` turns the result into code.
 
 mod args;
 mod expand;
@@ -14,8 +17,8 @@ use syn::Error;
 
 use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 
-/// Makes a function remote: a server that is linked with it serves it, and any process can call it
-/// by the same name with the same types.
+/// Makes a function remote. A server in the same program serves it, and a client in any process can
+/// call it by the same name with the same types.
 ///
 /// ```standalone_crate
 /// use rpc_core::{Client, Server, remote};
@@ -31,68 +34,101 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// let server = Server::bind("inproc://vowels").await?.spawn()?;
 /// let client = Client::connect("inproc://vowels").await?;
 ///
-/// assert_eq!(vowels("remote"), 3); // still the function
-/// assert_eq!(vowels::call(&client, "remote").await?, 3); // the remote one
+/// assert_eq!(vowels("remote"), 3); // a plain local call
+/// assert_eq!(vowels::call(&client, "remote").await?, 3); // a call to the server
 /// # server.shutdown().await;
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// # What it adds
-/// The function stays as it is. Beside it comes a struct of the same name, which one `use` imports
-/// together with the function; docs tell them apart as ``[`vowels()`]`` and ``[`struct@vowels`]``.
-/// It implements `RemoteFn`, and has four functions, as visible as the function itself:
+/// # Generated code
+/// The function itself stays as it is. The attribute adds a struct with the same name, and one
+/// `use` imports both. Doc links tell them apart: ``[`vowels()`]`` is the function,
+/// ``[`struct@vowels`]`` is the struct.
 ///
-/// | function                  | what it does                                                        |
-/// |---------------------------|---------------------------------------------------------------------|
-/// | `call(&client, ...)`      | a `Call`: a future of the result                                    |
-/// | `map(&client, inputs)`    | a `Map`: a stream of the results for many inputs, some at a time    |
-/// | `notify(&client, ...)`    | a `Notify`: calls it and wants no answer                            |
-/// | `args(...)`               | the encoded `Args`, for code that is generic over remote functions  |
+/// The struct implements `RemoteFn` and has four functions, as visible as the remote function:
+///
+/// | function               | returns                                                            |
+/// |------------------------|--------------------------------------------------------------------|
+/// | `call(&client, ...)`   | a `Call`: a future of the result                                   |
+/// | `map(&client, inputs)` | a `Map`: a stream of the results for many inputs, some at a time   |
+/// | `notify(&client, ...)` | a `Notify`: a future that sends the call and expects no response   |
+/// | `args(...)`            | the encoded `Args`, for code that is generic over remote functions |
 ///
 /// # Arguments of the attribute
-/// | argument            | what it says                                                             |
-/// |---------------------|--------------------------------------------------------------------------|
-/// | `name = "math.add"` | the name on the wire, if not the function's; `rpc.` in front is reserved |
-/// | `type = Add`        | the name of the struct, where a module or crate has the function's       |
-/// | `inline`            | run it where the call was decoded: for sync functions of microseconds    |
-/// | `idempotent`        | calling it again does no harm                                            |
-/// | `retries = 3` | how often a call may be tried again unless its caller says, where that is safe; `0` for never |
-/// | `timeout = "500ms"` | how long a call may take unless its caller says: `us`, `ms`, `s`, `m`, `h` |
-/// | `crate = "my::rpc"` | the path of `rpc_core`, where it has another name                        |
+/// All arguments are optional.
 ///
-/// # Where it runs
-/// A sync function runs on the server's worker pool, so it may compute or block. An async function
-/// runs on the runtime that the server was bound in, so it must not block, and its future must be
-/// `Send`. A sync function that calls its own server and waits may wait for a worker that waits as
-/// well: make it async. An `inline` function runs in between reading two messages, and holds up all
-/// others while it does.
+/// | argument            | meaning                                        | default             |
+/// |---------------------|------------------------------------------------|---------------------|
+/// | `name = "math.add"` | the name on the wire                           | the function's name |
+/// | `type = Add`        | the name of the struct                         | the function's name |
+/// | `inline`            | runs a sync function on the I/O thread         | the worker pool     |
+/// | `idempotent`        | a repeated call does no harm                   | it may do harm      |
+/// | `retries = 3`       | how often a call may be retried, `0` for never | set by the client   |
+/// | `timeout = "500ms"` | how long a call may take                       | set by the client   |
+/// | `crate = "my::rpc"` | the path of the `rpc_core` crate               | `::rpc_core`        |
+///
+/// - `name`: the prefix `rpc.` is reserved. No two functions of a server can have the same name.
+/// - `type`: needed where a module or a crate already has the name of the function.
+/// - `idempotent`, `retries`: a lost or refused call is retried only where that is safe. It is safe
+///   if the function is idempotent, if it is known not to have run, or if the call has an
+///   idempotency key.
+/// - `timeout`: an integer and a unit: `us`, `ms`, `s`, `m` or `h`.
+/// - `retries`, `timeout`: defaults, which the caller can override for each call.
+/// - `crate`: needed where `rpc_core` has another name or is reached through a re-export.
+///
+/// # Execution
+/// | function           | runs on                     | requirement                          |
+/// |--------------------|-----------------------------|--------------------------------------|
+/// | `fn`               | the server's worker pool    | none: it may compute or block        |
+/// | `async fn`         | the tokio runtime of `bind` | must not block; its future is `Send` |
+/// | `fn` with `inline` | the server's I/O thread     | must return within microseconds      |
+///
+/// - A sync function that calls its own server keeps its worker occupied while it waits. If all
+///   workers wait like this, none is left to run the calls that they wait for. Make such a function
+///   async.
+/// - The tokio runtime of an async function is the one in which the server was bound.
+/// - An `inline` function runs right after its request is decoded, before the I/O thread reads the
+///   next message. All other messages wait until it returns.
 ///
 /// # Parameters
-/// What travels implements `serde::Serialize` and `serde::Deserialize`. A reference costs the
-/// caller no copy, and where it can it borrows from the request on the server:
+/// A parameter's type implements `serde::Serialize` and `serde::Deserialize`. References save
+/// copies: the caller encodes from the reference, and the function borrows from the request where
+/// that is possible.
 ///
-/// | written                        | the function borrows           | `map` takes                      |
-/// |--------------------------------|--------------------------------|----------------------------------|
-/// | `T`                            | nothing                        | a `T`                            |
-/// | `&str`, `&[u8]`                | from the request               | any `AsRef<str>`, `AsRef<[u8]>`  |
-/// | `&[T]`                         | from a decoded `Vec<T>`        | any `AsRef<[T]>`                 |
-/// | `&T`                           | from a decoded `T`             | any `Borrow<T>`                  |
-/// | `Option<&str>`, `Cow<'_, str>` | what serde borrows             | the same type                    |
+/// | parameter                    | the function borrows    | `map` takes                     |
+/// |------------------------------|-------------------------|---------------------------------|
+/// | `T`                          | nothing                 | a `T`                           |
+/// | `&str`, `&[u8]`              | from the request        | any `AsRef<str>`, `AsRef<[u8]>` |
+/// | `&[T]`                       | from a decoded `Vec<T>` | any `AsRef<[T]>`                |
+/// | `&T`                         | from a decoded `T`      | any `Borrow<T>`                 |
+/// | `Option<&str>`, `(&str, u8)` | what serde borrows      | a value of the same type        |
+/// | `Cow<'_, str>`               | nothing: serde copies   | a value of the same type        |
 ///
-/// With several parameters an input of `map` is a tuple of these, with none it is `()`. `Vec<u8>`,
-/// `Bytes`, `&[u8]` and an `Option` of the first two travel as MessagePack's `bin`; inside other
-/// types a `Vec<u8>` is an array of integers, which is slow: use `Bytes` there, or `serde_bytes`.
-/// `None`, `()` and `Some(None)` are all nil, and an `Option` of nil is `None`. A parameter's name
-/// is part of the protocol, since others may call with named arguments; a pattern such as `(a, b):
-/// (i32, i32)` is called `arg0`, by its position.
+/// The last column is one input of `map`. With several parameters an input is a tuple of these, and
+/// without parameters it is `()`.
 ///
+/// ## Encoding
+/// - **Bytes.** `Vec<u8>`, `Bytes`, `&[u8]`, `Option<Vec<u8>>` and `Option<Bytes>` travel as the
+///   `bin` type of MessagePack. Inside any other type a `Vec<u8>` is an array of integers, which is
+///   slow: use `Bytes` there, or `serde_bytes`. A `&[u8]` inside any other type needs
+///   `serde_bytes`: a plain `Option<&[u8]>` compiles, but the server refuses the argument.
+/// - **Nil.** `None`, `()` and `Some(None)` are all encoded as nil, and an `Option` decodes nil as
+///   `None`. So `Some(())` and `Some(None)` arrive as `None`.
+/// - **Names.** A parameter's name is part of the protocol, because other peers may call with named
+///   arguments. A pattern such as `(a, b): (i32, i32)` is named by its position, counted from zero
+///   among the parameters that travel: `arg0`, `arg1`. No two parameters can have the same name.
+/// - **Missing arguments.** A peer may leave out an `Option`, which is then `None`. A call without
+///   one of the other arguments is refused.
+///
+/// ## Parameters that the server provides
 /// Two kinds of parameters do not travel, and the caller does not see them:
 ///
 /// - `#[state] cache: &Cache` or `#[state] cache: Arc<Cache>` is the server's value of that type. A
-///   server that was given none does not start.
-/// - `#[context] cx: &Context` or `#[context] cx: Context` is what can be known of the call: its
-///   peer, its deadline, whether it was cancelled.
+///   server that was given no such value does not start. The type is `Send`, `Sync` and `'static`,
+///   and not a `dyn` type. All calls share the value, so changes need a `Mutex` or an atomic.
+/// - `#[context] cx: &Context` or `#[context] cx: Context` describes the call: its peer, its
+///   deadline, and whether it was cancelled. A function has at most one context.
 ///
 /// ```standalone_crate
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,18 +148,19 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// ```
 ///
 /// # Results
-/// A result owns what it holds, implements serde's two traits, and is as visible as the function. A
-/// call of a function that returns `T` yields `Result<T, RpcError>`. A function that returns a
-/// `Result<T, E>` has errors of its own, and its calls yield `Result<T, CallError<E>>`; `E`
-/// implements `Debug` and `Display` too. `Result` is recognised by its name, so any alias that is
-/// called `Result` will do, and one of another name is refused.
+/// | the function returns | a call yields             |
+/// |----------------------|---------------------------|
+/// | `T`                  | `Result<T, RpcError>`     |
+/// | `Result<T, E>`       | `Result<T, CallError<E>>` |
+///
+/// - `T` and `E` implement `serde::Serialize`, `serde::Deserialize` and `Send`. They own what they
+///   hold (`'static`), and are as visible as the function.
+/// - `E` also implements `Debug` and `Display`.
+/// - The attribute recognizes `Result` by its name. Any alias that is called `Result` works, and an
+///   alias with another name is a compile error.
 ///
 /// # Declarations
-/// Without a body a function is only declared, for callers that do not link its implementation. The
-/// declaration lists what travels, and nothing else. `timeout`, `retries` and `idempotent` are read
-/// where the call is made: repeat them. A server serves the implementations that are linked into
-/// it, and only calling a function links its implementation too; so declare in a crate that both
-/// sides use, and implement in one that only the server does.
+/// A function without a body is only declared, for callers that do not link its implementation:
 ///
 /// ```
 /// # use rpc_core::remote;
@@ -131,10 +168,34 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// pub fn next_id(step: u64) -> Option<u64>;
 /// ```
 ///
+/// - A declaration lists only the parameters that travel: no `#[state]` and no `#[context]`.
+/// - Repeat `timeout`, `retries` and `idempotent` in the declaration: they are read where the call
+///   is made. The `timeout` of the implementation holds only for notifications, and for requests
+///   that carry no timeout.
+/// - Leave `inline` to the implementation.
+/// - A server serves the implementations that are linked into its program. A program that calls an
+///   implemented function links the implementation too, even if it is only a client. To avoid that,
+///   declare functions in a crate that both sides use, and implement them in one that only the
+///   server uses.
+///
 /// # What cannot be remote
-/// Methods; functions that are generic, `unsafe`, `const` or `extern`; parameters that are `&mut`,
-/// `impl Trait` or `dyn`; results that borrow. Each is a compile error that says what to write
-/// instead.
+/// Each of these is a compile error that says what to write instead:
+///
+/// | not allowed                              | allowed instead                                 |
+/// |------------------------------------------|-------------------------------------------------|
+/// | a method with `self`                     | a free function with a `#[state]` parameter     |
+/// | `unsafe`, `const`, `extern`              | a plain, safe function                          |
+/// | type parameters, `where` clauses         | the type, or one function for each type         |
+/// | const parameters                         | `Vec<T>` for an array of any length             |
+/// | lifetimes: `<'a>`, `&'a T`, `&'static T` | `&T`, and `'_` inside a type                    |
+/// | a hidden lifetime: `Cow<str>`            | `Cow<'_, str>`; in a result `Cow<'static, str>` |
+/// | `&mut T`                                 | `&T`, and a result that holds what has changed  |
+/// | `impl Trait`                             | the type, such as `&str` or `Vec<T>`            |
+/// | `dyn Trait`                              | an enum with a variant for each case            |
+/// | a variable number of parameters: `...`   | `Vec<T>`                                        |
+/// | `#[cfg]` on a parameter                  | `#[cfg]` on the function, or an `Option`        |
+/// | a result that borrows                    | an owned type, such as `String`                 |
+/// | a function that never returns: `-> !`    | a result type, or none                          |
 #[proc_macro_attribute]
 pub fn remote(
     args: proc_macro::TokenStream,
@@ -145,7 +206,7 @@ pub fn remote(
     tokens.into()
 }
 
-/// What replaces the item, and what is wrong with it.
+/// Returns the tokens that replace the item, and all mistakes that were found in it.
 fn remote_tokens(args: TokenStream, tokens: TokenStream) -> (TokenStream, Vec<Error>) {
     let mut errors = Vec::new();
     let args = RemoteArgs::parse(args, &mut errors);
@@ -157,8 +218,7 @@ fn remote_tokens(args: TokenStream, tokens: TokenStream) -> (TokenStream, Vec<Er
         }
     };
     let function = RemoteFunction::parse(args, &item, &mut errors);
-    // The function itself stays, also beside a mistake, so that its users get no errors of their
-    // own.
+    // The function stays even after a mistake. Otherwise every use of it would be one more error.
     let mut tokens = item.to_token_stream();
     tokens.extend(function.as_ref().map(expand::expand));
     (tokens, errors)
@@ -175,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_reported_at_once_and_the_function_stays() {
+    fn all_mistakes_are_reported_at_once() {
         let (tokens, errors) = remote_tokens(
             quote!(inline, nam = "f", timeout = "2"),
             quote! {
@@ -216,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_function_stays_as_it_is() {
+    fn other_items_are_refused_and_stay() {
         for item in [
             quote!(
                 struct S;
@@ -238,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declaration_adds_no_function_and_cannot_be_served() {
+    fn declaration_adds_only_the_client_side() {
         let (tokens, errors) = remote_tokens(
             quote!(),
             quote!(
@@ -254,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_not_parsed() {
+    fn body_is_not_parsed() {
         let (tokens, errors) = remote_tokens(quote!(), quote!(fn f() { let unfinished. }));
         assert!(errors.is_empty(), "{:?}", messages(&errors));
         assert!(tokens.to_string().starts_with("fn f () { let unfinished . }"));
