@@ -1,5 +1,5 @@
-//! The arguments of the attribute: `#[remote(name = "...", inline, ...)]`. Knows nothing of the
-//! function.
+//! The arguments of the attribute: `#[remote(name = "...", inline, ...)]`. This module does not see
+//! the function.
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
@@ -12,24 +12,24 @@ use syn::{
 const KNOWN: &str =
     "there are `name`, `type`, `inline`, `idempotent`, `timeout`, `retries` and `crate`";
 
-/// What the attribute says.
+/// The arguments that were given to the attribute.
 pub(crate) struct RemoteArgs {
-    /// The name on the wire, if it is not the function's.
+    /// The name on the wire, or `None` to use the name of the function.
     pub(crate) name: Option<String>,
-    /// The name of the struct, if it is not the function's.
+    /// The name of the generated struct, or `None` to use the name of the function.
     pub(crate) ty: Option<Ident>,
-    /// Where `inline` was said.
+    /// The place of `inline` in the source, if it was given.
     pub(crate) inline: Option<Span>,
     pub(crate) idempotent: bool,
     pub(crate) timeout_nanos: Option<u64>,
-    /// How often a call may be tried again.
+    /// The number of times that a call may be retried, if it was given.
     pub(crate) retries: Option<u32>,
-    /// The path of the runtime crate.
+    /// The path of the `rpc_core` crate.
     pub(crate) krate: Path,
 }
 
 impl RemoteArgs {
-    /// Parses as much as can be; every mistake goes to `errors`.
+    /// Parses all arguments. Adds each mistake to `errors` and continues with the next argument.
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Vec<Error>) -> Self {
         let mut args = Self {
             name: None,
@@ -162,7 +162,7 @@ fn wire_name(text: &LitStr) -> Result<String> {
     Ok(name)
 }
 
-/// Parses `"500ms"` and its like.
+/// Parses a timeout such as `"500ms"` into nanoseconds.
 fn nanos(text: &LitStr) -> Result<u64> {
     let value = text.value();
     let error = |message: &str| Err(Error::new(text.span(), message));
@@ -182,7 +182,7 @@ fn nanos(text: &LitStr) -> Result<u64> {
              `\"1500ms\"`",
         );
     }
-    // Digits only, so the one way to fail is to be too large.
+    // The number has only digits, so parsing fails only if it is too large.
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)) {
         Some(0) => error("no call can finish in no time: leave `timeout` out to use the client's"),
         Some(nanos) => Ok(nanos),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_an_integer_and_a_unit() {
+    fn timeout_is_an_integer_and_a_unit() {
         for (text, expected) in [
             ("7us", 7_000),
             ("500ms", 500_000_000),
@@ -255,11 +255,11 @@ mod tests {
         for (error, beginning) in errors.iter().zip(beginnings) {
             assert!(error.starts_with(beginning), "{error}");
         }
-        assert!(args.idempotent, "what is right is still read");
+        assert!(args.idempotent, "correct arguments are still read");
     }
 
     #[test]
-    fn an_argument_may_be_given_once() {
+    fn repeated_argument_is_refused() {
         let (_, errors) = parse(quote!(inline, inline));
         assert_eq!(errors, ["`inline` is given twice: remove one"]);
     }

@@ -1,7 +1,8 @@
-//! [`RemoteFunction`] → tokens. Cannot fail, and decides nothing but spelling.
+//! Turns a [`RemoteFunction`] into tokens. This step cannot fail: all rules were checked before.
 //!
-//! Generated code names `__private`, the standard library and the user's own items. What it binds
-//! itself has the hygiene of `mixed_site`, so that no parameter's name can clash with it.
+//! Generated code refers only to `__private`, the standard library and the user's own items. Its
+//! local names have the hygiene of `mixed_site`, so that they cannot clash with the name of a
+//! parameter.
 
 mod client;
 mod server;
@@ -16,7 +17,7 @@ use crate::{
     types::{Shape, has_elided_lifetime, text},
 };
 
-/// Everything that stands beside the function.
+/// Returns all code that is generated beside the function.
 pub(crate) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
     let RemoteFunction { cfgs, krate, allowed, .. } = function;
     let structure = structure(function);
@@ -47,24 +48,27 @@ pub(crate) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
     }
 }
 
-/// Where generated code stands: at the attribute, with names of its own.
+/// Returns the default span of generated code: the place of the attribute, with hygienic names.
 fn here() -> Span {
     Span::mixed_site()
 }
 
-/// Generated code that is to be blamed on the user's tokens at `span`.
+/// Returns a span for generated code whose errors the compiler reports at the user's `span`. Names
+/// with this span are hygienic, as with [`here`].
 fn blame(span: Span) -> Span {
     span.resolved_at(Span::mixed_site())
 }
 
-/// Spans for the first and the last generated token of what is to be blamed on all of `tokens`.
+/// Returns spans for the first and the last token of generated code whose errors the compiler
+/// reports at the whole of the user's `tokens`.
 fn ends(tokens: &impl ToTokens) -> (Span, Span) {
     let mut spans = tokens.to_token_stream().into_iter().map(|token| token.span());
     let first = spans.next().unwrap_or_else(here);
     (blame(first), blame(spans.last().unwrap_or(first)))
 }
 
-/// `encode`, `decode` or `fail` for `ty`, to be called.
+/// Returns the path of the codec function `name` for the type `ty`, ready to be called. `name` is
+/// `encode`, `decode`, `decode_slice` or `fail`.
 fn codec(ty: &impl ToTokens, name: &str) -> TokenStream {
     let (first, last) = ends(ty);
     let name = Ident::new(name, last);
@@ -84,13 +88,15 @@ fn structure(function: &RemoteFunction<'_>) -> TokenStream {
     }
 }
 
-/// What the struct's docs add to the attributes it shares with the function.
+/// Returns the docs of the struct, which follow the doc attributes that it shares with the
+/// function.
 fn struct_docs(function: &RemoteFunction<'_>) -> String {
     let RemoteFunction { ident, doc, .. } = function;
     if !function.implemented {
         return "\n\nA remote function that is implemented elsewhere.".to_owned();
     }
-    // The first paragraph only, since examples would be tested twice; and what its links refer to.
+    // Only the first paragraph is copied, because doctests in the rest would run twice. Its links
+    // need their reference definitions, which may stand in any paragraph.
     let summary = doc.split("\n\n").next().filter(|summary| !summary.contains("```"));
     let links = doc.lines().filter(|line| line.starts_with('[') && line.contains("]: "));
     let links: Vec<_> = links.collect();
@@ -168,8 +174,8 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
     }
 }
 
-/// The type of a successful result. Of a `Result`, it is looked up and not taken from between the
-/// angle brackets, which an alias may fill as it likes.
+/// Returns the type of a successful result. For a `Result` the compiler looks the type up through
+/// `ResultParts`: the angle brackets of an alias may hold anything, so they do not tell the type.
 fn ok_type(output: &Output<'_>) -> TokenStream {
     match output {
         Output::Unit => quote_spanned!(here()=> ()),
@@ -178,20 +184,22 @@ fn ok_type(output: &Output<'_>) -> TokenStream {
     }
 }
 
-/// `Ok` or `Err` of a `Result`, which is to be blamed on the type that is written there.
+/// Returns the `Ok` or `Err` type of the type `result`, as `name` says. Errors about that type are
+/// reported at `written`, the place where the user wrote it.
 fn part(result: &Type, name: &str, written: &Type) -> TokenStream {
     let (first, last) = ends(written);
     let name = Ident::new(name, last);
     quote_spanned!(first=> <#result as __rpc::ResultParts>::#name)
 }
 
-/// What every type must be, asked where the user wrote it.
+/// Returns the code that asserts the traits of every type. A type that lacks a trait is reported
+/// where the user wrote it.
 fn checks(function: &RemoteFunction<'_>) -> TokenStream {
     let params = function.params.iter().map(check_param);
     let output = match &function.output {
         Output::Unit => TokenStream::new(),
         Output::Value(ty) => quote_spanned!(blame(ty.span())=> __rpc::assert_output::<#ty>();),
-        // What its error must be is asked by `RemoteFn::Error`.
+        // The bounds of `RemoteFn::Error` already check the error type.
         Output::Result { ty, ok, .. } => {
             let ok = part(ty, "Ok", ok);
             quote_spanned!(here()=> __rpc::assert_output::<#ok>();)

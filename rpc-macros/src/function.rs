@@ -1,5 +1,5 @@
-//! Attribute and item → [`RemoteFunction`]: every rule about the function. A value that exists is
-//! legal.
+//! Combines the attribute and the item into a [`RemoteFunction`], and checks every rule about the
+//! function. A `RemoteFunction` that exists satisfies all rules.
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
@@ -14,60 +14,62 @@ use crate::{
     types::{check_result, last_segment, type_arguments},
 };
 
-/// A function that can be remote.
+/// A function that satisfies all rules for remote functions.
 pub(crate) struct RemoteFunction<'a> {
     pub(crate) vis: &'a Visibility,
-    /// The function.
+    /// The name of the function.
     pub(crate) ident: &'a Ident,
-    /// The struct beside it.
+    /// The name of the generated struct.
     pub(crate) ty: Ident,
     /// The name on the wire.
     pub(crate) name: String,
-    /// The doc comment, its lines joined.
+    /// The doc comment, with its lines joined by `\n`.
     pub(crate) doc: String,
-    /// Attributes that the struct shares with the function: `deprecated` and `doc(...)`, and all
-    /// docs where there is no function to read them on.
+    /// The attributes that the struct shares with the function: `deprecated` and `doc(...)`. For a
+    /// declaration also all doc comments, since there is no function that could show them.
     pub(crate) shared_attrs: Vec<&'a Attribute>,
     pub(crate) deprecated: bool,
     pub(crate) cfgs: Vec<&'a Attribute>,
-    /// What the function's `allow` and `expect` attributes say: it holds for generated code too.
+    /// The arguments of the function's `allow` and `expect` attributes. Generated code allows these
+    /// lints too.
     pub(crate) allowed: Vec<&'a TokenStream>,
     pub(crate) execution: Execution,
     pub(crate) idempotent: bool,
     pub(crate) timeout_nanos: Option<u64>,
     pub(crate) retries: Option<u32>,
-    /// The path of the runtime crate.
+    /// The path of the `rpc_core` crate.
     pub(crate) krate: Path,
     pub(crate) params: Vec<Param<'a>>,
     pub(crate) output: Output<'a>,
-    /// Whether there is a body.
+    /// True if the function has a body, false if it is a declaration.
     pub(crate) implemented: bool,
 }
 
-/// Where it runs.
+/// The place where a server runs the function.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Execution {
+    /// A sync function on the worker pool, which may compute or block.
     Blocking,
+    /// An async function on the runtime that the server was bound in.
     Async,
+    /// A sync function on the I/O thread, where the request was decoded.
     Inline,
 }
 
-/// What it returns.
+/// The result of the function.
 pub(crate) enum Output<'a> {
-    /// `()`, without being written.
+    /// `()`, because the function has no `->`.
     Unit,
+    /// A type that is not called `Result`.
     Value(&'a Type),
-    /// A `Result`, and where its parts are written: that is all of it where an alias hides them.
-    Result {
-        ty: &'a Type,
-        ok: &'a Type,
-        error: &'a Type,
-    },
+    /// A type that is called `Result`. `ok` and `error` are the places in the source where its two
+    /// types are written. If an alias hides one of them, its place is the whole type.
+    Result { ty: &'a Type, ok: &'a Type, error: &'a Type },
 }
 
 impl<'a> RemoteFunction<'a> {
-    /// Checks everything. A mistake goes to `errors`, and then there is no function, nor if
-    /// `errors` has one already.
+    /// Checks all rules and adds each mistake to `errors`. Returns `None` if `errors` is not empty
+    /// afterwards, which includes mistakes that it held before.
     pub(crate) fn parse(args: RemoteArgs, item: &'a Item, errors: &mut Vec<Error>) -> Option<Self> {
         let sig = &item.sig;
         check_signature(item, errors);
@@ -110,7 +112,7 @@ impl<'a> RemoteFunction<'a> {
         })
     }
 
-    /// The parameters that travel.
+    /// Returns the parameters that travel, in order.
     pub(crate) fn travelling(&self) -> impl Iterator<Item = &params::Travels<'a>> {
         self.params.iter().filter_map(|param| match param {
             Param::Travels(travels) => Some(travels),
@@ -187,7 +189,7 @@ fn output<'a>(item: &'a Item, errors: &mut Vec<Error>) -> Output<'a> {
     }
 }
 
-/// The text of a doc comment, without the space that follows `///`.
+/// Returns the text of the doc comment, without the space after each `///`.
 fn doc(attrs: &[Attribute]) -> String {
     let lines = attrs.iter().filter_map(|attr| match &attr.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_names_and_patterns_have_names_on_the_wire() {
+    fn raw_names_and_patterns_get_wire_names() {
         let tokens = parse_quote! {
             fn r#match(r#type: u8, #[state] s: &S, (a, b): (u8, u8), mut c: u8, _: u8) {}
         };
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_doc_comment_is_kept_without_its_margin() {
+    fn doc_comment_loses_its_margin() {
         let tokens = parse_quote! {
             /// One.
             ///
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_known_by_its_last_segment() {
+    fn result_is_known_by_its_last_segment() {
         for (ty, parts) in [
             (parse_quote!(Result<A, B>), Some(("A", "B"))),
             (parse_quote!(std::result::Result<(A, A), B>), Some(("(A, A)", "B"))),

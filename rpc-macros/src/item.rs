@@ -1,5 +1,5 @@
-//! The item under the attribute, as it was written, and as it is given back to the compiler. Judges
-//! nothing but whether it is a function.
+//! Parses the item under the attribute, and writes it back for the compiler. The only rule checked
+//! here is that the item is a function.
 
 use proc_macro2::{Delimiter, Group, TokenStream};
 use quote::{ToTokens, TokenStreamExt as _};
@@ -9,12 +9,13 @@ use syn::{
     parse::{Parse, ParseStream},
 };
 
-/// A function, or the declaration of one.
+/// A function with a body, or the declaration of a function.
 pub(crate) struct Item {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) vis: Visibility,
     pub(crate) sig: Signature,
-    /// `None` for a declaration. It is not parsed: a mistake in it is the compiler's to explain.
+    /// The body with its braces, or `None` for a declaration. The body is not parsed, so that the
+    /// compiler explains any mistake in it.
     pub(crate) body: Option<Group>,
 }
 
@@ -63,22 +64,22 @@ fn body(input: ParseStream<'_>) -> Result<Group> {
     })
 }
 
-/// Whether an attribute of a parameter is for `#[remote]`, and not for the compiler.
+/// Returns true if an attribute of a parameter belongs to `#[remote]`: `#[state]` or `#[context]`.
 pub(crate) fn is_marker(attr: &Attribute) -> bool {
     attr.path().is_ident("state") || attr.path().is_ident("context")
 }
 
 impl Item {
-    /// The lifetimes that the function declares. They are refused there, and so not again where
-    /// they are used.
+    /// Returns the lifetimes that the function declares. The declaration of a lifetime is already
+    /// an error, so its uses are not reported again.
     pub(crate) fn lifetimes(&self) -> Vec<&Lifetime> {
         let params = self.sig.generics.lifetimes();
         params.map(|param| &param.lifetime).collect()
     }
 }
 
-/// The function as it was written, without what the compiler would not understand. Nothing for a
-/// declaration.
+/// Writes the function as the user wrote it, without `#[state]` and `#[context]`, which the
+/// compiler does not know. Writes nothing for a declaration.
 impl ToTokens for Item {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         let Some(body) = &self.body else { return };

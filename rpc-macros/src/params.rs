@@ -1,4 +1,4 @@
-//! The parameters of a remote function, and every rule about them.
+//! Parses the parameters of a remote function, and checks every rule about them.
 
 use proc_macro2::Span;
 use quote::{ToTokens as _, format_ident};
@@ -12,28 +12,31 @@ use crate::{
     types::{Shape, check_param, last_segment, peel, text, type_arguments},
 };
 
-/// A parameter of the function.
+/// A parameter of a remote function.
 pub(crate) enum Param<'a> {
-    /// Sent by the caller.
+    /// A parameter that the caller sends.
     Travels(Travels<'a>),
-    /// Handed in by the server: `&T`, or `Arc<T>` if `shared`.
+    /// A `#[state]` parameter, provided by the server. `ty` is `T`. The function takes `Arc<T>` if
+    /// `shared` is true, and `&T` otherwise.
     State { ty: &'a Type, shared: bool },
-    /// Handed in by the server: `&Context`, or `Context` if `owned`.
+    /// A `#[context]` parameter, provided by the server. `ty` is the type as it is written:
+    /// `Context` if `owned` is true, and `&Context` otherwise.
     Context { ty: &'a Type, owned: bool },
 }
 
-/// A parameter that is sent by the caller.
+/// A parameter that travels: the caller sends it to the server.
 pub(crate) struct Travels<'a> {
-    /// What the generated functions call it.
+    /// The name of the parameter in the generated functions.
     pub(crate) ident: Ident,
-    /// What the wire calls it.
+    /// The name of the parameter on the wire.
     pub(crate) name: String,
-    /// Its type as it is written.
+    /// The type as it is written in the source.
     pub(crate) ty: &'a Type,
     pub(crate) shape: Shape<'a>,
 }
 
-/// Reads the parameters that are legal; every mistake goes to `errors`.
+/// Parses the parameters of the function. Adds each mistake to `errors` and continues with the next
+/// parameter.
 pub(crate) fn parse<'a>(item: &'a Item, errors: &mut Vec<Error>) -> Vec<Param<'a>> {
     let declared = item.lifetimes();
     let mut params = Vec::new();
@@ -90,7 +93,8 @@ fn refuse_cfg(param: &PatType, errors: &mut Vec<Error>) {
     }
 }
 
-/// The one `#[state]` or `#[context]` of a parameter, if there is one.
+/// Returns the first `#[state]` or `#[context]` attribute of a parameter, if it has one. Reports
+/// any further one, and any that has arguments.
 fn marker<'a>(param: &'a PatType, errors: &mut Vec<Error>) -> Option<&'a Attribute> {
     let mut markers = param.attrs.iter().filter(|attr| is_marker(attr));
     let first = markers.next()?;
@@ -153,7 +157,7 @@ fn state(param: &PatType) -> Result<Param<'_>, Error> {
     Ok(Param::State { ty, shared })
 }
 
-/// `T` of `Arc<T>`.
+/// Returns `T` if the type is `Arc<T>`.
 fn arc(ty: &Type) -> Option<&Type> {
     let segment = last_segment(ty)?;
     if segment.ident == "Arc" { type_arguments(segment).next() } else { None }
@@ -180,7 +184,9 @@ fn travels<'a>(param: &'a PatType, before: &[Param<'_>]) -> Travels<'a> {
     Travels { ident, name, ty: &param.ty, shape: Shape::of(&param.ty) }
 }
 
-/// Two patterns cannot share a name, but one can be named as another without a name is numbered.
+/// Reports a parameter whose wire name is already taken. The compiler refuses two parameters with
+/// one name, but it accepts a parameter called `arg0` beside a pattern, which may get the wire name
+/// `arg0` by its position.
 fn refuse_same_name(
     param: &PatType,
     travels: &Travels<'_>,

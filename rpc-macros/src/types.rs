@@ -1,4 +1,5 @@
-//! Types as users write them: which may travel, how each is passed, and how it reads in a message.
+//! Types as users write them: checks whether a type may travel, how a parameter is passed, and how
+//! the text of a type looks in a message.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use quote::ToTokens as _;
@@ -9,9 +10,9 @@ use syn::{
     visit_mut::{self, VisitMut},
 };
 
-/// How a parameter is passed to the function.
+/// The form in which the function takes a parameter.
 pub(crate) enum Shape<'a> {
-    /// `T`, which may still borrow inside, as `Option<&str>` does.
+    /// `T`, which may still contain a borrow, as `Option<&str>` does.
     Owned,
     /// `&str`.
     Str,
@@ -38,7 +39,8 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// The type without the parentheses, seen and unseen, around it.
+/// Returns the type without the parentheses around it, and without the invisible groups that
+/// `macro_rules` puts around a type.
 pub(crate) fn peel(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => peel(&group.elem),
@@ -47,7 +49,7 @@ pub(crate) fn peel(ty: &Type) -> &Type {
     }
 }
 
-/// The last segment of a type that is a path.
+/// Returns the last segment of a type that is a path.
 pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
     match peel(ty) {
         Type::Path(path) => path.path.segments.last(),
@@ -55,7 +57,7 @@ pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
     }
 }
 
-/// The types among the arguments in angle brackets.
+/// Returns the types among the arguments in angle brackets, without lifetimes and constants.
 pub(crate) fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Type> {
     let arguments = match &segment.arguments {
         PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
@@ -67,31 +69,33 @@ pub(crate) fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Typ
     })
 }
 
-/// Reports what makes `ty` impossible as a parameter that travels. `declared` are the function's
-/// lifetime parameters, which are refused where they are declared and so not again where they are
-/// used.
+/// Reports everything in `ty` that a parameter which travels cannot contain. `declared` holds the
+/// lifetime parameters of the function. Their declaration is already an error, so their uses are
+/// not reported again.
 pub(crate) fn check_param(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
-    Rules { of_result: false, declared, errors }.visit_type(ty);
+    TypeCheck { of_result: false, declared, errors }.visit_type(ty);
 }
 
-/// Reports what makes `ty` impossible as a result.
+/// Reports everything in `ty` that a result cannot contain. See [`check_param`] for `declared`.
 pub(crate) fn check_result(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
-    Rules { of_result: true, declared, errors }.visit_type(ty);
+    TypeCheck { of_result: true, declared, errors }.visit_type(ty);
 }
 
-struct Rules<'a> {
+/// A visitor that checks the rules for the type of a parameter or result.
+struct TypeCheck<'a> {
+    /// True if the type is a result, false if it is a parameter.
     of_result: bool,
     declared: &'a [&'a Lifetime],
     errors: &'a mut Vec<Error>,
 }
 
-impl Rules<'_> {
+impl TypeCheck<'_> {
     fn refuse(&mut self, tokens: impl quote::ToTokens, message: impl Into<String>) {
         self.errors.push(Error::new_spanned(tokens, message.into()));
     }
 }
 
-impl Visit<'_> for Rules<'_> {
+impl Visit<'_> for TypeCheck<'_> {
     fn visit_type_reference(&mut self, reference: &TypeReference) {
         let inner = text(reference.elem.to_token_stream());
         if self.of_result {
@@ -143,7 +147,8 @@ impl Visit<'_> for Rules<'_> {
     }
 
     fn visit_path_segment(&mut self, segment: &PathSegment) {
-        // Any type may hide a lifetime, but this is the one that is often written so.
+        // Any type may hide a lifetime. `Cow` is the one that users often write without its
+        // lifetime.
         if let PathArguments::AngleBracketed(arguments) = &segment.arguments
             && segment.ident == "Cow"
             && !arguments
@@ -189,20 +194,21 @@ impl Visit<'_> for Rules<'_> {
     }
 }
 
-/// Whether a lifetime is elided somewhere in `ty`.
+/// Returns true if `ty` contains an elided lifetime.
 pub(crate) fn has_elided_lifetime(ty: &Type) -> bool {
     let mut names = NameElided { name: None, found: false };
     names.visit_type_mut(&mut ty.clone());
     names.found
 }
 
-/// `ty` with `name` for each elided lifetime.
+/// Returns `ty` with every elided lifetime replaced by `name`.
 pub(crate) fn with_lifetime(ty: &Type, name: &Lifetime) -> Type {
     let mut ty = ty.clone();
     NameElided { name: Some(name), found: false }.visit_type_mut(&mut ty);
     ty
 }
 
+/// A visitor that finds elided lifetimes, and replaces them if `name` is given.
 struct NameElided<'a> {
     name: Option<&'a Lifetime>,
     found: bool,
@@ -226,14 +232,14 @@ impl VisitMut for NameElided<'_> {
         }
     }
 
-    // What is elided within `fn(&str)` and `Fn(&str)` belongs to these.
+    // Lifetimes elided in `fn(&str)` and `Fn(&str)` belong to these types, so they get no name.
     fn visit_type_fn_ptr_mut(&mut self, _: &mut TypeFnPtr) {}
     fn visit_parenthesized_generic_arguments_mut(&mut self, _: &mut ParenthesizedGenericArguments) {
     }
 }
 
-/// The tokens of a type as a person would write them: `HashMap<String, u64>`, not `HashMap < String
-/// , u64 >`.
+/// Returns the tokens of a type as a person would write them: `HashMap<String, u64>`, not
+/// `HashMap < String , u64 >`.
 pub(crate) fn text(tokens: TokenStream) -> String {
     let mut out = String::new();
     append(tokens, &mut out);
@@ -256,7 +262,7 @@ fn append(tokens: TokenStream, out: &mut String) {
             }
             TokenTree::Punct(punct) => {
                 let c = punct.as_char();
-                // `->`, `=` and `+` stand free; the `>` of an arrow comes after its `-`.
+                // `->`, `=` and `+` have a space on both sides. The `>` of `->` follows its `-`.
                 let arrow_head = c == '>' && out.ends_with('-');
                 if matches!(c, '=' | '+') || (c == '-' && punct.spacing() == Spacing::Joint) {
                     out.push(' ');
@@ -274,7 +280,7 @@ fn append(tokens: TokenStream, out: &mut String) {
             }
         }
     }
-    // The trailing comma of `(T,)` needs no space behind it.
+    // There is no space after a trailing comma, as in `(T,)`.
     out.truncate(out.trim_end().len());
 }
 
@@ -285,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_read_as_they_are_written() {
+    fn type_text_reads_as_written() {
         for (tokens, expected) in [
             (quote!(&str), "&str"),
             (

@@ -1,4 +1,4 @@
-//! The functions of the struct: `args`, `call`, `notify` and `map`.
+//! The functions of the generated struct, for callers: `args`, `call`, `notify` and `map`.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote_spanned};
@@ -29,13 +29,13 @@ pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
                 })
             }
 
-            /// Calls the function on the server. Nothing is sent before the call is awaited.
+            /// Calls the function on the server. Nothing is sent until the call is awaited.
             #vis fn call(client: &__rpc::Client, #(#names: #types),*) -> __rpc::Call<Self> {
                 client.call(Self::args(#(#names),*))
             }
 
-            /// Calls the function on the server and wants no answer. Nothing is sent before this is
-            /// awaited.
+            /// Calls the function on the server without expecting a response. Nothing is sent until
+            /// the notification is awaited.
             #vis fn notify(client: &__rpc::Client, #(#names: #types),*) -> __rpc::Notify {
                 client.notify(Self::args(#(#names),*))
             }
@@ -78,8 +78,8 @@ fn map(function: &RemoteFunction<'_>, params: &[&Travels<'_>]) -> TokenStream {
         (quote_spanned!(here()=> (#(#types),*)), quote_spanned!(here()=> (#(#names),*)))
     };
     quote_spanned! {here()=>
-        /// Calls the function once for each input, several at a time, and yields the results as
-        /// they come.
+        /// Calls the function once for each input, with several calls in flight at a time. Yields
+        /// each result as soon as it arrives.
         #vis fn map<#(#lifetime,)* __Inputs, #(#generics),*>(
             client: &__rpc::Client,
             inputs: __Inputs,
@@ -95,13 +95,14 @@ fn map(function: &RemoteFunction<'_>, params: &[&Travels<'_>]) -> TokenStream {
     }
 }
 
-/// What `map` takes for one parameter: its type, or anything that can lend it.
+/// The input of `map` for one parameter: a value of its type, or of any type that can lend one.
 struct MapItem {
     ty: TokenStream,
     generic: Option<Ident>,
     bound: Option<TokenStream>,
     value: TokenStream,
-    /// Whether an elided lifetime had to be named, which bounds do not allow.
+    /// True if the type has an elided lifetime. `map` then declares a named lifetime for it,
+    /// because its bounds cannot contain an elided one.
     borrows: bool,
 }
 

@@ -1,4 +1,5 @@
-//! What a server runs: decode the parameters, call the function, encode the result.
+//! The handler that a server runs: it decodes the parameters, calls the function, and encodes the
+//! result.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote_spanned};
@@ -18,7 +19,8 @@ pub(super) fn served_fn(function: &RemoteFunction<'_>) -> TokenStream {
         Param::State { ty, .. } => Some(quote_spanned!(here()=> __rpc::StateType::of::<#ty>())),
         Param::Travels(_) | Param::Context { .. } => None,
     });
-    // With the span of the name, these tell the function's place and not the attribute's.
+    // The span of the name makes `file!` and `line!` return the place of the function, not the
+    // place of the attribute.
     let place = quote_spanned!(ident.span()=> ::core::file!(), ::core::line!());
     quote_spanned! {here()=>
         impl __rpc::ServedFn for #ty {
@@ -41,7 +43,7 @@ fn handler(function: &RemoteFunction<'_>) -> TokenStream {
     let run = quote_spanned!(here()=> #ident(#(#arguments),*));
     if function.execution == Execution::Async {
         let respond = respond(function, &quote_spanned!(here()=> #run.await));
-        // A future that is not `Send` is blamed on the function.
+        // The compiler reports a future that is not `Send` at the name of the function.
         quote_spanned! {blame(ident.span())=>
             __rpc::Handler::Async(|invocation: __rpc::Invocation| ::std::boxed::Box::pin(async move {
                 let invocation = invocation;
@@ -85,12 +87,13 @@ fn decode_one(param: &Travels<'_>) -> TokenStream {
     quote_spanned!(here()=> #decode(reader))
 }
 
-/// The local that holds the `index`th parameter that travels.
+/// Returns the name of the local variable for the parameter number `index`, counted from zero among
+/// the parameters that travel.
 fn local(index: usize) -> Ident {
     format_ident!("p{index}", span = here())
 }
 
-/// One expression for each parameter of the function.
+/// Returns the arguments of the call of the function: one expression for each of its parameters.
 fn arguments(function: &RemoteFunction<'_>) -> Vec<TokenStream> {
     let (mut travelling, mut states) = (0.., 0usize..);
     let mut arguments = Vec::new();
