@@ -17,15 +17,16 @@ mod zmtp;
 use std::{
     collections::VecDeque,
     error::Error as StdError,
-    future::poll_fn,
+    future::{Future, poll_fn},
     hash::{Hash, Hasher},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 
-use crate::{engine::Engine, peer::PeerId, util::fair_share::Lease};
+use crate::{endpoint::Endpoint, engine::Engine, peer::PeerId, util::fair_share::Lease};
 
 /// A failure in the words of the engine or of the operating system.
 pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
@@ -177,3 +178,17 @@ impl dyn LinkReceiver {
 
 /// A client's connection. It is never reconnected: a link that has ended is replaced.
 pub(crate) type Link = (Box<dyn LinkSender>, Box<dyn LinkReceiver>);
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A listener of a ZeroMQ engine that is being bound. One socket stands for all endpoints.
+trait Binding: Send {
+    /// Listens on one more endpoint, and returns the address that it got.
+    fn bind<'a>(
+        &'a mut self,
+        endpoint: &'a Endpoint,
+    ) -> BoxFuture<'a, Result<String, TransportError>>;
+
+    /// Begins to accept messages.
+    fn listen(self: Box<Self>) -> Box<dyn Listener>;
+}

@@ -70,7 +70,7 @@ async fn on_zeromq() {
     works(&Client::connect(pair.server.endpoint()).await.unwrap()).await;
     assert!(
         strangers.iter().all(Stranger::is_connected),
-        "the table in ARCHITECTURE.md says otherwise"
+        "the table in docs/ENGINES.md says otherwise"
     );
     pair.end().await;
 }

@@ -1,4 +1,4 @@
-//! Guarantees of the engines beyond the protocol: each row of the table in ARCHITECTURE.md is a
+//! Guarantees of the engines beyond the protocol: each row of the table in docs/ENGINES.md is a
 //! test here. The peers are bare TCP connections. These tests choose their engines themselves and
 //! ignore `RPC_TEST_ENGINE`.
 

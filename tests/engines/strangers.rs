@@ -44,7 +44,7 @@ async fn omq_answers_only_slightly_oversized_messages() {
 }
 
 /// Pins a limitation of the `zeromq` crate. A failure here means that the crate has learned to
-/// reject huge frames. Then update the documentation of `Engine` and the table in ARCHITECTURE.md.
+/// reject huge frames. Then update the documentation of `Engine` and the table in docs/ENGINES.md.
 #[tokio::test]
 async fn huge_frame_ends_the_zeromq_process() {
     let server = child::Server::start(Engine::Zeromq).await;
@@ -101,7 +101,7 @@ async fn only_omq_times_out_slow_handshakes() {
     done.as_mut().await;
     assert!(
         tolerated.iter().all(Stranger::is_connected),
-        "the table in ARCHITECTURE.md says otherwise"
+        "the table in docs/ENGINES.md says otherwise"
     );
     omq.end().await;
     zeromq.end().await;

@@ -26,8 +26,7 @@ use crate::{
     peer::PeerId,
     protocol::DEFAULT_MAX_MESSAGE_SIZE,
     transport::{
-        self, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
-        open::{self, BoxFuture},
+        self, BoxFuture, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
         poll_adapter::PollAdapter,
         socket_file::{self, SocketFile},
         zmtp,
@@ -155,7 +154,7 @@ impl Binding {
     }
 }
 
-impl open::Binding for Binding {
+impl transport::Binding for Binding {
     fn bind<'a>(
         &'a mut self,
         endpoint: &'a Endpoint,

@@ -1,31 +1,19 @@
 //! Opens listeners and links: chooses the carrier by the endpoint and the engine.
 
-use std::{future::Future, pin::Pin, time::Instant};
+use std::time::Instant;
 
 use tokio::time;
 
 use crate::{
     endpoint::Endpoint,
     engine::Engine,
-    transport::{Link, Listener, TransportConfig, TransportError, explain, inproc, zeromq},
+    transport::{
+        Binding, Link, Listener, TransportConfig, TransportError, explain, inproc, zeromq,
+    },
 };
 
 #[cfg(feature = "omq")]
 use crate::transport::omq;
-
-pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// A listener for tcp and ipc that is being bound.
-pub(super) trait Binding: Send {
-    /// Listens on one more endpoint, and returns the address that it got.
-    fn bind<'a>(
-        &'a mut self,
-        endpoint: &'a Endpoint,
-    ) -> BoxFuture<'a, Result<String, TransportError>>;
-
-    /// Begins to accept messages.
-    fn listen(self: Box<Self>) -> Box<dyn Listener>;
-}
 
 fn binding(config: TransportConfig) -> Box<dyn Binding> {
     match config.engine {

@@ -24,8 +24,7 @@ use crate::{
     endpoint::Endpoint,
     peer::PeerId,
     transport::{
-        self, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
-        open::{self, BoxFuture},
+        self, BoxFuture, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
         poll_adapter::PollAdapter,
         socket_file::{self, SocketFile},
         zmtp,
@@ -58,7 +57,7 @@ impl Binding {
     }
 }
 
-impl open::Binding for Binding {
+impl transport::Binding for Binding {
     fn bind<'a>(
         &'a mut self,
         endpoint: &'a Endpoint,
