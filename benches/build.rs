@@ -1,6 +1,7 @@
-//! Generates the gRPC client and server with the generator that tonic's users use, from a
-//! description in Rust, so that no `protoc` is needed. The messages are in
-//! `src/contestants/tonic.rs`.
+//! Generates the gRPC client and server with the code generator that tonic's users use.
+//!
+//! The service is described in Rust, so that the build needs no `protoc`. The messages are defined
+//! in `src/contestants/tonic.rs`.
 
 use tonic_build::manual::{Builder, Method, Service};
 

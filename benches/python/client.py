@@ -1,6 +1,9 @@
-"""Calls a function from some threads for as many seconds as each line of stdin says, and reports as JSON.
+"""Calls a function from several threads, and reports each turn as a line of JSON.
 
     client.py ENDPOINT FUNCTION BYTES THREADS
+
+Each line of stdin starts a turn, and holds its duration in seconds. The function `echo` gets an
+argument of BYTES bytes.
 """
 
 import json

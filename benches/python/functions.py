@@ -1,4 +1,6 @@
-"""What can be called. Pickle sends functions by the name of their module, so both sides import this."""
+"""The functions to call. Pickle sends a function as the names of its module and of itself, so both
+sides import this module.
+"""
 
 from collections import Counter
 

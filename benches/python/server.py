@@ -1,4 +1,7 @@
-"""Unpickles a function and its arguments, calls it, and replies with the pickled result. Ends when stdin does."""
+"""Unpickles a function and its arguments, calls it, and replies with the pickled result.
+
+The server prints its endpoint. It exits when stdin ends.
+"""
 
 import os
 import pickle

@@ -1,49 +1,55 @@
-//! How many instructions one call over inproc may take. When what it takes has changed for good,
-//! the figures that `--instructions` prints belong here.
+//! Instruction budgets: the number of instructions that one call over inproc may take.
+//!
+//! When the cost of a call has changed for good, the figures that `--instructions` prints belong
+//! here.
 
-/// What the budgets were measured with. Another compiler makes other instructions of the same
-/// source.
+/// The compiler that the budgets were measured with. Another compiler generates other instructions
+/// from the same source.
 pub(crate) const COMPILER: &str = "rustc 1.95.0";
 
-/// One echo of 64 B.
+/// The budgets for one echo of 64 B.
 pub(crate) const BUDGETS: [Budget; 2] = [
-    // It changes by 0.2 % from run to run, and by 0.5 % when the compiler groups the same code
-    // otherwise; another processor or C library has other ways to copy and to allocate.
-    Budget { place: "inline", instructions: 15_770, margin: 3 },
-    // By 1 % from run to run: whether the worker or the I/O thread has come to sleep is up to the
-    // scheduler.
-    Budget { place: "pool", instructions: 23_000, margin: 5 },
+    // The figure varies by 0.2 % from run to run, and by 0.5 % when the compiler groups the same
+    // code differently. Another processor or C library copies and allocates in other ways.
+    Budget { execution: "inline", instructions: 15_770, margin: 3 },
+    // The figure varies by 1 % from run to run: the scheduler decides whether the worker or the I/O
+    // thread has gone to sleep.
+    Budget { execution: "pool", instructions: 23_000, margin: 5 },
 ];
 
-/// So far below its budget, in percent, a figure is worth a lower one.
+/// The distance below its budget, in percent, beyond which a figure justifies a lower budget.
 const FAR_BELOW: u64 = 10;
 
-/// What a call may take.
+/// The instruction budget of one call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
-    /// Where its function runs.
-    pub(crate) place: &'static str,
-    /// As measured.
+    /// The execution of the called function: `inline` in the receive loop, or `pool` on a worker.
+    pub(crate) execution: &'static str,
+    /// The measured number of instructions.
     instructions: u64,
-    /// How much more it may be, in percent: what the same code takes more on another day or another
-    /// machine.
+    /// The allowed excess over `instructions`, in percent. It covers the variation of the same code
+    /// between days and machines.
     margin: u64,
 }
 
-/// What is to be said of a figure.
+/// The result of comparing a figure with its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
+    /// The figure exceeds the limit of the budget.
     Above,
+    /// The figure needs no action.
     Within,
+    /// The figure is so low that the budget can be lowered.
     FarBelow,
 }
 
 impl Budget {
-    /// The most that it may be.
+    /// Returns the highest number of instructions that the budget allows.
     pub(crate) const fn limit(&self) -> u64 {
         self.instructions * (100 + self.margin) / 100
     }
 
+    /// Compares a measured number of instructions with the budget.
     pub(crate) const fn judge(&self, instructions: u64) -> Verdict {
         if instructions > self.limit() {
             Verdict::Above
@@ -63,8 +69,8 @@ mod tests {
     };
 
     #[test]
-    fn a_figure_may_exceed_its_budget_by_the_margin_and_no_more() {
-        let budget = Budget { place: "here", instructions: 1_000, margin: 3 };
+    fn figure_may_exceed_budget_by_its_margin() {
+        let budget = Budget { execution: "here", instructions: 1_000, margin: 3 };
         let verdicts =
             [899, 900, 1_000, 1_030, 1_031].map(|instructions| budget.judge(instructions));
         assert_eq!(verdicts, [FarBelow, Within, Within, Within, Above]);

@@ -1,4 +1,4 @@
-//! The chart: calls per second of the contestants, as bars.
+//! The bar chart of calls per second for each contestant.
 
 use plotters::{
     chart::ChartBuilder,
@@ -24,7 +24,8 @@ const WIDTH: u32 = 860;
 const BAR: u32 = 22;
 const HEAD: u32 = 50;
 
-/// An SVG of small calls with many in flight. `None` if they were not measured.
+/// Returns the chart for small calls with many in flight, as SVG. Returns `None` if this work was
+/// not measured.
 pub(crate) fn chart(results: &Results) -> Result<Option<String>, Failure> {
     let work = Work::echo(64, 1024);
     let mut bars: Vec<_> = results
@@ -48,7 +49,8 @@ pub(crate) fn chart(results: &Results) -> Result<Option<String>, Failure> {
         area.draw(&Text::new(format!("{}: calls/s", work.title()), (10, 14), title))?;
         let (_, area) = area.split_vertically(HEAD - 8);
         let label = ("sans-serif", 13).into_font().color(&TEXT);
-        // Names stand left of zero, figures right of the longest bar.
+        // The range leaves room for the names left of zero, and for the figure right of the longest
+        // bar.
         let range = (-0.3 * longest)..(1.15 * longest);
         let mut chart =
             ChartBuilder::on(&area).margin(5).build_cartesian_2d(range, 0.0..f64::from(count))?;

@@ -1,4 +1,4 @@
-//! Who takes part, and with what.
+//! The contestants: the ways to make a call that the benchmarks compare.
 
 use std::io;
 
@@ -11,42 +11,47 @@ use crate::{
     work::{Function, MIB, Work},
 };
 
-/// A way to call a function in another process.
+/// A way to call a function in another process: a framework, and the threads of its callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contestant {
     pub(crate) kind: Kind,
     pub(crate) threads: Threads,
 }
 
+/// The framework of a contestant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// This library.
-    Rpc(Place, Engine),
-    /// TCP and bincode, functions on the server's runtime.
+    Rpc(Execution, Engine),
+    /// tarpc: TCP and bincode. Functions run on the server's runtime.
     Tarpc,
-    /// HTTP/2 and Protocol Buffers, functions on the server's runtime.
+    /// tonic: HTTP/2 and Protocol Buffers. Functions run on the server's runtime.
     Tonic,
-    /// The default engine and MessagePack by hand, without anything that makes a framework.
+    /// The default engine with hand-written MessagePack, and no framework on top.
     Floor,
-    /// REQ, REP and pickle.
+    /// REQ and REP sockets with pickle.
     Python,
 }
 
-/// Where the server runs the function.
+/// The way in which the server runs the function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Execution {
+    /// In the receive loop, where the call was decoded.
     Inline,
-    Pool,
+    /// On the worker pool.
+    Blocking,
+    /// As a task of the runtime.
     Async,
 }
 
-/// The runtime that the callers are on. Servers have two workers, but for the floor's, which has
-/// what its client has.
+/// The runtime on which the callers run. The server's runtime has two workers, except for the
+/// floor: its server has the same runtime as its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
-    /// A current-thread runtime, which connections share with callers.
+    /// A current-thread runtime that callers and connections share.
     One,
-    /// Two workers. Clients of this library have their connections on the I/O thread besides.
+    /// A runtime with two workers. A client of this library runs its connections on the I/O thread
+    /// in addition.
     Two,
 }
 
@@ -60,8 +65,8 @@ impl Threads {
 }
 
 impl Contestant {
-    pub(crate) const fn rpc(place: Place, threads: Threads) -> Self {
-        Self { kind: Kind::Rpc(place, Engine::Zeromq), threads }
+    pub(crate) const fn rpc(execution: Execution, threads: Threads) -> Self {
+        Self { kind: Kind::Rpc(execution, Engine::Zeromq), threads }
     }
 
     pub(crate) const fn tarpc() -> Self {
@@ -79,8 +84,8 @@ impl Contestant {
     pub(crate) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for engine in [Engine::Zeromq, Engine::Omq] {
-            for place in [Place::Inline, Place::Pool, Place::Async] {
-                let kind = Kind::Rpc(place, engine);
+            for execution in [Execution::Inline, Execution::Blocking, Execution::Async] {
+                let kind = Kind::Rpc(execution, engine);
                 all.extend([Threads::Two, Threads::One].map(|threads| Self { kind, threads }));
             }
         }
@@ -99,9 +104,9 @@ impl Contestant {
 
     pub(crate) fn name(self) -> String {
         let mut name = match self.kind {
-            Kind::Rpc(Place::Inline, _) => "rpc-inline",
-            Kind::Rpc(Place::Pool, _) => "rpc-pool",
-            Kind::Rpc(Place::Async, _) => "rpc-async",
+            Kind::Rpc(Execution::Inline, _) => "rpc-inline",
+            Kind::Rpc(Execution::Blocking, _) => "rpc-pool",
+            Kind::Rpc(Execution::Async, _) => "rpc-async",
             Kind::Tarpc => "tarpc",
             Kind::Tonic => "tonic",
             Kind::Floor => "floor",
@@ -117,10 +122,12 @@ impl Contestant {
         name
     }
 
-    /// Not where it would measure nothing new, or nothing but itself.
+    /// Returns true if the contestant is measured at this work. Combinations are left out that
+    /// would show nothing new, or only a limit of the contestant itself.
     pub(crate) fn takes_part_in(self, work: Work) -> bool {
         match self.kind {
-            // A REQ socket has one call in flight, and threads of Python take turns.
+            // A REQ socket has one call in flight, so each call in flight needs a thread. Python's
+            // threads run one at a time.
             Kind::Python => {
                 let small = work.function != Function::Echo(MIB);
                 python::interpreter().is_some() && small && work.clients == 1 && work.window <= 64

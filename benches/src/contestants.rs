@@ -1,4 +1,4 @@
-//! The contestants: a server and a client of each, which do the same work.
+//! The server and the client of each contestant. All contestants do the same work.
 
 pub(crate) mod floor;
 pub(crate) mod python;
@@ -19,7 +19,8 @@ use crate::{
     work::Work,
 };
 
-/// Serves until stdin ends, which is when whoever started this process has gone.
+/// Serves until stdin ends. Stdin ends when the parent process does, so that no server outlives its
+/// benchmark.
 pub(crate) fn serve(contestant: Contestant) -> Result<(), Failure> {
     thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);
@@ -31,25 +32,27 @@ pub(crate) fn serve(contestant: Contestant) -> Result<(), Failure> {
         Kind::Rpc(_, engine) => runtime.block_on(rpc::serve(engine)),
         Kind::Tarpc => runtime.block_on(tarpc::serve()),
         Kind::Tonic => runtime.block_on(tonic::serve()),
-        // On a worker, if there are any: the main thread is none, and would make it one hop more.
+        // A spawned task runs on a worker thread if the runtime has any. The main thread is not a
+        // worker: serving there would add a hop between threads.
         Kind::Floor => runtime.block_on(async { tokio::spawn(floor::serve()).await? }),
         Kind::Python => Err("its server is a program of its own".into()),
     }
 }
 
-/// Says where the server listens, to whoever started this process.
-fn announce(endpoint: impl Display) -> io::Result<()> {
+/// Prints the endpoint of the server, for the parent process.
+fn print_endpoint(endpoint: impl Display) -> io::Result<()> {
     println!("{endpoint}");
     io::stdout().flush()
 }
 
-/// Connects as often as the work says, and makes calls as stdin says.
+/// Opens as many connections as the work has clients, and makes calls as the lines of stdin
+/// instruct.
 pub(crate) fn drive(contestant: Contestant, work: Work, endpoint: &str) -> Result<(), Failure> {
     let Contestant { kind, threads } = contestant;
     let runtime = threads.runtime()?;
     match kind {
-        Kind::Rpc(place, engine) => runtime.block_on(drive_all(work, async || {
-            rpc::connect(place, engine, threads, endpoint).await.map(Tasks)
+        Kind::Rpc(execution, engine) => runtime.block_on(drive_all(work, async || {
+            rpc::connect(execution, engine, threads, endpoint).await.map(Tasks)
         })),
         Kind::Tarpc => {
             runtime.block_on(drive_all(work, async || tarpc::connect(endpoint).await.map(Tasks)))

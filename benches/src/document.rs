@@ -1,5 +1,5 @@
-//! Puts the report and the chart into `docs/`. Of the document only what is between two markers
-//! changes.
+//! Writes the report and the chart into `docs/`. In the document, only the text between the two
+//! markers changes.
 
 use std::{fs, path::Path};
 
@@ -8,6 +8,7 @@ use crate::{Failure, chart, results::Results};
 const BEGIN: &str = "<!-- table -->\n";
 const END: &str = "<!-- end of table -->";
 
+/// Replaces the tables in `docs/PERFORMANCE.md`, and the chart beside it.
 pub(crate) fn write(report: &str, results: &Results) -> Result<(), Failure> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let path = docs.join("PERFORMANCE.md");
@@ -21,6 +22,7 @@ pub(crate) fn write(report: &str, results: &Results) -> Result<(), Failure> {
     Ok(fs::write(path, document)?)
 }
 
+/// Returns the document with the report between its markers, or `None` if a marker is missing.
 fn replaced(document: &str, report: &str) -> Option<String> {
     let (before, rest) = document.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
@@ -32,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_between_the_markers_changes() {
+    fn text_outside_the_markers_is_kept() {
         let document = format!("before\n{BEGIN}old\n{END}\nafter");
         assert_eq!(
             replaced(&document, "new\n").unwrap(),

@@ -1,4 +1,4 @@
-//! Makes calls and measures them, in the client's process.
+//! The load generator in the client's process: makes calls and measures them.
 
 use std::{
     collections::HashMap,
@@ -21,11 +21,11 @@ use crate::{
     work::{Input, Output, Work},
 };
 
-/// The time is taken of one call in so many, if there are several in flight: looking at the clock
-/// costs as much as a tenth of a call.
+/// The sampling interval: if several calls are in flight, the latency of one call in this many is
+/// measured. Reading the clock costs as much as a tenth of a call.
 const SAMPLED: u64 = 32;
 
-/// What is to be done in one turn.
+/// The load of one turn.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) input: Input,
@@ -40,27 +40,28 @@ impl Load {
         Self { input: work.input(), window: work.window, sampled, over: Arc::default() }
     }
 
-    /// Whether no more calls are to be made.
+    /// Returns true once the time of the turn is up and no more calls are to be made.
     pub(crate) fn over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Whether the time of this call is taken and its result compared byte by byte, of those that
-    /// one caller makes.
+    /// Returns true if a call is sampled: its latency is measured, and its result is compared byte
+    /// by byte. `call` counts the calls of one caller.
     pub(crate) fn samples(&self, call: u64) -> bool {
         call.is_multiple_of(self.sampled)
     }
 }
 
-/// What was done in one turn on one connection.
+/// The number of calls in a turn, and the latencies of the sampled ones.
 #[derive(Debug, Default)]
 pub(crate) struct Sampled {
     pub(crate) calls: u64,
     pub(crate) latencies: Vec<Duration>,
 }
 
-/// A connection that keeps calls in flight.
+/// A connection that keeps a window of calls in flight.
 pub(crate) trait Connection: Send + 'static {
+    /// Makes calls until the load is over.
     fn run(&mut self, load: Load) -> impl Future<Output = Result<Sampled, Failure>> + Send;
 }
 
@@ -73,7 +74,7 @@ pub(crate) trait Caller: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<HashMap<String, u64>, Failure>> + Send;
 }
 
-/// Calls from as many tasks as there are to be calls in flight.
+/// A connection with one calling task for each call in flight.
 pub(crate) struct Tasks<C>(pub(crate) C);
 
 impl<C: Caller> Connection for Tasks<C> {
@@ -111,17 +112,17 @@ async fn join(mut tasks: JoinSet<Result<Sampled, Failure>>) -> Result<Sampled, F
     Ok(all)
 }
 
-/// What a client's process says of a turn.
+/// The result of a turn, as the client's process reports it. All times are in seconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Turn {
     pub(crate) calls: u64,
-    /// All times are in seconds.
     pub(crate) took: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
 }
 
-/// Connects, says so, and makes calls for as many seconds as each line of stdin says.
+/// Opens the connections, prints `connected`, and runs one turn for each line of stdin. A line
+/// holds the duration of the turn in seconds.
 pub(crate) async fn drive<C: Connection>(
     work: Work,
     connect: impl AsyncFn() -> Result<C, Failure>,
@@ -142,7 +143,8 @@ pub(crate) async fn drive<C: Connection>(
     Ok(())
 }
 
-/// Stdin, read on a thread of its own: connections that share this runtime must go on meanwhile.
+/// Returns the lines of stdin. A separate thread reads them, because connections on this runtime
+/// must make progress in the meantime.
 fn lines() -> mpsc::UnboundedReceiver<String> {
     let (sender, lines) = mpsc::unbounded_channel();
     thread::spawn(move || {
@@ -151,6 +153,7 @@ fn lines() -> mpsc::UnboundedReceiver<String> {
     lines
 }
 
+/// Runs one turn on all connections.
 async fn turn<C: Connection>(
     connections: &mut Vec<C>,
     work: Work,
@@ -160,7 +163,7 @@ async fn turn<C: Connection>(
     let mut running = JoinSet::new();
     let start = Instant::now();
     let over = Arc::clone(&load.over);
-    // Not a timer of the runtime, which has other things to do.
+    // A thread keeps the time, because a timer may fire late on a runtime that is busy with calls.
     thread::spawn(move || {
         thread::sleep(time);
         over.store(true, Ordering::Relaxed);
@@ -186,7 +189,7 @@ async fn turn<C: Connection>(
     Ok(Turn { calls: all.calls, took, p50, p99 })
 }
 
-/// Of sorted latencies, in seconds.
+/// Returns a percentile of sorted latencies, in seconds.
 fn percentile(latencies: &[Duration], percent: usize) -> f64 {
     let at = (latencies.len() * percent / 100).min(latencies.len().saturating_sub(1));
     latencies.get(at).copied().unwrap_or_default().as_secs_f64()
@@ -197,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_of_all_latencies() {
+    fn percentile_is_one_of_the_latencies() {
         let latencies: Vec<_> = (1..=100).map(Duration::from_secs).collect();
         assert!((percentile(&latencies, 50) - 51.0).abs() < f64::EPSILON);
         assert!((percentile(&latencies, 99) - 100.0).abs() < f64::EPSILON);

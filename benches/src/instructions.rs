@@ -1,6 +1,8 @@
-//! How many instructions one call takes, in the client and in the server together, and whether that
-//! is within its budget: over inproc, so that it is what this library does and not what the engine
-//! and the kernel do.
+//! The instruction count of one call, in the client and the server together, and the check against
+//! its budget.
+//!
+//! The calls go over inproc, so that the count covers this library rather than the engine and the
+//! kernel.
 
 use bytes::Bytes;
 use rpc_core::{Client, Server};
@@ -14,20 +16,20 @@ use crate::{
     valgrind,
 };
 
-/// Counts, and fails if it is too many.
+/// Prints the instruction counts. Fails if one of them exceeds its budget.
 pub(crate) fn report() -> Result<(), Failure> {
     let mut above = Vec::new();
     println!("| one echo of 64 B over inproc | instructions | at most |\n|---|---|---|");
     for budget in BUDGETS {
-        let instructions = valgrind::each(&["calls", budget.place])?;
-        println!("| {} | {instructions} | {} |", budget.place, budget.limit());
+        let instructions = valgrind::each(&["calls", budget.execution])?;
+        println!("| {} | {instructions} | {} |", budget.execution, budget.limit());
         match budget.judge(instructions) {
-            Verdict::Above => above.push(budget.place),
+            Verdict::Above => above.push(budget.execution),
             Verdict::Within => {}
             Verdict::FarBelow => {
                 eprintln!(
                     "{}: far below its budget, which can be lowered in benches/src/budget.rs",
-                    budget.place
+                    budget.execution
                 );
             }
         }
@@ -45,15 +47,15 @@ pub(crate) fn report() -> Result<(), Failure> {
     .into())
 }
 
-/// What runs under valgrind: one call after the other.
-pub(crate) fn make_calls(place: &str, count: u32) -> Result<(), Failure> {
+/// Makes `count` calls, one after the other. This is the part that runs under valgrind.
+pub(crate) fn make_calls(execution: &str, count: u32) -> Result<(), Failure> {
     valgrind::stay_on_one_processor()?;
     Threads::One.runtime()?.block_on(async {
         let server = Server::builder().workers(1).bind("inproc://calls").await?.spawn()?;
         let client = Client::builder().use_current_runtime().connect(server.endpoint()).await?;
         let data = Bytes::from_static(&[7; 64]);
         for _ in 0..count {
-            let echoed = match place {
+            let echoed = match execution {
                 "inline" => echo_inline::call(&client, data.clone()).await?,
                 _ => echo_pool::call(&client, data.clone()).await?,
             };

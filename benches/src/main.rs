@@ -1,18 +1,28 @@
-//! Measures rpc-core beside other ways to call a function in another process.
+//! Compares rpc-core with other ways to call a function in another process.
 //!
 //! ```sh
-//! cargo run --release --manifest-path benches/Cargo.toml                      # all of it: about 25 minutes
-//! cargo run --release --manifest-path benches/Cargo.toml -- --quick           # the same, briefly
+//! # All measurements, in about 25 minutes:
+//! cargo run --release --manifest-path benches/Cargo.toml
+//! # All measurements, with short turns:
+//! cargo run --release --manifest-path benches/Cargo.toml -- --quick
+//! # Some works or contestants:
 //! cargo run --release --manifest-path benches/Cargo.toml -- --only echo-64B-1024/ --only long-text
-//! cargo run --release --manifest-path benches/Cargo.toml -- --write           # and updates docs/PERFORMANCE.md
-//! cargo run --release --manifest-path benches/Cargo.toml -- --instructions    # of one call, counted by valgrind
-//! cargo run --release --manifest-path benches/Cargo.toml -- --stages          # of a call: instructions and time
+//! # All measurements, and an update of docs/PERFORMANCE.md:
+//! cargo run --release --manifest-path benches/Cargo.toml -- --write
+//! # The instructions of one call, counted by valgrind:
+//! cargo run --release --manifest-path benches/Cargo.toml -- --instructions
+//! # The stages of a call, in instructions and time:
+//! cargo run --release --manifest-path benches/Cargo.toml -- --stages
 //! ```
 //!
-//! For each work it starts a server and a client process of every contestant, and then gives each
-//! of them a turn, round after round: A B C, A B C. What the machine does to one in a minute, it
-//! does to all. Both processes are this program again. The Python program takes part if
-//! `BENCH_PYTHON` names an interpreter that has pyzmq.
+//! A *work* is a function to call, with a number of clients and of calls in flight. A *contestant*
+//! is a way to make these calls. For each work, the program starts a server process and a client
+//! process of every contestant. In each round, every contestant makes calls for a short time, its
+//! *turn*: A B C, A B C. A disturbance of the machine that lasts longer than a round thus affects
+//! all contestants alike.
+//!
+//! Both processes run this program in another role. The Python contestant takes part if the
+//! variable `BENCH_PYTHON` names an interpreter that has pyzmq.
 
 mod budget;
 mod chart;
@@ -38,25 +48,26 @@ use clap::{Parser, Subcommand};
 
 use crate::{contestant::Contestant, results::Results, stages::Stage, work::Work};
 
-/// What went wrong. Whatever it is, the figures are worth nothing then.
+/// The error of a failed measurement. After any failure the figures are worthless.
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Measures rpc-core beside other ways to call a function in another process.
+/// Compares rpc-core with other ways to call a function in another process.
 #[derive(Parser)]
-#[allow(clippy::struct_excessive_bools)] // They are switches of the command line.
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of the command line.
 struct Options {
     #[command(subcommand)]
     role: Option<Role>,
-    /// Three short rounds: shows that everything works, and the figures roughly.
+    /// Measures three short rounds: enough to show that everything works, with rough figures.
     #[arg(long)]
     quick: bool,
-    /// Only what has this in its name, `work/contestant`. May be given several times.
+    /// Measures only if the name, `work/contestant`, contains this text. Can be given several
+    /// times.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// How many rounds; medians are of these.
+    /// The number of rounds. The reported medians are taken over these rounds.
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// How long each turn lasts.
+    /// The duration of each turn.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
     /// Writes the tables and the chart into `docs/`.
@@ -69,28 +80,28 @@ struct Options {
     /// Counts and times the stages of a call, and measures nothing else.
     #[arg(long)]
     stages: bool,
-    /// Lists the works and contestants, and measures nothing.
+    /// Lists the names of the works and contestants, and measures nothing.
     #[arg(long)]
     list: bool,
 }
 
-/// The processes that the program starts of itself.
+/// The roles in which the program starts itself as a child process.
 #[derive(Subcommand)]
 #[command(hide = true)]
 enum Role {
-    /// Serves, says where, and ends when stdin does.
+    /// Serves, prints its endpoint, and exits when stdin ends.
     Serve { contestant: String },
-    /// Connects, and makes calls for as long as each line of stdin says.
+    /// Connects, and makes calls for as many seconds as each line of stdin says.
     Drive { contestant: String, work: String, endpoint: String },
-    /// Counts the words of a long text by both ways, for each line of stdin.
+    /// Counts the words of a long text by every method, once for each line of stdin.
     Words,
-    /// Makes so many calls over inproc, inline or on a worker.
-    Calls { place: String, count: u32 },
-    /// Goes through a stage of a call so often.
+    /// Makes `count` calls over inproc to a function that runs inline or on a worker.
+    Calls { execution: String, count: u32 },
+    /// Repeats a stage of a call `count` times.
     Stage { stage: Stage, count: u32 },
 }
 
-/// How much is measured.
+/// The amount of measuring: the number of rounds, and the duration of a turn.
 #[derive(Debug, Clone, Copy)]
 struct Extent {
     rounds: usize,
@@ -99,7 +110,8 @@ struct Extent {
 
 impl Options {
     fn extent(&self) -> Extent {
-        // A second is long beside what the scheduler does, and five rounds show the spread.
+        // A second is long compared with the effects of the scheduler, and five rounds show the
+        // spread.
         let (rounds, seconds) = if self.quick { (3, 0.05) } else { (5, 1.0) };
         Extent {
             rounds: self.rounds.unwrap_or(rounds).max(1),
@@ -107,6 +119,7 @@ impl Options {
         }
     }
 
+    /// Returns true if the options select the measurement with this name.
     fn chosen(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
@@ -121,7 +134,7 @@ fn main() -> ExitCode {
         }
         Some(Role::Drive { contestant, work, endpoint }) => drive_named(contestant, work, endpoint),
         Some(Role::Words) => words::run(),
-        Some(Role::Calls { place, count }) => instructions::make_calls(place, *count),
+        Some(Role::Calls { execution, count }) => instructions::make_calls(execution, *count),
         Some(Role::Stage { stage, count }) => stages::repeat(*stage, *count),
     };
     match done {

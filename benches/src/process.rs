@@ -1,5 +1,5 @@
-//! The processes that are measured. Each is killed when it is dropped, and ends by itself when this
-//! one does.
+//! The child processes that are measured. A child is killed when its handle is dropped. When this
+//! program ends, its children end by themselves.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::Failure;
 
-/// A child process that is spoken to in lines.
+/// A child process, and the lines that it exchanges with this program.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -17,6 +17,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Starts a program with pipes for its stdin and stdout.
     pub(crate) fn start(command: &mut Command) -> Result<Self, Failure> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdin = child.stdin.take().expect("it is piped");
@@ -24,7 +25,7 @@ impl Process {
         Ok(Self { child, stdin, stdout })
     }
 
-    /// This program, in another role.
+    /// Starts this program in another role.
     pub(crate) fn own(arguments: &[&str]) -> Result<Self, Failure> {
         Self::start(Command::new(std::env::current_exe()?).args(arguments))
     }
@@ -33,6 +34,7 @@ impl Process {
         self.child.id()
     }
 
+    /// Waits for the next line of the child's stdout.
     pub(crate) fn read_line(&mut self) -> Result<String, Failure> {
         let mut line = String::new();
         if self.stdout.read_line(&mut line)? == 0 {
@@ -41,7 +43,7 @@ impl Process {
         Ok(line.trim().to_owned())
     }
 
-    /// Says a line, and waits for the answer.
+    /// Sends a line to the child, and waits for its answer.
     pub(crate) fn ask(&mut self, line: &str) -> Result<String, Failure> {
         writeln!(self.stdin, "{line}")?;
         self.read_line()
@@ -50,7 +52,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Both fail if the child has ended already, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

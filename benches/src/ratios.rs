@@ -1,13 +1,13 @@
-//! The ratios that say whether the library is good enough, and what they ought to be.
+//! The ratios between contestants that have a target. They tell whether the library is fast enough.
 
 use crate::{
-    contestant::{Contestant, Place, Threads},
+    contestant::{Contestant, Execution, Threads},
     results::{Measured, Metric, Results, extremes, median},
     words::{self, WordsRound},
     work::{MIB, Work, size_of},
 };
 
-/// What a ratio ought to be.
+/// The bound that a ratio should keep.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target {
     AtLeast(f64),
@@ -15,6 +15,7 @@ pub(crate) enum Target {
 }
 
 impl Target {
+    /// Returns true if the value keeps the bound.
     pub(crate) fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(least) => value >= least,
@@ -26,24 +27,25 @@ impl Target {
 /// A ratio, or a plain figure, that has a target.
 #[derive(Debug, Clone)]
 pub(crate) struct Judged {
+    /// The description of the ratio in the report.
     pub(crate) what: String,
-    /// Of the medians.
+    /// The ratio of the medians.
     pub(crate) value: f64,
-    /// The lowest and the highest that any round alone gives.
+    /// The lowest and the highest ratio of a single round.
     pub(crate) range: Option<(f64, f64)>,
     pub(crate) unit: &'static str,
     pub(crate) target: Target,
 }
 
-const INLINE: Contestant = Contestant::rpc(Place::Inline, Threads::Two);
-const INLINE_CT: Contestant = Contestant::rpc(Place::Inline, Threads::One);
-const POOL: Contestant = Contestant::rpc(Place::Pool, Threads::Two);
+const INLINE: Contestant = Contestant::rpc(Execution::Inline, Threads::Two);
+const INLINE_CT: Contestant = Contestant::rpc(Execution::Inline, Threads::One);
+const BLOCKING: Contestant = Contestant::rpc(Execution::Blocking, Threads::Two);
 const TARPC: Contestant = Contestant::tarpc();
 const TONIC: Contestant = Contestant::tonic();
 const FLOOR: Contestant = Contestant::floor(Threads::Two);
 const FLOOR_CT: Contestant = Contestant::floor(Threads::One);
 
-/// Those whose contestants were measured.
+/// Returns the ratios whose contestants were measured.
 pub(crate) fn judge(results: &Results) -> Vec<Judged> {
     use Metric::{CallsPerSecond, Cpu, P50};
     use Target::{AtLeast, AtMost};
@@ -60,14 +62,14 @@ pub(crate) fn judge(results: &Results) -> Vec<Judged> {
         (echo(1024), CallsPerSecond, INLINE, FLOOR, AtLeast(1.0)),
         (echo(64), CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
         (echo(1024), CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
-        (echo(64), CallsPerSecond, POOL, TARPC, AtLeast(1.6)),
-        (echo(1024), CallsPerSecond, POOL, TARPC, AtLeast(2.0)),
-        (count(64), CallsPerSecond, POOL, TARPC, AtLeast(1.3)),
-        (count(1024), CallsPerSecond, POOL, TARPC, AtLeast(1.6)),
+        (echo(64), CallsPerSecond, BLOCKING, TARPC, AtLeast(1.6)),
+        (echo(1024), CallsPerSecond, BLOCKING, TARPC, AtLeast(2.0)),
+        (count(64), CallsPerSecond, BLOCKING, TARPC, AtLeast(1.3)),
+        (count(1024), CallsPerSecond, BLOCKING, TARPC, AtLeast(1.6)),
         (echo(1), P50, INLINE_CT, FLOOR_CT, AtMost(1.0)),
         (echo(1), P50, INLINE_CT, TARPC, AtMost(1.15)),
         (echo(1), P50, INLINE, TARPC, AtMost(1.4)),
-        (echo(1), P50, POOL, INLINE, AtMost(1.3)),
+        (echo(1), P50, BLOCKING, INLINE, AtMost(1.3)),
         (Work::echo(MIB, 8), CallsPerSecond, INLINE, FLOOR, AtLeast(0.9)),
         (Work::echo(MIB, 8), CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
         (many, CallsPerSecond, INLINE, FLOOR, AtLeast(0.9)),
@@ -82,7 +84,7 @@ pub(crate) fn judge(results: &Results) -> Vec<Judged> {
         })
         .collect();
     judged.extend(results.of(many, INLINE).map(|measured| Judged {
-        what: format!("{}: the server's memory for each client of {}", many.title(), INLINE.name()),
+        what: format!("{}: server memory per client, {}", many.title(), INLINE.name()),
         value: measured.server_memory_per_client() / 1024.0,
         range: None,
         unit: " KiB",
@@ -98,7 +100,7 @@ fn ratio(metric: Metric, ours: &Measured, theirs: &Measured, target: Target) -> 
         Metric::P50 => "p50",
         Metric::P99 => "p99",
         Metric::ClientCpu | Metric::ServerCpu | Metric::Cpu => "CPU time per call",
-        Metric::ClientKernel | Metric::ServerKernel => "CPU time per call in the kernel",
+        Metric::ClientKernel | Metric::ServerKernel => "kernel CPU time per call",
     };
     let pairs = ours.rounds.iter().zip(&theirs.rounds);
     Judged {
@@ -117,7 +119,8 @@ fn ratio(metric: Metric, ours: &Measured, theirs: &Measured, target: Target) -> 
     }
 }
 
-/// Of the larger pieces: with the smaller ones the words that are sent back are most of the work.
+/// Returns the ratio for the long text, in its larger chunks. With the smaller chunks, returning
+/// the words would be most of the work.
 fn of_words(results: &Results, target: Target) -> Option<Judged> {
     if results.words.is_empty() {
         return None;
@@ -126,7 +129,8 @@ fn of_words(results: &Results, target: Target) -> Option<Judged> {
     let of = |time: &dyn Fn(&WordsRound) -> f64| results.words.iter().map(time).collect();
     Some(Judged {
         what: format!(
-            "count_words of 50 MB: wall, rpc-pool with {} a call and two workers / a plain loop on one core",
+            "count_words of 50 MB: wall-clock time, rpc-pool with two workers, {} per call / \
+             plain loop on one core",
             size_of(words::CHUNKS[last])
         ),
         value: median(of(&|round| round.calls[last].wall)) / median(of(&|round| round.plain.wall)),

@@ -1,4 +1,4 @@
-//! The report: the machine, the ratios, and a table for each work, as Markdown.
+//! The report in Markdown: the machine, the ratios, and a table for each work.
 
 use std::{fmt::Write as _, fs, process::Command, thread};
 
@@ -14,10 +14,12 @@ pub(crate) fn report(results: &Results, extent: Extent) -> String {
     let mut out = machine(extent);
     let judged = judge(results);
     if !judged.is_empty() {
-        out.push_str("\n### Ratios\n");
         out.push_str(
-            "| of the medians | | lowest and highest of a round | target | |\n|---|---|---|---|---|\n",
+            "\n### Ratios\n\
+             Each value is a ratio of medians over all rounds, or a plain figure with its unit.\n\
+             The range gives the lowest and the highest ratio of a single round.\n\n",
         );
+        out.push_str("| ratio | value | range | target | result |\n|---|---|---|---|---|\n");
         out.extend(judged.iter().map(ratio));
     }
     for work in Work::all() {
@@ -48,12 +50,13 @@ fn ratio(judged: &Judged) -> String {
 fn table(work: Work, measured: &[&Measured]) -> String {
     let large = work.function == Function::Echo(MIB);
     let many = work.clients > 1;
-    let mut out = format!("\n### {}\n| | calls/s | ", work.title());
+    let mut out = format!("\n### {}\n| contestant | calls/s | ", work.title());
     out.push_str(if large { "MiB/s | " } else { "" });
     out.push_str(
-        "p50 | p99 | CPU per call (of it in the kernel), client + server | peak memory, client + server |",
+        "p50 | p99 | CPU time per call (in the kernel), client + server | \
+         peak memory, client + server |",
     );
-    out.push_str(if many { " server per client |\n" } else { "\n" });
+    out.push_str(if many { " server memory per client |\n" } else { "\n" });
     out.push_str("|---|---|---|---|---|---|");
     out.push_str(if large || many { "---|\n" } else { "\n" });
     for measured in measured {
@@ -91,8 +94,9 @@ fn table(work: Work, measured: &[&Measured]) -> String {
 }
 
 fn words_table(rounds: &[WordsRound]) -> String {
-    let mut out =
-        "\n### count_words of 50 MB, in one process\n| | wall | CPU |\n|---|---|---|\n".to_owned();
+    let mut out = "\n### count_words of 50 MB, in one process\n\
+                   | method | wall-clock time | CPU time |\n|---|---|---|\n"
+        .to_owned();
     let mut row = |name: &str, of: &dyn Fn(&WordsRound) -> Took| {
         let ms = |time: fn(&Took) -> f64| {
             1e3 * median(rounds.iter().map(|round| time(&of(round))).collect())
@@ -104,10 +108,12 @@ fn words_table(rounds: &[WordsRound]) -> String {
             ms(|took| took.cpu)
         );
     };
-    row("a plain loop on one core", &|round| round.plain);
-    row("two threads, half of it each, and no calls", &|round| round.threads);
+    row("plain loop on one core", &|round| round.plain);
+    row("two threads with half of the text each, no calls", &|round| round.threads);
     for (at, size) in words::CHUNKS.into_iter().enumerate() {
-        row(&format!("rpc-pool, two workers, {} a call", size_of(size)), &|round| round.calls[at]);
+        row(&format!("rpc-pool, two workers, {} per call", size_of(size)), &|round| {
+            round.calls[at]
+        });
     }
     out
 }
@@ -117,7 +123,7 @@ fn micros(seconds: f64) -> String {
     if micros < 100.0 { format!("{micros:.1} µs") } else { format!("{} µs", thousands(micros)) }
 }
 
-/// `1,234,567`
+/// Formats a number with commas between groups of three digits: `1,234,567`.
 fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut out = String::new();
@@ -130,7 +136,7 @@ fn thousands(number: f64) -> String {
     out
 }
 
-/// Where and how it was measured.
+/// Returns the description of the machine and the command line of the measurement.
 fn machine(extent: Extent) -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name| {
@@ -143,7 +149,8 @@ fn machine(extent: Extent) -> String {
         .and_then(|kib| kib.strip_suffix(" kB")?.parse::<u64>().ok());
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     format!(
-        "{processor}, {} cores, {:.0} GiB, Linux {}, {}. {} rounds of {:?} a turn.\n\n```sh\n{}\n```\n",
+        "{processor}, {} cores, {:.0} GiB, Linux {}, {}. {} rounds, {:?} per turn.\n\n\
+         ```sh\n{}\n```\n",
         thread::available_parallelism().map_or(0, usize::from),
         float(memory.unwrap_or_default()) / 1_048_576.0,
         read("/proc/sys/kernel/osrelease").trim(),
@@ -158,7 +165,7 @@ fn machine(extent: Extent) -> String {
     )
 }
 
-/// Its name and version.
+/// Returns the name and the version of the compiler.
 pub(crate) fn compiler() -> String {
     let output = Command::new("rustc").arg("--version").output().ok();
     let version =
@@ -171,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn commas_separate_groups_of_three_digits() {
         let texts = [0.4, 999.0, 1000.0, 1_234_567.0].map(thousands);
         assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
     }

@@ -1,10 +1,10 @@
-//! What was measured, and what follows from it: medians and spreads.
+//! The results of the measurements, and the statistics over them: medians and spreads.
 
 use std::ops::Sub;
 
 use crate::{contestant::Contestant, drive::Turn, words::WordsRound, work::Work};
 
-/// One turn of a contestant.
+/// The results of one turn of a contestant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
     pub(crate) turn: Turn,
@@ -12,11 +12,12 @@ pub(crate) struct Round {
     pub(crate) server: Used,
 }
 
-/// The CPU time of a process, in seconds, for all calls of a turn.
+/// The CPU time that a process used, in seconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Used {
+    /// The time in user code and in the kernel.
     pub(crate) cpu: f64,
-    /// What of it was spent in the kernel.
+    /// The part of `cpu` that was spent in the kernel.
     pub(crate) kernel: f64,
 }
 
@@ -28,18 +29,21 @@ impl Sub for Used {
     }
 }
 
-/// All turns of a contestant at one work.
+/// The results of a contestant at one work. Memory is in bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     pub(crate) work: Work,
     pub(crate) contestant: Contestant,
     pub(crate) rounds: Vec<Round>,
-    /// In bytes. The server's memory before anyone had connected, and the most that each had.
+    /// The memory of the server before a client had connected.
     pub(crate) server_at_first: u64,
+    /// The peak memory of the server.
     pub(crate) server_peak: u64,
+    /// The peak memory of the client's process.
     pub(crate) client_peak: u64,
 }
 
+/// The results of all measurements.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     pub(crate) measured: Vec<Measured>,
@@ -47,6 +51,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
+    /// Returns the results of a contestant at a work, if it was measured.
     pub(crate) fn of(&self, work: Work, contestant: Contestant) -> Option<&Measured> {
         self.measured
             .iter()
@@ -54,24 +59,29 @@ impl Results {
     }
 }
 
-/// What is compared.
+/// A figure that contestants are compared by. Times are in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Metric {
+    /// The number of calls per second.
     CallsPerSecond,
-    /// In seconds.
+    /// The median latency of a call.
     P50,
+    /// The latency that 99 % of the calls do not exceed.
     P99,
-    /// In seconds per call.
+    /// The client's CPU time per call.
     ClientCpu,
+    /// The server's CPU time per call.
     ServerCpu,
-    /// Of both.
+    /// The CPU time of both processes per call.
     Cpu,
-    /// What of it was spent in the kernel.
+    /// The client's CPU time in the kernel per call.
     ClientKernel,
+    /// The server's CPU time in the kernel per call.
     ServerKernel,
 }
 
 impl Round {
+    /// Returns a metric of this turn.
     pub(crate) fn metric(&self, metric: Metric) -> f64 {
         let calls = float(self.turn.calls);
         match metric {
@@ -88,11 +98,13 @@ impl Round {
 }
 
 impl Measured {
+    /// Returns the median of a metric over all rounds.
     pub(crate) fn median(&self, metric: Metric) -> f64 {
         median(self.values(metric))
     }
 
-    /// Half of the distance from the lowest to the highest, as a part of the median.
+    /// Returns half of the distance from the lowest to the highest value, as a fraction of the
+    /// median.
     pub(crate) fn spread(&self, metric: Metric) -> f64 {
         let (lowest, highest) = extremes(self.values(metric));
         (highest - lowest) / 2.0 / self.median(metric)
@@ -102,14 +114,14 @@ impl Measured {
         self.rounds.iter().map(|round| round.metric(metric)).collect()
     }
 
-    /// How many bytes of the server's memory each client has cost.
+    /// Returns the bytes of server memory that each client has cost.
     pub(crate) fn server_memory_per_client(&self) -> f64 {
         float(self.server_peak.saturating_sub(self.server_at_first))
             / float(self.work.clients as u64)
     }
 }
 
-/// Of an even number, the mean of the two in the middle.
+/// Returns the median. For an even number of values, it is the mean of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     match (values.len(), values.len() / 2) {
@@ -119,7 +131,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// The lowest and the highest.
+/// Returns the lowest and the highest value.
 pub(crate) fn extremes(values: Vec<f64>) -> (f64, f64) {
     let mut extremes = (f64::INFINITY, f64::NEG_INFINITY);
     for value in values {
@@ -128,7 +140,7 @@ pub(crate) fn extremes(values: Vec<f64>) -> (f64, f64) {
     extremes
 }
 
-/// No count or size here comes near 2^53.
+/// Converts an integer to a float. No count or size here comes near 2^53, so none loses precision.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn float(n: u64) -> f64 {
     n as f64
@@ -139,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn median_is_in_the_middle() {
         assert!((median(vec![9.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(vec![4.0, 9.0, 1.0, 2.0]) - 3.0).abs() < f64::EPSILON);
         assert!(median(vec![]).is_nan());

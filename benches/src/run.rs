@@ -1,4 +1,5 @@
-//! Starts the processes of all contestants, and gives each its turn, round after round.
+//! The measurement of a work: starts the processes of all contestants, and gives each contestant a
+//! turn in every round.
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ use crate::{
     work::Work,
 };
 
-/// A contestant's two processes, connected.
+/// The server process and the client process of a contestant, connected to each other.
 struct Pair {
     server: Process,
     client: Process,
     measured: Measured,
 }
 
-/// Has all contestants that were chosen do this work.
+/// Measures all chosen contestants at one work.
 pub(crate) fn run(
     work: Work,
     extent: Extent,
@@ -41,7 +42,7 @@ pub(crate) fn run(
     if !pairs.is_empty() {
         eprintln!("{}: {} contestants, {} rounds", work.name(), pairs.len(), extent.rounds);
     }
-    // The first turn of each warms caches and allocators, and is not counted.
+    // The first turn of each contestant warms up caches and allocators, and is not counted.
     for round in 0..=extent.rounds {
         for pair in &mut pairs {
             pair.turn(extent.turn, round > 0)?;
@@ -65,7 +66,7 @@ impl Pair {
         } else {
             Process::own(&["drive", &name, &work.name(), &endpoint])?
         };
-        // "connected"
+        // The client prints "connected" before its first turn.
         client.read_line()?;
         let rounds = Vec::new();
         let measured =
@@ -94,12 +95,12 @@ impl Pair {
     }
 }
 
-/// By a process so far.
+/// Returns the CPU time that a process has used so far.
 fn used(process: &Process) -> Result<Used, Failure> {
     Ok(Used { cpu: usage::cpu_time(process.pid())?, kernel: usage::kernel_time(process.pid())? })
 }
 
-/// Has a long text counted, in one process.
+/// Measures the counting of a long text, in one child process.
 pub(crate) fn run_words(extent: Extent, results: &mut Results) -> Result<(), Failure> {
     eprintln!("{}: {} rounds", words::NAME, extent.rounds);
     let mut process = Process::own(&["words"])?;

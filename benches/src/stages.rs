@@ -1,6 +1,8 @@
-//! What each stage of a call takes: instructions, which hardly change from run to run, and time,
-//! which does. They do not add up to a call: some share a part, and what lies between them, such as
-//! waking tasks, is in none.
+//! The cost of each stage of a call, in instructions and in time. Instruction counts hardly change
+//! from run to run, times do.
+//!
+//! The stages do not add up to the cost of a call: some stages overlap, and the work between
+//! stages, such as waking tasks, belongs to none.
 
 use std::{
     hint::black_box,
@@ -13,7 +15,7 @@ use rpc_core::__bench::{Stages, encode_request};
 
 use crate::{Failure, contestant::Threads, contestants::rpc::echo_pool, results::median, valgrind};
 
-/// In the order in which a call comes by.
+/// A stage of a call. The variants are in the order in which a call passes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Stage {
     EncodeRequest,
@@ -26,13 +28,13 @@ pub(crate) enum Stage {
     EncodeReply,
 }
 
-/// Medians are of so many rounds.
+/// The number of rounds. Medians are taken over them.
 const ROUNDS: usize = 21;
-/// How long a stage has its turn, at least: long beside a look at the clock.
+/// The minimum duration of a turn. It is long compared with reading the clock.
 const TURN: Duration = Duration::from_millis(5);
 
 impl Stage {
-    /// What it is called on the command line.
+    /// Returns the name of the stage on the command line.
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
@@ -64,7 +66,7 @@ fn repeat_here<T>(count: u32, mut stage: impl FnMut() -> T) {
     }
 }
 
-/// Prints the table.
+/// Prints the table of instructions and times.
 pub(crate) fn report() -> Result<(), Failure> {
     let times = times()?;
     println!("| stage | instructions | ns |\n|---|---|---|");
@@ -75,7 +77,7 @@ pub(crate) fn report() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What runs under valgrind.
+/// Repeats a stage `count` times. This is the part that runs under valgrind.
 pub(crate) fn repeat(stage: Stage, count: u32) -> Result<(), Failure> {
     valgrind::stay_on_one_processor()?;
     Threads::One.runtime()?.block_on(async {
@@ -88,8 +90,9 @@ fn stages() -> Result<Stages, Failure> {
     Ok(Stages::new(echo_pool::args(Bytes::from_static(&[7; 64])))?)
 }
 
-/// How long each stage takes, in nanoseconds, on a runtime like that of a server's I/O thread. They
-/// have their turns round after round, so that what the machine does to one it does to all.
+/// Returns the time of each stage in nanoseconds, measured on a runtime like that of a server's I/O
+/// thread. In every round each stage has one turn, so that a disturbance of the machine affects all
+/// stages alike.
 fn times() -> Result<Vec<(Stage, f64)>, Failure> {
     Threads::One.runtime()?.block_on(async {
         let mut stages = stages()?;
@@ -113,7 +116,7 @@ async fn time(stage: Stage, count: u32, stages: &mut Stages) -> Duration {
     start.elapsed()
 }
 
-/// How many repetitions fill a turn.
+/// Returns the number of repetitions that fill a turn.
 async fn long_enough(stage: Stage, stages: &mut Stages) -> u32 {
     let mut count = 1;
     while time(stage, count, stages).await < TURN {

@@ -1,5 +1,5 @@
-//! What a process uses: CPU time as its clock tells it, in nanoseconds; its share in the kernel,
-//! and memory, as `/proc` does.
+//! The resource usage of a process. Its CPU time comes from its CPU clock, in nanoseconds. Its time
+//! in the kernel and its memory come from `/proc`.
 
 use std::{fs, time::Duration};
 
@@ -11,31 +11,33 @@ use nix::{
 
 use crate::Failure;
 
-/// The CPU time in seconds that the process has used so far, of all its threads, in user code and
-/// in the kernel.
+/// Returns the CPU time in seconds that the process has used so far. It covers all threads, in user
+/// code and in the kernel.
 pub(crate) fn cpu_time(pid: u32) -> Result<f64, Failure> {
     let pid = Pid::from_raw(pid.try_into()?);
     Ok(Duration::from(ClockId::pid_cpu_clock_id(pid)?.now()?).as_secs_f64())
 }
 
-/// How much of it in the kernel, as the system estimates by looking at what runs a hundred times a
-/// second.
+/// Returns the part of the CPU time that the process spent in the kernel, in seconds. The system
+/// estimates it: a hundred times a second, it samples what is running.
 pub(crate) fn kernel_time(pid: u32) -> Result<f64, Failure> {
-    /// Linux counts this in hundredths of a second, whatever it measures in.
+    /// The unit of the value in seconds. Linux reports hundredths of a second, whatever resolution
+    /// it measures with.
     const TICK: f64 = 0.01;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is a name in parentheses, and may have blanks; this is the 15th.
+    // The second field is the program's name in parentheses, which may contain blanks. The kernel
+    // time is the 15th field.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks: u32 = fields.split_whitespace().nth(12).ok_or("the process has ended")?.parse()?;
     Ok(f64::from(ticks) * TICK)
 }
 
-/// The memory that the process holds in RAM, in bytes.
+/// Returns the memory that the process holds in RAM, in bytes.
 pub(crate) fn memory(pid: u32) -> Result<u64, Failure> {
     status(pid, "VmRSS:")
 }
 
-/// The most that it has held.
+/// Returns the peak of the memory that the process has held in RAM, in bytes.
 pub(crate) fn peak_memory(pid: u32) -> Result<u64, Failure> {
     status(pid, "VmHWM:")
 }
@@ -47,7 +49,8 @@ fn status(pid: u32, name: &str) -> Result<u64, Failure> {
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
-/// A thousand clients need more files than most shells allow. Children inherit it.
+/// Raises the limit of open files as far as the system allows. A thousand clients need more files
+/// than most shells permit. Child processes inherit the limit.
 pub(crate) fn allow_many_files() -> Result<(), Failure> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)

@@ -1,5 +1,5 @@
-//! The words of a long text, counted by two workers of a server in this process, and by a plain
-//! loop on one core.
+//! The counting of the words of a long text: by calls to a server with two workers in this process,
+//! by two threads without calls, and by a plain loop on one core.
 
 use std::{
     collections::HashMap,
@@ -19,17 +19,18 @@ use crate::{
     work::{KIB, MIB, count_words},
 };
 
-/// What it is called on the command line.
+/// The name of this measurement on the command line.
 pub(crate) const NAME: &str = "long-text-50MB";
 const LENGTH: usize = 50_000_000;
-/// What the example that counts words sends in a call, and half the text: every chunk has the
-/// frequent words again, so that larger ones leave less to be sent back and added up.
+/// The sizes of the chunks: what the example `count_words` sends per call, and half of the text.
+/// The result of every chunk repeats the frequent words, so larger chunks leave less to send back
+/// and to add up.
 pub(crate) const CHUNKS: [usize; 2] = [64 * KIB, 24 * MIB];
-/// So that half the text, and its call, may be one message.
+/// The limit of message sizes. It admits half of the text, with its call, as one message.
 const MAX_MESSAGE_SIZE: usize = 32 * MIB;
-/// How many chunks are under way at once: two that are counted, and two more so that the workers
+/// The number of chunks in flight: two that the workers count, and two more so that the workers
 /// never wait.
-const UNDER_WAY: usize = 4;
+const IN_FLIGHT: usize = 4;
 
 type Counts = HashMap<String, u64>;
 
@@ -38,24 +39,26 @@ fn count_words_of_chunk(text: &str) -> Counts {
     count_words(text)
 }
 
-/// How long something took, in seconds, and how much of the cores.
+/// The wall-clock time and the CPU time that a task took, in seconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Took {
     pub(crate) wall: f64,
     pub(crate) cpu: f64,
 }
 
-/// The same text counted by each way.
+/// The times of one round, in which each method counts the same text.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct WordsRound {
+    /// A plain loop on one core.
     pub(crate) plain: Took,
-    /// By two threads, half each, without any calls: what can be gained at all.
+    /// Two threads with half of the text each, without calls. They show the greatest possible
+    /// gain.
     pub(crate) threads: Took,
-    /// In pieces of each of the sizes in [`CHUNKS`].
+    /// Calls with chunks of each size in [`CHUNKS`].
     pub(crate) calls: [Took; 2],
 }
 
-/// Counts by all ways for each line of stdin, and writes how long each took.
+/// Counts by every method for each line of stdin, and prints the times.
 pub(crate) fn run() -> Result<(), Failure> {
     let text = text(LENGTH);
     Threads::Two.runtime()?.block_on(async {
@@ -64,7 +67,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         let server = server.bind("inproc://words").await?.spawn()?;
         let client =
             Client::builder().max_message_size(MAX_MESSAGE_SIZE).connect(server.endpoint()).await?;
-        // Nothing else is to be done meanwhile, so that blocking here does no harm.
+        // Reading blocks the thread, which does no harm: there is no other work in the meantime.
         for line in io::stdin().lock().lines() {
             line?;
             let (plain, expected) = took(async { Ok(count_words(&text)) }).await?;
@@ -106,7 +109,7 @@ fn count_by_threads(text: &str) -> Result<Counts, Failure> {
 }
 
 fn add_up(all: &mut Counts, mut counts: Counts) {
-    // The fewer into the more.
+    // Adding the smaller map to the larger one takes fewer steps.
     if all.len() < counts.len() {
         mem::swap(all, &mut counts);
     }
@@ -116,7 +119,7 @@ fn add_up(all: &mut Counts, mut counts: Counts) {
 }
 
 async fn count_by_calls(client: &Client, text: &str, size: usize) -> Result<Counts, Failure> {
-    let mut results = count_words_of_chunk::map(client, chunks(text, size)).concurrency(UNDER_WAY);
+    let mut results = count_words_of_chunk::map(client, chunks(text, size)).concurrency(IN_FLIGHT);
     let mut all = HashMap::new();
     while let Some((_, counts)) = results.next().await {
         add_up(&mut all, counts?);
@@ -124,13 +127,13 @@ async fn count_by_calls(client: &Client, text: &str, size: usize) -> Result<Coun
     Ok(all)
 }
 
-/// Where the first word ends after `size` bytes.
+/// Returns the position of the first end of a word from `size` bytes on.
 fn end_of_chunk(text: &str, size: usize) -> usize {
     let at = size.min(text.len());
     text[at..].find(' ').map_or(text.len(), |space| at + space)
 }
 
-/// The text in pieces, cut between words.
+/// Returns the text in chunks, split between words.
 fn chunks(text: &str, size: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -140,15 +143,16 @@ fn chunks(text: &str, size: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Words about as frequent, as many and as long as those of English prose: by Zipf's law, with 5.8
-/// bytes for each, and 3,400 different ones among ten thousand. It is the same text every time.
+/// Returns a text whose words are about as frequent, as many and as long as in English prose. Their
+/// frequencies follow Zipf's law. A word and its space take 5.8 bytes on average, and ten thousand
+/// words contain about 3,400 different ones. The text is the same in every run.
 fn text(length: usize) -> String {
     const EXPONENT: f64 = 1.1;
     const VOCABULARY: f64 = 100_000.0;
     let mut text = String::with_capacity(length + KIB);
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     while text.len() < length {
-        // xorshift64
+        // The generator is xorshift64.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -161,8 +165,9 @@ fn text(length: usize) -> String {
     text
 }
 
-/// Frequent words are short.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // It is between one and the vocabulary's size.
+/// Appends the word with this rank of frequency. Frequent words are short.
+// The rank lies between one and the size of the vocabulary, so it fits into an integer.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn push_word(text: &mut String, rank: f64) {
     let mut rank = rank as usize;
     while rank > 0 {
@@ -177,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_are_the_text_and_cut_no_word() {
+    fn chunks_cover_the_text_and_split_no_word() {
         let text = text(10 * KIB);
         let chunks: Vec<_> = chunks(&text, KIB).collect();
         assert!(chunks.len() > 9);
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_like_prose() {
+    fn generated_text_resembles_prose() {
         let text = text(58_000);
         let counts = count_words(&text);
         assert!((9_500..10_500).contains(&counts.values().sum::<u64>()));

@@ -1,4 +1,4 @@
-//! What the contestants are asked to do, and whether they did it.
+//! The works: the functions that the contestants call, and the check of their results.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::Failure;
 
-/// The text whose words are counted: 89 characters, as in the measurements before there was this
+/// The text whose words are counted. It has 89 characters, as in the measurements that predate this
 /// program.
 pub(crate) const SENTENCE: &str =
     "the quick brown fox jumps over the lazy dog and the dog sleeps on while the fox runs away";
@@ -15,7 +15,8 @@ const _: () = assert!(SENTENCE.len() == 89);
 pub(crate) const KIB: usize = 1024;
 pub(crate) const MIB: usize = 1024 * KIB;
 
-/// A function, how many clients call it, and how many calls each of them has in flight.
+/// A function to call, the number of clients, and the number of calls that each client has in
+/// flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) function: Function,
@@ -23,10 +24,10 @@ pub(crate) struct Work {
     pub(crate) window: usize,
 }
 
-/// What is called.
+/// The function to call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// Gives back so many bytes.
+    /// Returns its argument, which has this many bytes.
     Echo(usize),
     /// Counts the words of [`SENTENCE`].
     CountWords,
@@ -41,7 +42,7 @@ impl Work {
         Self { function: Function::CountWords, clients: 1, window }
     }
 
-    /// A thousand clients, and one call of each.
+    /// A thousand clients with one call in flight each.
     pub(crate) const MANY_CLIENTS: Self =
         Self { function: Function::Echo(64), clients: 1000, window: 1 };
 
@@ -50,7 +51,7 @@ impl Work {
         for bytes in [64, 4 * KIB] {
             all.extend([1, 64, 1024].map(|window| Self::echo(bytes, window)));
         }
-        // More of them would measure how much memory the machine has.
+        // More than 8 calls of this size would measure how much memory the machine has.
         all.push(Self::echo(MIB, 8));
         all.extend([1, 64, 1024].map(Self::count_words));
         all.push(Self::MANY_CLIENTS);
@@ -64,7 +65,7 @@ impl Work {
             .ok_or_else(|| format!("no work {name}").into())
     }
 
-    /// What it is called on the command line.
+    /// Returns the name of the work on the command line.
     pub(crate) fn name(self) -> String {
         let function = match self.function {
             Function::Echo(bytes) => format!("echo-{}", size_of(bytes).replace(' ', "")),
@@ -76,7 +77,7 @@ impl Work {
         }
     }
 
-    /// What it is called in the report.
+    /// Returns the title of the work in the report.
     pub(crate) fn title(self) -> String {
         let function = match self.function {
             Function::Echo(bytes) => format!("echo of {}", size_of(bytes)),
@@ -89,18 +90,17 @@ impl Work {
         }
     }
 
-    /// The arguments of its calls.
+    /// Returns the argument of the calls.
     pub(crate) fn input(self) -> Input {
         match self.function {
-            // No two neighbouring bytes are the same, so that pieces that were mixed up are
-            // noticed.
+            // Neighboring bytes always differ, so that the check detects parts that were mixed up.
             Function::Echo(bytes) => Input::Data((0..=250).cycle().take(bytes).collect()),
             Function::CountWords => Input::Text(SENTENCE),
         }
     }
 }
 
-/// As people write it.
+/// Formats a size in bytes for people.
 pub(crate) fn size_of(bytes: usize) -> String {
     match bytes {
         MIB.. => format!("{} MiB", bytes / MIB),
@@ -109,14 +109,14 @@ pub(crate) fn size_of(bytes: usize) -> String {
     }
 }
 
-/// What a call is made with.
+/// The argument of a call.
 #[derive(Debug, Clone)]
 pub(crate) enum Input {
     Data(Bytes),
     Text(&'static str),
 }
 
-/// What a call has returned.
+/// The result of a call.
 #[derive(Debug)]
 pub(crate) enum Output {
     Data(Bytes),
@@ -124,8 +124,9 @@ pub(crate) enum Output {
 }
 
 impl Input {
-    /// Whether the output is right. Unless this is to be `thorough`, only its length is looked at,
-    /// so that comparing does not become what is measured.
+    /// Returns an error if the output is wrong. The content is compared only if the check is
+    /// `thorough`, otherwise only the length is, so that the comparison does not dominate the
+    /// measurement.
     pub(crate) fn check(&self, output: &Output, thorough: bool) -> Result<(), Failure> {
         let right = match (self, output) {
             (Self::Data(sent), Output::Data(got)) => {
@@ -139,7 +140,7 @@ impl Input {
     }
 }
 
-/// What every contestant runs.
+/// Counts how often each word occurs. Every contestant runs this function.
 pub(crate) fn count_words(text: &str) -> HashMap<String, u64> {
     let mut counts: HashMap<&str, u64> = HashMap::new();
     for word in text.split_whitespace() {
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_results_are_noticed() {
+    fn wrong_results_are_detected() {
         let text = Work::count_words(1).input();
         let mut counts = count_words(SENTENCE);
         for thorough in [false, true] {

@@ -1,9 +1,10 @@
-//! The floor: what the default engine and MessagePack take if nothing is put on top.
+//! The floor: the cost of the default engine and MessagePack without a framework on top.
 //!
-//! A ROUTER that answers in its receiving loop, and a DEALER that keeps so many requests in flight.
-//! No tasks that wait for calls, no deadlines, no admission, no reconnecting, and an error ends
-//! everything. The messages are those of the library, each body is decoded once, and results are as
-//! owned as a caller would have them.
+//! The server is a ROUTER socket that answers in its receive loop. The client is a DEALER socket
+//! that keeps a window of requests in flight. There are no tasks that wait for calls, no deadlines,
+//! no admission control and no reconnecting, and any error ends the program. The messages are the
+//! same as those of the library. Each body is decoded once, and results are owned values, as a
+//! caller would want them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,14 +20,14 @@ use zeromq::{
 
 use crate::{
     Failure,
-    contestants::announce,
+    contestants::print_endpoint,
     drive::{self, Load, Sampled},
     work::{self, Input, Output},
 };
 
 pub(crate) async fn serve() -> Result<(), Failure> {
     let mut socket = RouterSocket::new();
-    announce(socket.bind("tcp://127.0.0.1:0").await?)?;
+    print_endpoint(socket.bind("tcp://127.0.0.1:0").await?)?;
     loop {
         let mut frames = socket.recv().await?.into_vecdeque();
         let request = frames.pop_back().ok_or("a request has a body")?;
@@ -35,7 +36,7 @@ pub(crate) async fn serve() -> Result<(), Failure> {
     }
 }
 
-/// The response to `[0, id, function, [argument]]`.
+/// Returns the response to the request `[0, id, function, [argument]]`.
 fn answer(mut request: &[u8]) -> Result<Vec<u8>, Failure> {
     let rest = &mut request;
     decode::read_array_len(rest)?;
@@ -51,7 +52,7 @@ fn answer(mut request: &[u8]) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// `[1, id, nil, result]`
+/// Encodes the response `[1, id, nil, result]`.
 fn response<T: Serialize + ?Sized>(id: u32, result: &T) -> Result<Vec<u8>, Failure> {
     let mut message = Vec::with_capacity(128);
     encode::write_array_len(&mut message, 4)?;
@@ -66,6 +67,7 @@ fn message(frames: VecDeque<Bytes>) -> Result<ZmqMessage, Failure> {
     ZmqMessage::try_from(frames).map_err(|_| "a message has at least one frame".into())
 }
 
+/// Encodes the request `[0, id, function, [argument]]`.
 fn request(id: u32, input: &Input) -> Result<Vec<u8>, Failure> {
     let (function, length) = match input {
         Input::Data(data) => ("echo", data.len()),
@@ -98,7 +100,7 @@ fn decode_response(mut message: &[u8], input: &Input) -> Result<(u32, Output), F
     Ok((id, output))
 }
 
-/// A DEALER socket.
+/// A connection with one DEALER socket.
 pub(crate) struct Connection(DealerSocket);
 
 impl Connection {
@@ -115,12 +117,13 @@ impl Connection {
 }
 
 impl drive::Connection for Connection {
-    /// Ids stand for places in the window: the request that follows a response has its id.
+    /// Makes calls until the load is over. An id names a slot of the window: the request that
+    /// follows a response in the same slot reuses its id.
     async fn run(&mut self, load: Load) -> Result<Sampled, Failure> {
         let mut sampled = Sampled::default();
-        let mut places = vec![Place { calls: 0, start: None }; load.window];
+        let mut slots = vec![Slot { calls: 0, start: None }; load.window];
         for id in 0..u32::try_from(load.window)? {
-            places[id as usize].begin(&load);
+            slots[id as usize].begin(&load);
             self.send(id, &load.input).await?;
         }
         let mut in_flight = load.window;
@@ -128,14 +131,14 @@ impl drive::Connection for Connection {
             let body =
                 self.0.recv().await?.into_vecdeque().pop_back().ok_or("a response has a body")?;
             let (id, output) = decode_response(&body, &load.input)?;
-            let place = places.get_mut(id as usize).ok_or("a response to no request")?;
-            load.input.check(&output, place.start.is_some())?;
-            sampled.latencies.extend(place.start.map(|start| start.elapsed()));
+            let slot = slots.get_mut(id as usize).ok_or("a response to no request")?;
+            load.input.check(&output, slot.start.is_some())?;
+            sampled.latencies.extend(slot.start.map(|start| start.elapsed()));
             sampled.calls += 1;
             if load.over() {
                 in_flight -= 1;
             } else {
-                place.begin(&load);
+                slot.begin(&load);
                 self.send(id, &load.input).await?;
             }
         }
@@ -143,14 +146,17 @@ impl drive::Connection for Connection {
     }
 }
 
+/// A slot of the window, with one call in flight.
 #[derive(Clone)]
-struct Place {
+struct Slot {
+    /// The number of calls that were made in this slot.
     calls: u64,
-    /// Of the call in flight, if it is one of those whose time is taken.
+    /// The start of the call in flight, if it is sampled.
     start: Option<Instant>,
 }
 
-impl Place {
+impl Slot {
+    /// Notes that a call begins.
     fn begin(&mut self, load: &Load) {
         self.start = load.samples(self.calls).then(Instant::now);
         self.calls += 1;

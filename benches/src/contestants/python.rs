@@ -1,4 +1,5 @@
-//! The program that this library began as: REQ, REP and pickle, in `python/`.
+//! The Python program from which this library originated: REQ and REP sockets with pickle, in
+//! `python/`.
 
 use std::{env, path::Path, process::Command};
 
@@ -8,7 +9,8 @@ use crate::{
     work::{Function, Work},
 };
 
-/// An interpreter that has pyzmq, if the environment names one.
+/// Returns the Python interpreter that `BENCH_PYTHON` names, if it is set. The interpreter must
+/// have pyzmq.
 pub(crate) fn interpreter() -> Option<String> {
     env::var("BENCH_PYTHON").ok().filter(|path| !path.is_empty())
 }

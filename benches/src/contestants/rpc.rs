@@ -1,6 +1,7 @@
-//! This library: the same two functions inline, on the pool and async.
+//! This library: the same two functions inline, on the worker pool and async.
 
-#![allow(clippy::unused_async)] // What is measured is how async functions are run, not what they wait for.
+// The async functions wait for nothing: the benchmark measures how the server runs them.
+#![allow(clippy::unused_async)]
 
 use std::{collections::HashMap, future};
 
@@ -9,8 +10,8 @@ use rpc_core::{Client, Engine, Server, remote};
 
 use crate::{
     Failure,
-    contestant::{Place, Threads},
-    contestants::announce,
+    contestant::{Execution, Threads},
+    contestants::print_endpoint,
     drive::Caller,
     work,
 };
@@ -47,20 +48,20 @@ async fn count_words_async(text: &str) -> HashMap<String, u64> {
 
 pub(crate) async fn serve(engine: Engine) -> Result<(), Failure> {
     let server = Server::builder().engine(engine).workers(2).bind("tcp://127.0.0.1:0").await?;
-    announce(server.endpoint())?;
+    print_endpoint(server.endpoint())?;
     server.serve_until(future::pending::<()>()).await?;
     Ok(())
 }
 
-/// Calls one of the functions.
+/// A client, and the execution of the functions that it calls.
 #[derive(Debug, Clone)]
 pub(crate) struct RpcCaller {
     client: Client,
-    place: Place,
+    execution: Execution,
 }
 
 pub(crate) async fn connect(
-    place: Place,
+    execution: Execution,
     engine: Engine,
     threads: Threads,
     endpoint: &str,
@@ -69,23 +70,23 @@ pub(crate) async fn connect(
     if threads == Threads::One {
         builder = builder.use_current_runtime();
     }
-    Ok(RpcCaller { client: builder.connect(endpoint).await?, place })
+    Ok(RpcCaller { client: builder.connect(endpoint).await?, execution })
 }
 
 impl Caller for RpcCaller {
     async fn echo(&self, data: Bytes) -> Result<Bytes, Failure> {
-        Ok(match self.place {
-            Place::Inline => echo_inline::call(&self.client, data).await?,
-            Place::Pool => echo_pool::call(&self.client, data).await?,
-            Place::Async => echo_async::call(&self.client, data).await?,
+        Ok(match self.execution {
+            Execution::Inline => echo_inline::call(&self.client, data).await?,
+            Execution::Blocking => echo_pool::call(&self.client, data).await?,
+            Execution::Async => echo_async::call(&self.client, data).await?,
         })
     }
 
     async fn count_words(&self, text: &'static str) -> Result<HashMap<String, u64>, Failure> {
-        Ok(match self.place {
-            Place::Inline => count_words_inline::call(&self.client, text).await?,
-            Place::Pool => count_words_pool::call(&self.client, text).await?,
-            Place::Async => count_words_async::call(&self.client, text).await?,
+        Ok(match self.execution {
+            Execution::Inline => count_words_inline::call(&self.client, text).await?,
+            Execution::Blocking => count_words_pool::call(&self.client, text).await?,
+            Execution::Async => count_words_async::call(&self.client, text).await?,
         })
     }
 }
