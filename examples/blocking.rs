@@ -1,8 +1,10 @@
-//! A client without an async runtime: everything that can be awaited has `.wait()`.
+//! A client without an async runtime: everything that can be awaited has `.wait()` as well.
 //!
 //! ```sh
-//! cargo run --release --example blocking                                    # starts a server of its own
-//! cargo run --release --example blocking -- --server tcp://127.0.0.1:5555   # uses `--example server`
+//! # With a server in the same process:
+//! cargo run --release --example blocking
+//! # With the server that `cargo run --release --example server` starts:
+//! cargo run --release --example blocking -- --server tcp://127.0.0.1:5555
 //! ```
 
 use std::{error::Error, process::ExitCode, thread, time::Duration};
@@ -12,10 +14,10 @@ use examples::{add, count_words, divide, sleep_ms};
 use rpc_core::{Client, ErrorKind, RpcError};
 use tokio::runtime::Runtime;
 
-/// Calls the functions of the examples from ordinary threads.
+/// Calls the example functions from ordinary threads.
 #[derive(Parser)]
 struct Options {
-    /// The server to use; without it, one is started in this process.
+    /// The server to call. By default, the program starts one in this process.
     #[arg(long, value_name = "ENDPOINT")]
     server: Option<String>,
 }
@@ -26,7 +28,8 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let Some(endpoint) = options.server else {
-        // Only the server needs a runtime, which has threads of its own.
+        // Only the server needs a runtime. It runs on the runtime's threads, so this thread may
+        // block.
         let runtime = Runtime::new()?;
         let server = runtime.block_on(examples::server().bind("tcp://127.0.0.1:0"))?.spawn()?;
         call_all(server.endpoint())?;
@@ -36,6 +39,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     call_all(&endpoint)
 }
 
+/// Calls the functions of the server at this endpoint.
 fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
     let client = Client::connect(endpoint).wait()?;
     println!("connected to {}", client.endpoints().join(", "));
@@ -47,12 +51,13 @@ fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
         Err(error) => println!("1 / 0: {error}"),
     }
 
+    // `wait` runs the call. Without it, nothing is sent.
     let call = sleep_ms::call(&client, 60_000).timeout(Duration::from_millis(100));
     let error = call.wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     println!("{error}");
 
-    // An iterator of results, with several calls under way.
+    // `wait` turns the stream of results into an iterator. Two calls at most are in flight.
     let texts = ["a b", "c", "", "d e f"];
     for (index, result) in count_words::map(&client, texts).concurrency(2).wait() {
         println!("text {index} has {} words", result?.len());
@@ -62,7 +67,7 @@ fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Threads share one client, and so one connection.
+/// Makes calls from several threads. They share one client, and so one connection.
 fn from_many_threads(client: &Client) -> Result<(), RpcError> {
     let sums = thread::scope(|scope| {
         let threads: Vec<_> =

@@ -1,11 +1,13 @@
-//! A client, and everything that can happen to a call.
+//! A client that shows the kinds of calls and their outcomes.
 //!
 //! ```sh
-//! cargo run --release --example client                                      # starts a server of its own
-//! cargo run --release --example client -- --server tcp://127.0.0.1:5555     # uses `--example server`
+//! # With a server in the same process:
+//! cargo run --release --example client
+//! # With the server that `cargo run --release --example server` starts:
+//! cargo run --release --example client -- --server tcp://127.0.0.1:5555
 //! ```
 //!
-//! Each step asserts what its comment claims.
+//! Each function below shows one feature, and asserts what its comment claims.
 
 use std::{
     error::Error,
@@ -19,10 +21,10 @@ use examples::{DivideError, add, count_words, crash, divide, echo, sleep_ms, spi
 use rpc_core::{CallError, Client, ErrorKind, Ran};
 use tokio::task::JoinSet;
 
-/// Calls the functions of the examples.
+/// Calls the example functions.
 #[derive(Parser)]
 struct Options {
-    /// The server to use; without it, one is started in this process.
+    /// The server to call. By default, the program starts one in this process.
     #[arg(long, value_name = "ENDPOINT")]
     server: Option<String>,
 }
@@ -42,6 +44,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     call_all(&endpoint).await
 }
 
+/// Calls the functions of the server at this endpoint.
 async fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
     let client = Client::connect(endpoint).await?;
     println!("connected to {}", client.endpoints().join(", "));
@@ -59,7 +62,7 @@ async fn call_all(endpoint: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A remote function takes what the function takes, and gives what it returns.
+/// Makes calls that succeed. A call takes the arguments of the function, and yields its result.
 async fn success(client: &Client) -> Result<(), Box<dyn Error>> {
     let sum = add::call(client, 1, 2).await?;
     assert_eq!(sum, add(1, 2), "the local function has the same name");
@@ -76,8 +79,8 @@ async fn success(client: &Client) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The function's own error arrives as the type that it is. A panic is an error as well, and the
-/// server survives it.
+/// Makes calls that fail. The function's own error arrives with its type. A panic arrives as an
+/// error as well, and the server survives it.
 async fn failure(client: &Client) -> Result<(), Box<dyn Error>> {
     match divide::call(client, 1, 0).await {
         Ok(quotient) => println!("1 / 0 = {quotient}"),
@@ -98,19 +101,20 @@ async fn failure(client: &Client) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// No call waits for ever: 30 s is the default, and each may have its own.
+/// Makes a call that times out. No call waits forever: the default timeout is 30 s, and a call can
+/// set its own.
 async fn timeout(client: &Client) {
     let start = Instant::now();
     let call = sleep_ms::call(client, 60_000).timeout(Duration::from_millis(100));
     let error = call.await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
-    // An error tells whether it is safe to call again.
+    // `ran` tells if the function may have run. If it has not, calling again is always safe.
     assert_ne!(error.ran(), Ran::No);
     println!("{error} (after {:?})", start.elapsed());
 }
 
-/// To drop a call is to cancel it. The worker that spins here sees that nobody waits, and is free
-/// again.
+/// Cancels a call by dropping it. The running function notices the cancellation and returns early,
+/// so that its worker is free again.
 async fn cancellation(client: &Client) {
     tokio::select! {
         result = spin_ms::call(client, 60_000) => println!("spin_ms ended by itself: {result:?}"),
@@ -118,7 +122,8 @@ async fn cancellation(client: &Client) {
     }
 }
 
-/// A function can be called by a name that is known only now. A misspelt one gets an offer.
+/// Calls a function by a name that is known only at run time. If the name is misspelled, the error
+/// suggests a similar one.
 async fn by_name(client: &Client) -> Result<(), Box<dyn Error>> {
     let sum = client.call_dynamic::<i64>("add", (40, 2)).await?;
     assert_eq!(sum, 42);
@@ -129,8 +134,9 @@ async fn by_name(client: &Client) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One function over many inputs. Results come as calls end, with the index of their input, or in
-/// the order of the inputs. An error would not end it.
+/// Calls one function for many inputs. Each result comes with the index of its input. Results
+/// arrive as their calls end, or in the order of the inputs with `ordered`. The error of one call
+/// does not end the others.
 async fn many(client: &Client) -> Result<(), Box<dyn Error>> {
     let texts = ["a b", "c", "", "d e f"];
     let mut words = 0;
@@ -142,7 +148,7 @@ async fn many(client: &Client) -> Result<(), Box<dyn Error>> {
     }
     assert_eq!(words, 6);
 
-    // Several parameters are a tuple.
+    // For a function with several parameters, each input is a tuple.
     let pairs = (1..=100).map(|n| (n * n, n));
     let mut quotients = divide::map(client, pairs).concurrency(16).ordered();
     let mut expected = 1..=100;
@@ -153,19 +159,19 @@ async fn many(client: &Client) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A notification wants no answer, and gets none, not even an error.
+/// Sends a notification: a call without an answer. Not even an error comes back.
 async fn notification(client: &Client) -> Result<(), Box<dyn Error>> {
     let before = visits::call(client).await?;
     visits::notify(client).await?;
     let after = visits::call(client).await?;
-    // Others may use the same server.
+    // Other clients of the same server may have called `visits` in between.
     assert!(after >= before + 2);
     println!("visits: {before}, then a notification, then {after}");
     Ok(())
 }
 
-/// A client is cheap to clone, and a call is a future like any other: here each has a task of its
-/// own.
+/// Makes many calls at the same time. A client is cheap to clone, and a call is an ordinary future,
+/// so each call can run in a task of its own.
 async fn at_the_same_time(client: &Client) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let mut calls = JoinSet::new();

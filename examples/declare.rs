@@ -1,13 +1,13 @@
-//! A client that does not have the functions' code: it declares them, without a body.
+//! A client without the code of the functions: it declares them as functions without a body.
 //!
 //! ```sh
 //! cargo run --release --example server &
 //! cargo run --release --example declare -- --server tcp://127.0.0.1:5555
 //! ```
 //!
-//! A declaration is what the compiler checks calls against. That it says the same as the
-//! implementation is checked when a call arrives: a server refuses arguments, and a client a
-//! result, of another type.
+//! The compiler checks calls against the declaration. The agreement between a declaration and the
+//! implementation is checked at run time: the server refuses arguments of a wrong type, and the
+//! client refuses a result of a wrong type.
 
 use std::{collections::HashMap, error::Error, process::ExitCode};
 
@@ -18,14 +18,16 @@ use serde::{Deserialize, Serialize};
 #[remote]
 fn add(a: i64, b: i64) -> i64;
 
-/// The names of the parameters are free; only a call by name would use them.
+/// The name of a parameter may differ from the implementation, where this one is called `text`,
+/// because `call` passes arguments by position. Only a call by parameter name would use it.
 #[remote]
 fn count_words(words: &str) -> HashMap<String, u64>;
 
 #[remote]
 fn divide(a: i64, b: i64) -> Result<i64, DivideError>;
 
-/// Enough of the server's type of the same name to understand it.
+/// The client's version of the server's `DivideError`. It has what is needed to decode the error.
+/// The messages are the client's own.
 #[derive(Debug, Serialize, Deserialize, thiserror::Error)]
 enum DivideError {
     #[error("division by zero")]
@@ -34,10 +36,10 @@ enum DivideError {
     Overflow,
 }
 
-/// Calls functions that are implemented elsewhere.
+/// Calls functions that are implemented in another program.
 #[derive(Parser)]
 struct Options {
-    /// The server to use.
+    /// The server to call.
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:5555")]
     server: String,
 }

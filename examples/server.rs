@@ -1,13 +1,16 @@
-//! A server of its own process: serves every function of this package's library until it is told to
-//! stop.
+//! A server in a process of its own: serves all functions of this package's library until a signal
+//! stops it.
 //!
 //! ```sh
 //! cargo run --release --example server
-//! cargo run --release --example server -- --bind tcp://127.0.0.1:0 --bind ipc:///tmp/words --workers 4
+//! # On two endpoints, with four worker threads:
+//! cargo run --release --example server -- \
+//!     --bind tcp://127.0.0.1:0 --bind ipc:///tmp/words --workers 4
 //! ```
 //!
-//! It writes a line for each endpoint and for each function to stdout, and its log to stderr. On
-//! SIGTERM or Ctrl-C it takes no new calls, ends those that run, and exits with 0.
+//! The server prints a line for each endpoint and for each function to stdout, and logs to stderr.
+//! On SIGTERM or Ctrl-C it drains: it accepts no new calls, lets the running calls finish, and
+//! exits with code 0.
 
 use std::{
     error::Error,
@@ -21,16 +24,16 @@ use clap::Parser;
 use rpc_core::{Engine, ServerHandle};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Serves the functions of the examples.
+/// Serves the example functions.
 #[derive(Parser)]
 struct Options {
-    /// Where to listen; port 0 stands for any that is free.
+    /// The endpoint to listen on. Port 0 stands for any free port. Can be given several times.
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:5555")]
     bind: Vec<String>,
-    /// How many threads run sync functions; one per core unless set.
+    /// The number of worker threads that run sync functions. The default is one per core.
     #[arg(long, value_name = "N")]
     workers: Option<NonZero<usize>>,
-    /// What carries ZeroMQ: `zeromq`, or `omq` if it was built with `--features omq`.
+    /// The ZeroMQ engine: `zeromq`, or `omq` if the program was built with `--features omq`.
     #[arg(long, value_name = "ENGINE", default_value = "zeromq", value_parser = engine)]
     engine: Engine,
 }
@@ -51,7 +54,8 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
-    // From here on the signals do not kill. Whoever reads that we listen may stop us at once.
+    // The signal handlers come first: a parent process may send a signal as soon as it has read an
+    // endpoint, and that signal must not kill this process.
     let stop = stop_signal()?;
     let mut builder = examples::server().engine(options.engine);
     if let Some(workers) = options.workers {
@@ -64,7 +68,7 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Tells where the server listens, and what it serves.
+/// Prints the endpoints of the server and the functions that it serves.
 fn announce(server: &ServerHandle) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for endpoint in server.endpoints() {
@@ -74,11 +78,11 @@ fn announce(server: &ServerHandle) -> io::Result<()> {
         let summary = function.doc.lines().next().unwrap_or_default();
         writeln!(out, "serving {}: {summary}", function.name)?;
     }
-    // A parent process may read this through a pipe.
+    // A parent process may read these lines through a pipe.
     out.flush()
 }
 
-/// Is ready when the process is asked to stop.
+/// Returns a future that completes when a signal asks the process to stop.
 fn stop_signal() -> io::Result<impl Future> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,11 +1,11 @@
-//! The input: finds files and reads them. Knows nothing of words.
+//! The input of the job: finds files and reads them. This module knows nothing about words.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// Why there is no input.
+/// The reason why the input cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
     #[error("cannot read {}", path.display())]
@@ -14,15 +14,17 @@ pub(crate) enum InputError {
     NotUtf8 { path: PathBuf, position: usize },
 }
 
-/// The text of each file and of each file in a folder: what is hidden there, is a `target` or is no
-/// text is skipped, with a note on stderr. Without paths, the texts of the workspace's *.md and
-/// *.rs files.
+/// Reads the given files, and all files in the given folders. Without paths, it reads the *.md and
+/// *.rs files of the workspace.
+///
+/// In a folder, it skips hidden files and folders, `target` folders and everything that is not
+/// text, with a note on stderr.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<String>, InputError> {
     let mut texts = Vec::new();
     if paths.is_empty() {
         let mut found = Found::default();
         find(&workspace(), &mut found)?;
-        // Nobody asked for the rest, so nothing is said about it.
+        // The user did not ask for the other files, so there is no note about them.
         found.files.retain(|file| is_source(file));
         read_texts(&found.files, &mut texts)?;
     }
@@ -41,7 +43,8 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<String>, InputError> {
     Ok(texts)
 }
 
-/// The workspace that the current directory holds, else the one that this program was built from.
+/// Returns the current directory if it holds a Cargo package or workspace, otherwise the workspace
+/// that this program was built from.
 fn workspace() -> PathBuf {
     if Path::new("Cargo.toml").exists() {
         PathBuf::from(".")
@@ -54,15 +57,15 @@ fn is_source(file: &Path) -> bool {
     file.extension().is_some_and(|end| end == "md" || end == "rs")
 }
 
-/// What is in a folder.
+/// The contents of a folder.
 #[derive(Default)]
 struct Found {
     files: Vec<PathBuf>,
-    /// With the reason.
+    /// The skipped paths, each with the reason.
     skipped: Vec<(PathBuf, &'static str)>,
 }
 
-/// Adds what is in `folder` and in the folders below, in alphabetical order.
+/// Adds the files in `folder` and in its subfolders to `found`, in alphabetical order.
 fn find(folder: &Path, found: &mut Found) -> Result<(), InputError> {
     let error = |source| InputError::Io { path: folder.to_owned(), source };
     let entries: io::Result<Vec<_>> = fs::read_dir(folder).map_err(error)?.collect();
@@ -80,14 +83,14 @@ fn find(folder: &Path, found: &mut Found) -> Result<(), InputError> {
         } else if kind.is_file() {
             found.files.push(path);
         } else {
-            // A link may lead round in a circle, and a pipe may never end.
+            // A symbolic link may lead back to its own folder, and a pipe may never end.
             found.skipped.push((path, "it is no regular file"));
         }
     }
     Ok(())
 }
 
-/// In a folder, a file that is no text is nothing to complain of.
+/// Reads the files of a folder. There, a file that is not text is skipped and is no error.
 fn read_texts(files: &[PathBuf], texts: &mut Vec<String>) -> Result<(), InputError> {
     for file in files {
         match read_text(file) {

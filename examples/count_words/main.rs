@@ -1,17 +1,24 @@
-//! The main job: counts the words of many files with a remote function, over real sockets.
+//! A complete job: counts the words of many files with a remote function, over real sockets.
 //!
 //! ```sh
-//! cargo run --release --example count_words                           # this workspace's *.md and *.rs
-//! cargo run --release --example count_words -- book.txt notes/        # files and folders
-//! cargo run --release --example count_words -- --json book.txt        # all counts, as JSON
-//! cargo run --release --example count_words -- --server tcp://10.0.0.5:5555 --server tcp://10.0.0.6:5555
+//! # The *.md and *.rs files of this workspace:
+//! cargo run --release --example count_words
+//! # Files and folders:
+//! cargo run --release --example count_words -- book.txt notes/
+//! # All counts, as JSON:
+//! cargo run --release --example count_words -- --json book.txt
+//! # On servers that run elsewhere:
+//! cargo run --release --example count_words -- \
+//!     --server tcp://10.0.0.5:5555 --server tcp://10.0.0.6:5555
 //! ```
 //!
-//! It reads the input, cuts it at whitespace into tasks, calls [`count_words`] for each, with
-//! several calls under way at a time, and adds the counts up. Without `--server` it starts a server
-//! in this process; calls go through ZeroMQ all the same. With several, calls go to whichever has
-//! less to do; a server that dies, freezes or is restarted costs time and no counts, because the
-//! function is idempotent and so its calls are made again elsewhere.
+//! The program reads the input and splits it at whitespace into tasks. It calls [`count_words`] for
+//! each task, with several calls in flight, and adds up the counts.
+//!
+//! Without `--server`, it starts a server in this process, and calls still go through ZeroMQ. With
+//! several servers, each call goes to the one with less to do. A server that dies, freezes or
+//! restarts costs time but no counts: the function is idempotent, so the client retries its calls
+//! on another server.
 
 mod input;
 mod output;
@@ -34,34 +41,36 @@ use self::output::{Counts, Summary};
 /// Counts the words of text files with a remote function.
 #[derive(Parser)]
 struct Options {
-    /// Files and folders; without any, the *.md and *.rs files of the workspace.
+    /// The files and folders to read. The default is the *.md and *.rs files of the workspace.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// A server to use, may be given several times; without any, one is started in this process.
+    /// A server to call. Can be given several times. By default, the program starts one in this
+    /// process.
     #[arg(long = "server", value_name = "ENDPOINT")]
     servers: Vec<String>,
-    /// How many bytes of text go into a call, about: a word is never cut. With much less the calls
-    /// cost more than the counting, with much more a small input keeps one core busy and not all.
+    /// The approximate number of bytes of text per call. No word is split. With much smaller
+    /// chunks, the calls cost more than the counting. With much larger chunks, a small input keeps
+    /// only one core busy.
     #[arg(long, value_name = "BYTES", default_value = "65536")]
     chunk: NonZero<usize>,
-    /// How many calls are under way at once on each server: enough that its workers never wait for
-    /// us.
+    /// The number of calls in flight per server. It should be large enough that a server's workers
+    /// never wait for the client.
     #[arg(long, value_name = "N", default_value = "16")]
     concurrency: NonZero<usize>,
-    /// How many of the most frequent words are shown.
+    /// The number of words to show, the most frequent first.
     #[arg(long, value_name = "N", default_value = "20")]
     top: usize,
-    /// Print all counts as one JSON object, and nothing else.
+    /// Prints all counts as one JSON object, and nothing else.
     #[arg(long)]
     json: bool,
 }
 
-/// A server that owes counts answers pings in milliseconds; this long without a word, it is frozen
-/// or cut off.
+/// The keepalive timeout. A server with calls in flight answers pings within milliseconds, however
+/// busy it is. One that sends nothing for this long is frozen or cut off.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a task may take, over all servers that it is tried on: as long as somebody will watch.
+/// The timeout of a task, over all servers that it is tried on. A user hardly waits longer.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How often the progress bar looks at the servers.
+/// The interval at which the progress bar updates the status of the servers.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[tokio::main]
@@ -70,7 +79,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    // A mistake in the input is found before any work is done.
+    // The input is read first, so that a mistake in it shows before any work is done.
     let texts = input::read(&options.paths)?;
     let tasks = cut(&texts, options.chunk.get());
 
@@ -107,12 +116,13 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     printed.map_err(|error| format!("cannot write to stdout: {error}").into())
 }
 
-/// The end of a file ends a word, so each file's text is cut on its own.
+/// Splits the texts into tasks. Each text is split separately, because the end of a file ends a
+/// word.
 fn cut(texts: &[String], size: usize) -> Vec<&str> {
     texts.iter().flat_map(|text| text::chunks(text, size)).collect()
 }
 
-/// Calls the function for every task.
+/// Calls the function for every task, and adds up the counts.
 async fn count(client: &Client, tasks: &[&str], concurrency: usize) -> Result<Counts, RpcError> {
     let mut results = count_words::map(client, tasks).concurrency(concurrency).timeout(PATIENCE);
     let progress = progress_bar(tasks.len());
@@ -122,7 +132,7 @@ async fn count(client: &Client, tasks: &[&str], concurrency: usize) -> Result<Co
         tokio::select! {
             result = results.next() => {
                 let Some((_, counts)) = result else { break };
-                // On the first error the calls that are still under way are dropped, which cancels
+                // The first error ends this function. That drops the calls in flight, which cancels
                 // them.
                 for (word, count) in counts? {
                     *all.entry(word).or_default() += count;
@@ -136,14 +146,14 @@ async fn count(client: &Client, tasks: &[&str], concurrency: usize) -> Result<Co
     Ok(all)
 }
 
-/// Shows itself on stderr, and only if that is a terminal.
+/// Returns a progress bar. It appears on stderr, and only if stderr is a terminal.
 fn progress_bar(calls: usize) -> ProgressBar {
     let template = "{bar:40} {pos}/{len} calls, {per_sec}, {eta} left{msg}";
     let style = ProgressStyle::with_template(template).expect("the template is well-formed");
     ProgressBar::new(calls as u64).with_style(style)
 }
 
-/// What the servers are doing that they should not, and how many calls that has cost.
+/// Returns the servers that are not connected, with their state, and the number of retries so far.
 fn what_happens(client: &Client) -> String {
     let status = client.status();
     let troubled = status.endpoints.iter().filter(|server| server.state != Connectivity::Connected);

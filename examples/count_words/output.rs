@@ -1,4 +1,4 @@
-//! What the job prints. Everything here goes to stdout.
+//! The output of the job. All of it goes to stdout.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -6,20 +6,20 @@ use std::{
     time::Duration,
 };
 
-/// How often each word occurs.
+/// The number of times that each word occurs.
 pub(crate) type Counts = HashMap<String, u64>;
 
-/// What there is to tell beside the counts.
+/// The facts that are printed below the counts.
 pub(crate) struct Summary {
     pub(crate) files: usize,
     pub(crate) bytes: usize,
     pub(crate) calls: usize,
     pub(crate) endpoints: Vec<String>,
-    /// From the first call to the last result.
+    /// The time from the first call to the last result.
     pub(crate) took: Duration,
 }
 
-/// Prints one JSON object, words in the order of their code points.
+/// Prints the counts as one JSON object. The words are in the order of their code points.
 pub(crate) fn print_json(counts: &Counts) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let sorted: BTreeMap<_, _> = counts.iter().collect();
@@ -40,7 +40,7 @@ pub(crate) fn print(counts: &Counts, top: usize, summary: &Summary) -> io::Resul
     let Summary { files, bytes, calls, endpoints, took } = summary;
     let (total, different) = (counts.values().sum::<u64>(), counts.len());
     let seconds = took.as_secs_f64();
-    #[allow(clippy::cast_precision_loss)] // Nobody reads more than a few digits.
+    #[allow(clippy::cast_precision_loss)] // The output shows only a few digits.
     let (per_second, megabytes_per_second) =
         (*calls as f64 / seconds, *bytes as f64 / 1e6 / seconds);
     writeln!(out)?;
@@ -54,7 +54,7 @@ pub(crate) fn print(counts: &Counts, top: usize, summary: &Summary) -> io::Resul
     out.flush()
 }
 
-/// A word as a terminal can show it: not too long, and without what the terminal would obey.
+/// Returns a word in a form that a terminal can show: not too long, and without control characters.
 fn shown(word: &str) -> String {
     const LONGEST: usize = 60;
     let visible = |c: char| {

@@ -1,9 +1,9 @@
-"""Counts the words of a text with the Rust server, from several threads.
+"""Counts the words of a text with calls to the Rust server, from several threads.
 
     cargo run --release --example server &
     python3 examples/python/count_words.py [FILE] [--server ENDPOINT]
 
-Without a file it counts its own words.
+Without a file, the program counts the words of its own source.
 """
 
 import argparse
@@ -36,11 +36,14 @@ def call(socket, function, *params):
 
 
 def count(endpoint, texts):
-    """Counts the words of some texts. Runs in a thread of its own, and a thread needs its own socket."""
+    """Counts the words of some texts. Each thread calls this once, and opens its own socket.
+
+    ZeroMQ sockets must not be shared between threads.
+    """
     counts = Counter()
     with zmq.Context.instance().socket(zmq.REQ) as socket:
         socket.setsockopt(zmq.RCVTIMEO, TIMEOUT_MS)
-        # What could not be sent must not keep the program from ending.
+        # Unsent messages must not keep the program from exiting.
         socket.setsockopt(zmq.LINGER, 0)
         socket.connect(endpoint)
         for text in texts:

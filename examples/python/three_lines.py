@@ -3,7 +3,7 @@
     cargo run --release --example server &
     python3 examples/python/three_lines.py [ENDPOINT]
 
-Without a server it waits for ever; count_words.py does not.
+Without a server, the program waits forever. See count_words.py for a timeout.
 """
 
 import sys

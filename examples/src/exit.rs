@@ -1,8 +1,9 @@
-//! How the examples end: with an error that a person can read, or well.
+//! The end of an example program: its exit code, and an error message for people.
 
 use std::{error::Error, process::ExitCode};
 
-/// Tells an error and its causes on stderr. Exit code 1 stands for an error, 0 for none.
+/// Prints an error and its causes to stderr, and returns the exit code: 1 for an error, otherwise
+/// 0.
 #[must_use]
 pub fn exit(result: Result<(), Box<dyn Error>>) -> ExitCode {
     match result {
@@ -14,6 +15,7 @@ pub fn exit(result: Result<(), Box<dyn Error>>) -> ExitCode {
     }
 }
 
+/// Returns the messages of an error and all its causes, separated by colons.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,7 +1,7 @@
-//! The functions that are served. The attribute changes nothing about them here: each can still be
-//! called as the function that it is.
+//! The remote functions of the examples. The attribute `#[remote]` does not change a function: it
+//! can still be called locally, as any other function.
 
-// What is served should look as it would in your program: `#[remote]` is all that it needs.
+// The functions look as they would in your program: they need no attribute besides `#[remote]`.
 #![allow(clippy::must_use_candidate)]
 
 use std::{
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::words;
 
-/// A server of all functions below, with the state that they need.
+/// Returns a builder for a server of all functions below, with the state that they need.
 #[must_use]
 pub fn server() -> ServerBuilder {
     Server::builder().state(Visits::default())
@@ -24,8 +24,8 @@ pub fn server() -> ServerBuilder {
 
 /// Counts how often each word occurs in a text.
 ///
-/// A sync function runs on the server's worker threads, several calls at a time. The text is
-/// borrowed from the message that it came in.
+/// A sync function runs on the server's worker pool, which runs several calls at the same time. The
+/// argument `text` borrows from the received message, so it is not copied.
 #[remote(idempotent)]
 pub fn count_words(text: &str) -> HashMap<String, u64> {
     let mut counts: HashMap<&str, u64> = HashMap::new();
@@ -35,7 +35,7 @@ pub fn count_words(text: &str) -> HashMap<String, u64> {
     counts.into_iter().map(|(word, count)| (word.to_owned(), count)).collect()
 }
 
-/// Gives back the bytes that it is given.
+/// Returns its argument.
 #[remote(idempotent)]
 pub fn echo(data: Bytes) -> Bytes {
     data
@@ -43,7 +43,8 @@ pub fn echo(data: Bytes) -> Bytes {
 
 /// Adds two numbers.
 ///
-/// It takes less time than handing it to a worker would, so it runs where the call is decoded.
+/// The addition takes less time than handing the call to a worker. The function is therefore
+/// `inline`: it runs on the thread that decodes the call.
 #[remote(inline, idempotent)]
 pub fn add(a: i64, b: i64) -> i64 {
     a.wrapping_add(b)
@@ -51,17 +52,17 @@ pub fn add(a: i64, b: i64) -> i64 {
 
 /// Sleeps for some milliseconds.
 ///
-/// An async function occupies no thread while it waits. If its caller no longer waits for it, it is
-/// dropped.
+/// An async function occupies no thread while it waits. The server drops it when its caller stops
+/// waiting.
 #[remote]
 pub async fn sleep_ms(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
-/// Keeps a worker busy for some milliseconds, and tells for how many it did.
+/// Keeps a worker busy for some milliseconds, and returns for how many it did.
 ///
-/// Nobody can stop a sync function from outside, so one that takes long asks now and then whether
-/// its caller still waits.
+/// A sync function cannot be stopped from outside. One that takes long should check from time to
+/// time that its caller still waits.
 #[remote]
 pub fn spin_ms(#[context] cx: &Context, ms: u64) -> u64 {
     let start = Instant::now();
@@ -77,7 +78,8 @@ pub fn spin_ms(#[context] cx: &Context, ms: u64) -> u64 {
     spun
 }
 
-/// Why [`divide`](fn@divide) has no result. It travels to the caller as the value that it is.
+/// The reason why [`divide`](fn@divide) has no result. The caller receives it as a value of this
+/// type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum DivideError {
     /// The divisor is 0.
@@ -88,10 +90,10 @@ pub enum DivideError {
     Overflow,
 }
 
-/// Divides two numbers, rounding towards zero.
+/// Divides two numbers, rounding toward zero.
 ///
 /// # Errors
-/// [`DivideError`] if there is no such quotient.
+/// Returns a [`DivideError`] if there is no such quotient.
 #[remote(inline, idempotent)]
 pub fn divide(a: i64, b: i64) -> Result<i64, DivideError> {
     if b == 0 {
@@ -100,7 +102,7 @@ pub fn divide(a: i64, b: i64) -> Result<i64, DivideError> {
     a.checked_div(b).ok_or(DivideError::Overflow)
 }
 
-/// Panics. The server survives it, and its caller is told.
+/// Panics. The server survives the panic, and the caller receives an error.
 ///
 /// # Panics
 /// Always.
@@ -109,13 +111,14 @@ pub fn crash() {
     panic!("as it was told to");
 }
 
-/// How often [`visits`](fn@visits) was called.
+/// The number of calls of [`visits`](fn@visits) so far.
 #[derive(Debug, Default)]
 pub struct Visits(AtomicU64);
 
-/// Counts its calls.
+/// Counts its own calls, and returns the count.
 ///
-/// The state belongs to the server, is shared by all calls, and does not travel.
+/// A `#[state]` parameter belongs to the server. All calls share it, and it is not sent in a
+/// message.
 #[remote(inline)]
 pub fn visits(#[state] visits: &Visits) -> u64 {
     visits.0.fetch_add(1, Ordering::Relaxed) + 1
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn quotients_that_do_not_exist_are_errors() {
+    fn divide_fails_without_a_quotient() {
         assert_eq!(divide(-7, 2), Ok(-3));
         assert_eq!(divide(1, 0), Err(DivideError::DivisionByZero));
         assert_eq!(divide(i64::MIN, -1), Err(DivideError::Overflow));

@@ -1,5 +1,5 @@
-//! What the examples have in common: the functions that `server` serves and `client` calls, and the
-//! text that `count_words` cuts up.
+//! The code that the examples share: the remote functions that `server` serves and `client` calls,
+//! and the splitting of text for `count_words`.
 
 mod exit;
 mod functions;

@@ -1,20 +1,21 @@
-//! Words and chunks: text is cut at exactly the characters at which Python's `str.split()` cuts it.
+//! The splitting of text into words and chunks, at exactly the characters at which Python's
+//! `str.split()` splits.
 
-/// Whether Python's `str.isspace()` says so: Unicode's `White_Space`, and the four ASCII separators
-/// U+001C to U+001F, which Rust's [`char::is_whitespace`] leaves out.
+/// Returns true if Python's `str.isspace()` does. These characters are Unicode's `White_Space`, and
+/// the four ASCII separators U+001C to U+001F, which Rust's [`char::is_whitespace`] leaves out.
 #[must_use]
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
-/// The words of a text, as Python's `text.split()` yields them.
+/// Returns the words of a text, as Python's `text.split()` does.
 pub fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
-/// Cuts a text into pieces of about `size` bytes, at least one, which together are the text. A word
-/// is never cut: a piece ends at the first space that it meets from `size` bytes on, however far
-/// that is.
+/// Splits a text into chunks of about `size` bytes, which together are the whole text. No chunk is
+/// empty, so a size of 0 counts as 1. No word is split: a chunk ends at the first space from `size`
+/// bytes on, however far away that is.
 pub fn chunks(text: &str, size: usize) -> impl Iterator<Item = &str> {
     let size = size.max(1);
     let mut rest = text;
@@ -37,7 +38,7 @@ mod tests {
     use super::*;
     use crate::count_words;
 
-    /// `[chr(c) for c in range(0x110000) if chr(c).isspace()]`
+    /// The spaces according to Python: `[chr(c) for c in range(0x110000) if chr(c).isspace()]`.
     const PYTHON_SPACES: [char; 29] = [
         '\u{9}', '\u{a}', '\u{b}', '\u{c}', '\u{d}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{1f}',
         '\u{20}', '\u{85}', '\u{a0}', '\u{1680}', '\u{2000}', '\u{2001}', '\u{2002}', '\u{2003}',
@@ -45,7 +46,7 @@ mod tests {
         '\u{2028}', '\u{2029}', '\u{202f}', '\u{205f}', '\u{3000}',
     ];
 
-    /// Look like spaces, or are invisible, and are part of a word.
+    /// Characters that look like spaces or are invisible, but belong to a word.
     const NO_SPACES: [char; 5] = ['\u{180e}', '\u{200b}', '\u{2060}', '\u{feff}', '\0'];
 
     #[test]
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn every_space_ends_a_word_and_nothing_else_does() {
+    fn only_spaces_separate_words() {
         for space in PYTHON_SPACES {
             let text = format!("{space}one{space}{space}two{space}");
             assert_eq!(words(&text).collect::<Vec<_>>(), ["one", "two"], "{space:?}");
@@ -103,7 +104,7 @@ mod tests {
         }
     }
 
-    /// Xorshift: the same texts in every run.
+    /// A xorshift generator with a fixed seed, so that every run tests the same texts.
     struct Random(u64);
 
     impl Random {
@@ -118,7 +119,7 @@ mod tests {
             from[self.below(from.len())]
         }
 
-        /// Few letters, so that words repeat.
+        /// Returns a text of few different letters, so that words repeat.
         fn text(&mut self, length: usize) -> String {
             (0..length)
                 .map(|_| match self.below(10) {

@@ -1,4 +1,4 @@
-//! Everything that decodes what a peer sent, driven by libFuzzer:
+//! The fuzz target for the code that decodes what a peer sent. libFuzzer drives it:
 //!
 //! ```sh
 //! cargo install cargo-fuzz
