@@ -1,4 +1,4 @@
-//! The server: serves, drains, stops.
+//! The server and its lifecycle: it is bound, serves, drains and stops.
 
 pub(crate) mod admission;
 mod builder;
@@ -37,46 +37,64 @@ use crate::{function::Signature, transport::Listener, util::io_thread::IoThread}
 
 pub use self::{builder::ServerBuilder, error::ServeError};
 
-/// A server that is bound and does not serve yet: clients can connect, and what they send waits.
+/// A server that is bound to its endpoints and does not serve yet.
 ///
-/// Sync functions run on its worker threads, async functions on the tokio runtime that it was bound
-/// in, inline functions on its I/O thread. Begin with [`bind`](Self::bind), or with
-/// [`builder`](Self::builder) to set options; go on with [`serve_until`](Self::serve_until) or
-/// [`spawn`](Self::spawn).
+/// 1. [`bind`](Self::bind) makes a server with the default options, [`builder`](Self::builder) one
+///    with other options. From then on, clients can connect. Their requests wait.
+/// 2. [`serve_until`](Self::serve_until) serves them until a future completes, and then shuts down.
+///    [`spawn`](Self::spawn) serves them in the background, and returns a [`ServerHandle`].
+///
+/// The kind of a function decides where it runs:
+///
+/// - A sync function runs on a worker thread of the server. It may compute or block. See
+///   [`ServerBuilder::workers`].
+/// - An async function runs on the tokio runtime in which the server was bound.
+/// - An inline function, `#[remote(inline)]`, runs on the I/O thread of the server.
 pub struct Server {
     service: Arc<Service>,
     listeners: Vec<Box<dyn Listener>>,
     endpoints: Vec<String>,
     config: ServerConfig,
     runtime: Handle,
-    /// Last, so that what the listeners leave behind is sent.
+    /// The last field, so that it is dropped last and still sends what the listeners have queued.
     io: IoThread,
 }
 
 impl Server {
-    /// Where the server listens: the first endpoint, with the real port if `0` was asked for.
+    /// Returns the first endpoint that the server listens on. If the port `0` was requested, this
+    /// is the endpoint with the port that the server got.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoints[0]
     }
 
-    /// Where the server listens, in the order that was asked for.
+    /// Returns all endpoints that the server listens on, in the order in which they were given. See
+    /// [`endpoint`](Self::endpoint).
     #[must_use]
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
     }
 
-    /// The functions that are served, by name.
+    /// Returns the signatures of the functions that the server offers, sorted by name.
     #[must_use]
     pub fn functions(&self) -> Vec<&'static Signature> {
         self.service.registry.signatures()
     }
 
-    /// Serves until `stop` is ready, then drains: takes no new peers, refuses new requests as
-    /// `shutting_down` (which never started, and may safely be made elsewhere), waits for those
-    /// that run, up to the drain timeout, and sends their replies. Clients of this library are
-    /// told, and leave; until they have, or a second has passed since the last function ended, what
-    /// they still send is answered.
+    /// Serves until the future `stop` completes, and then drains and stops.
+    ///
+    /// While the server drains:
+    ///
+    /// - It accepts no new connections.
+    /// - It tells the clients of this library to go away. Each of them disconnects once it has all
+    ///   its replies.
+    /// - It refuses new requests with [`ShuttingDown`](crate::ErrorKind::ShuttingDown). Such a
+    ///   request has not started, so the client can safely send it to another server.
+    /// - It waits for the functions in flight, and sends their replies. Those that have not ended
+    ///   after the [drain timeout](ServerBuilder::drain_timeout) are given up.
+    ///
+    /// Once no function is in flight, the server still answers messages until its clients have
+    /// disconnected, for at most one second. This also ends with the drain timeout.
     ///
     /// ```no_run
     /// use rpc_core::Server;
@@ -85,7 +103,7 @@ impl Server {
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// let server = Server::bind("tcp://*:5555").await?;
     /// println!("listening on {}", server.endpoint());
-    /// // What a supervisor sends to stop a process, and what a terminal sends.
+    /// // A supervisor sends SIGTERM to stop a process, and a terminal sends SIGINT.
     /// let mut terminate = signal(SignalKind::terminate())?;
     /// let stop = async move {
     ///     tokio::select! {
@@ -99,10 +117,10 @@ impl Server {
     /// ```
     ///
     /// # Cancellation
-    /// If it is dropped, what runs is given up.
+    /// If the future is dropped, the server stops at once and gives up the functions in flight.
     ///
     /// # Errors
-    /// [`ServeError::Thread`] if the workers cannot be started.
+    /// Returns [`ServeError::Thread`] if a worker thread cannot be started.
     pub async fn serve_until(self, stop: impl Future) -> Result<(), ServeError> {
         let running = self.spawn()?;
         stop.await;
@@ -110,16 +128,17 @@ impl Server {
         Ok(())
     }
 
-    /// Serves in the background.
+    /// Serves in the background, until the returned handle is [shut down](ServerHandle::shutdown)
+    /// or dropped.
     ///
     /// # Errors
-    /// [`ServeError::Thread`] if the workers cannot be started.
+    /// Returns [`ServeError::Thread`] if a worker thread cannot be started.
     pub fn spawn(self) -> Result<ServerHandle, ServeError> {
         let Self { service, listeners, endpoints, config, runtime, io } = self;
         let threads = config.workers.max(1);
         let workers = Workers::start(threads, config.max_waiting).map_err(ServeError::Thread)?;
         let workers = Arc::new(workers);
-        let unread = egress::limit(config.max_unread_bytes, config.max_message_size);
+        let egress_limit = egress::limit(config.max_unread_bytes, config.max_message_size);
         let (lifecycle, _) = watch::channel(Lifecycle::Serving);
         let mut loops = Loops(JoinSet::new());
         for listener in listeners {
@@ -127,7 +146,7 @@ impl Server {
             let executor =
                 Executor::new(Arc::clone(&workers), runtime.clone(), completions.clone());
             let dispatcher = Dispatcher::new(Arc::clone(&service), executor);
-            let egress = Egress::new(Arc::clone(&unread));
+            let egress = Egress::new(Arc::clone(&egress_limit));
             let lifecycle = lifecycle.subscribe();
             let event_loop = EventLoop::new(listener, dispatcher, completions, egress, lifecycle);
             loops.0.spawn_on(event_loop.run(), io.handle());
@@ -145,8 +164,10 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A server that serves in the background. Dropping it stops the server at once, and gives up what
-/// runs; [`shutdown`](Self::shutdown) drains.
+/// A handle to a server that serves in the background. [`Server::spawn`] returns it.
+///
+/// [`shutdown`](Self::shutdown) drains the server before it stops. If the handle is dropped
+/// instead, the server stops at once and gives up the functions in flight.
 #[must_use = "dropping it stops the server"]
 pub struct ServerHandle {
     service: Arc<Service>,
@@ -157,8 +178,10 @@ pub struct ServerHandle {
     io: IoThread,
 }
 
-/// The loops of the listeners. When they are dropped with the handle they are not cut off: they see
-/// that `lifecycle` has gone, give up what runs, answer, and end.
+/// The event loops, one for each listener.
+///
+/// They are detached when the handle is dropped, and not aborted. They notice that the sender of
+/// `lifecycle` was dropped, give up the functions in flight, answer their callers, and end.
 struct Loops(JoinSet<()>);
 
 impl Drop for Loops {
@@ -168,25 +191,28 @@ impl Drop for Loops {
 }
 
 impl ServerHandle {
-    /// See [`Server::endpoint`].
+    /// Returns the first endpoint that the server listens on. See [`Server::endpoint`].
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoints[0]
     }
 
-    /// See [`Server::endpoints`].
+    /// Returns all endpoints that the server listens on. See [`Server::endpoints`].
     #[must_use]
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
     }
 
-    /// See [`Server::functions`].
+    /// Returns the signatures of the functions that the server offers. See [`Server::functions`].
     #[must_use]
     pub fn functions(&self) -> Vec<&'static Signature> {
         self.service.registry.signatures()
     }
 
-    /// Drains and stops. See [`Server::serve_until`].
+    /// Drains the server, and waits until it has stopped. See [`Server::serve_until`].
+    ///
+    /// # Cancellation
+    /// If the future is dropped, the server stops at once and gives up the functions in flight.
     pub async fn shutdown(mut self) {
         self.lifecycle.send_replace(Lifecycle::Draining);
         let all_ended = async { while self.loops.0.join_next().await.is_some() {} };

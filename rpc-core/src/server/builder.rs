@@ -1,4 +1,4 @@
-//! The options of a server, and binding.
+//! The options of a server, and how it is bound to its endpoints.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -24,25 +24,48 @@ use crate::{
     util::{io_thread::IoThread, setters::setters},
 };
 
-/// The options of a [`Server`]. Begin with [`Server::builder`].
+/// The options of a [`Server`]. [`Server::builder`] returns the defaults, and [`bind`](Self::bind)
+/// makes the server.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use rpc_core::Server;
+///
+/// # struct Database;
+/// # async fn example(database: Database) -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::builder()
+///     .state(database)
+///     .workers(16)
+///     .drain_timeout(Duration::from_secs(5))
+///     .bind(["tcp://*:5555", "ipc:///run/app.sock"])
+///     .await?;
+/// server.serve_until(tokio::signal::ctrl_c()).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct ServerBuilder {
     states: States,
-    /// `None` stands for all functions that are linked.
+    /// The functions to serve. `None` means every function that is linked into this program.
     served: Option<Vec<&'static Entry>>,
     config: ServerConfig,
 }
 
 impl Server {
-    /// Sets options before binding.
+    /// Returns a builder that sets options before the server is bound.
     #[must_use]
     pub fn builder() -> ServerBuilder {
         ServerBuilder { states: States::new(), served: None, config: ServerConfig::default() }
     }
 
-    /// Listens on one endpoint or several, and serves every `#[remote]` function with a body that is
-    /// linked into this program, including those of the crates that it depends on. A crate that is
-    /// depended on but never named is not linked: write `use that_crate as _;`. See
-    /// [`ServerBuilder::bind`].
+    /// Binds a server with the default options to one endpoint or several.
+    ///
+    /// The server offers every `#[remote]` function with a body that is linked into this program,
+    /// including the functions of the crates that the program depends on. The linker leaves out a
+    /// crate that is a dependency but is never named in the code. Write `use that_crate as _;` to
+    /// link it.
+    ///
+    /// [`ServerBuilder::bind`] describes the endpoints.
     ///
     /// # Errors
     /// See [`ServerBuilder::bind`].
@@ -52,90 +75,128 @@ impl Server {
 }
 
 setters! { ServerBuilder {
-    /// Sets the number of threads that run sync functions; at least one. The default is one for each
-    /// core, for functions that compute. Functions that block need more.
+    /// Sets the number of worker threads, which run sync functions. There is at least one.
+    ///
+    /// The default is one for each core, which suits functions that compute. Functions that block
+    /// need more.
     workers: usize,
 
-    /// Sets the number of requests that may be under way at once, waiting or running, over all
-    /// endpoints. One more is answered `overloaded`. Inline functions do not count.
+    /// Sets the number of requests that may be in flight at the same time, over all endpoints. A
+    /// request is in flight while it waits for a worker and while its function runs. Calls of
+    /// inline functions do not count.
     ///
-    /// A sixteenth is a reserve. A peer (a client, or the proxy before several) gets more of the reserve
-    /// only while it has no more requests than are free. So there is room for a peer that has few,
-    /// however greedy the others are. The default is 16,384: a request holds its message and little
-    /// else.
+    /// The server refuses further requests with [`Overloaded`](crate::ErrorKind::Overloaded).
+    ///
+    /// The default is 16,384, because a request takes little more memory than its message.
+    ///
+    /// # Fairness
+    /// A sixteenth of the capacity is a reserve. A peer is a client, or a proxy with several
+    /// clients behind it. A peer may use the reserve only while it has no more requests in flight
+    /// than are free. So a peer with few requests finds capacity, however many the other peers
+    /// send.
     max_in_flight: usize,
 
-    /// Sets the number of bytes that the requests under way may have. One more request is answered
-    /// `overloaded`. The bytes are shared among peers as [`max_in_flight`](Self::max_in_flight) is. The
-    /// default is 256 MiB, which is sixteen of the largest requests. One request of the largest size
-    /// always fits.
+    /// Sets the number of bytes that the requests in flight may have together. A request of the
+    /// largest size is always accepted when no other is in flight.
+    ///
+    /// The server refuses further requests with [`Overloaded`](crate::ErrorKind::Overloaded). The
+    /// peers share the bytes by the rule of [`max_in_flight`](Self::max_in_flight).
+    ///
+    /// The default is 256 MiB, which is sixteen requests of the largest size.
     max_bytes_in_flight: usize,
 
-    /// Sets the number of requests that may wait for a worker. One more is answered `overloaded`.
+    /// Sets the number of requests that may wait in the queues of the worker threads.
     ///
-    /// Each peer has a line of its own, and the workers serve the lines in turn. A sixteenth is a
-    /// reserve for peers with short lines. The default is 8,192: at ten thousand calls a second, less
-    /// than a second's work. With a very small limit, a request can be refused because a worker that has
-    /// just answered is not back yet.
+    /// The server refuses further requests with [`Overloaded`](crate::ErrorKind::Overloaded). Each
+    /// peer has a queue of its own, and the workers serve the queues round-robin. A sixteenth of
+    /// the capacity is a reserve for peers with short queues.
+    ///
+    /// The default is 8,192. At ten thousand calls a second, that is less than a second of work. If
+    /// the limit is very small, the server can refuse a request because a worker that has just
+    /// answered is not idle yet.
     max_waiting: usize,
 
-    /// Sets the longest request that is accepted and the longest reply that is sent, in bytes. The
-    /// default is 16 MiB: far more than most calls need, and small enough that a hundred of them fit
-    /// into a machine.
+    /// Sets the largest size of a request that the server accepts, and of a reply that it sends, in
+    /// bytes. A call with a larger message fails with [`TooLarge`](crate::ErrorKind::TooLarge).
+    ///
+    /// The default is 16 MiB. Most calls need far less, and a hundred messages of this size fit
+    /// into the memory of a machine.
     max_message_size: usize,
 
-    /// Sets the number of bytes of replies, with the overhead of queueing them, that may wait for peers
-    /// to read them, over all endpoints. This bounds the memory that slow peers hold.
+    /// Sets the number of bytes of replies that may wait until peers read them, over all endpoints.
+    /// The overhead of queueing a reply counts too. This limit bounds the memory that slow peers
+    /// hold.
     ///
-    /// One peer gets no more once it has as much as is still free, so that a peer that never reads holds
-    /// half. Further replies are dropped, and their calls end at their deadlines. The default is
-    /// 256 MiB, which is sixteen of the largest replies. Two replies of the largest size always fit.
+    /// A peer gets no more once it holds as much as is still free. So a peer that never reads holds
+    /// half of the limit. Further replies to it are dropped, and their calls end at their
+    /// deadlines.
+    ///
+    /// The default is 256 MiB, which is sixteen replies of the largest size. There is always
+    /// capacity for two of them.
     max_unread_bytes: usize,
 
     /// Sets the ZeroMQ implementation for `tcp://` and `ipc://`. The default is [`Engine::Zeromq`].
-    /// Clients may use another one.
+    /// A client may use another implementation than its server.
     engine: Engine,
 
-    /// Sets the time for which the reply to a call with an idempotency key is kept, from the end of its
-    /// function. Another request with that key is answered with that reply, and nothing runs again. The
-    /// default is 10 minutes: a retry comes within its call's deadline, which is rarely longer. Expired
-    /// replies are dropped when the next call with a key comes.
+    /// Sets the time for which the server caches the reply to a call with an idempotency key. The
+    /// time starts when the function ends.
+    ///
+    /// The server answers another request with that key from the cache, and does not run the
+    /// function again. Expired replies are dropped when the next call with a key arrives.
+    ///
+    /// The default is 10 minutes. A retry arrives within the deadline of its call, which is rarely
+    /// longer.
     remember_replies_for: Duration,
 
-    /// Sets the number of calls with an idempotency key that are kept, including those that still run;
-    /// at least one. When there are more, the oldest reply is dropped; if all still run, one more call
-    /// is answered `overloaded`. The default is 16,384, as many as may be in flight.
+    /// Sets the number of calls with an idempotency key that the server keeps, including those
+    /// whose function has not ended. It keeps at least one.
+    ///
+    /// A further call replaces the oldest reply. If none of the calls has ended yet, the server
+    /// refuses the further call with [`Overloaded`](crate::ErrorKind::Overloaded).
+    ///
+    /// The default is 16,384, which is also the default of [`max_in_flight`](Self::max_in_flight).
     max_remembered_replies: usize,
 
-    /// Sets the number of bytes that the kept replies may have together. Beyond it, the oldest replies
-    /// are dropped. The default is 64 MiB, which is four of the largest replies. One reply of the
-    /// largest size always fits.
+    /// Sets the number of bytes that the cached replies to calls with an idempotency key may have
+    /// together. Beyond it, the oldest replies are dropped. A reply of the largest size always
+    /// fits.
+    ///
+    /// The default is 64 MiB, which is four replies of the largest size.
     max_remembered_bytes: usize,
 
-    /// Sets the time for which a server that shuts down waits for functions that run. It then gives them
-    /// up and answers `shutting_down`, and clients make idempotent calls again elsewhere. The default is
-    /// 10 s, which is less than most supervisors wait before they kill a process.
+    /// Sets the time for which a server that shuts down waits for the functions in flight.
+    ///
+    /// The server then gives them up, and answers their callers with
+    /// [`ShuttingDown`](crate::ErrorKind::ShuttingDown). Clients retry idempotent calls on another
+    /// server.
+    ///
+    /// The default is 10 s. Most supervisors wait longer before they kill a process.
     drain_timeout: Duration,
 } }
 
 impl ServerBuilder {
-    /// Gives the server a value for `#[state]` parameters of type `&T` or `Arc<T>`. There is one value
-    /// per type: a second one replaces the first. To share one with the rest of the program, see
-    /// [`shared_state`](Self::shared_state).
+    /// Gives the server the value for `#[state]` parameters of type `&T` or `Arc<T>`.
+    ///
+    /// There is one value for each type: a second one replaces the first. To keep using the value
+    /// in the rest of the program, see [`shared_state`](Self::shared_state).
     #[must_use]
     pub fn state<T: Any + Send + Sync>(self, state: T) -> Self {
         self.shared_state(Arc::new(state))
     }
 
-    /// Gives the server a value, as [`state`](Self::state) does, that the program keeps using.
+    /// Gives the server a value for `#[state]` parameters, like [`state`](Self::state). The program
+    /// can keep a clone of the `Arc` and use the same value.
     #[must_use]
     pub fn shared_state<T: Any + Send + Sync>(mut self, state: Arc<T>) -> Self {
         self.states.insert(TypeId::of::<T>(), Arc::new(state));
         self
     }
 
-    /// Serves the function `F`, and only the functions that are chosen in this way. Without it, the
-    /// server serves all that are linked.
+    /// Adds the function `F` to the functions that the server offers.
+    ///
+    /// Without a call of this method, the server offers every function that is linked into the
+    /// program. With one call or more, it offers only the functions that were added.
     ///
     /// ```
     /// use rpc_core::{Server, remote};
@@ -153,13 +214,27 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens on `endpoints`: one, or an array, slice or `Vec` of them. An endpoint is
-    /// `tcp://host:port`, where the host may be `*` and the port `0` for a free one; `ipc:///path`; or
-    /// `inproc://name`.
+    /// Binds a server to `endpoints`, which is one endpoint, or an array, a slice or a `Vec` of
+    /// them.
+    ///
+    /// | Endpoint          | Clients                                       |
+    /// |-------------------|-----------------------------------------------|
+    /// | `tcp://host:port` | on any machine, over TCP                      |
+    /// | `ipc:///path`     | on this machine, through a Unix domain socket |
+    /// | `inproc://name`   | in this process                               |
+    ///
+    /// The host `*` means every IPv4 interface. The port `0` means a free port, which
+    /// [`Server::endpoint`] returns.
     ///
     /// # Errors
-    /// [`ServeError`]: an endpoint that is malformed or taken, two served functions with one name, a
-    /// missing `#[state]`, nothing to serve, or no tokio runtime to run async functions on.
+    /// Returns a [`ServeError`] if:
+    ///
+    /// - an endpoint is malformed, or the server cannot listen on it;
+    /// - two of the functions have the same name;
+    /// - a function has a `#[state]` parameter that the server was not given;
+    /// - there is no function to serve;
+    /// - there is no tokio runtime, which async functions need;
+    /// - the I/O thread cannot be started.
     pub async fn bind(self, endpoints: impl Endpoints) -> Result<Server, ServeError> {
         let Self { states, served, config } = self;
         let runtime = Handle::try_current().map_err(|_| ServeError::NoRuntime)?;

@@ -1,65 +1,78 @@
-//! The errors that keep a server from starting.
+//! The errors that prevent a server from starting.
 
 use std::{error::Error as StdError, fmt};
 
-/// The reason why a server could not start.
+/// An error that prevents a server from starting.
 ///
-/// Its `Debug` is its text with its cause, because that is what `main` shows of an error that it
-/// returns.
+/// Its `Debug` output is the text of the error and of its cause, because `main` prints the `Debug`
+/// output of an error that it returns.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The endpoint's text is not one this library understands.
+    /// The text is not an endpoint that this library understands, or no endpoint was given.
     #[error("cannot bind `{endpoint}`: {reason}")]
     InvalidEndpoint {
-        /// As it was given.
+        /// The text of the endpoint, as it was given. Empty if no endpoint was given.
         endpoint: String,
-        /// What is wrong with it, and what to write instead.
+        /// The defect of the text, and the text to write instead.
         reason: String,
     },
-    /// The endpoint could not be listened on: it is taken, or not this machine's, or not permitted.
+    /// The server cannot listen on the endpoint. Another process may use it, the address may not
+    /// belong to this machine, or this process may lack the permission.
     #[error("cannot listen on {endpoint}")]
     Bind {
-        /// As it was given.
+        /// The endpoint. The host `*` appears as `0.0.0.0`, and the port `*` as `0`.
         endpoint: String,
-        /// What the transport said.
+        /// The error of the transport.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// Two served functions have one wire name. Give one another name with `#[remote(name =
-    /// "...")]`, or serve a subset.
+    /// Two of the functions to serve have the same name on the wire.
+    ///
+    /// Give one of them another name with `#[remote(name = "...")]`, or choose the functions to
+    /// serve with [`ServerBuilder::serve`](crate::ServerBuilder::serve).
     #[error(
         "two functions are named `{name}`: {first} and {second}; give one of them another name with \
          `#[remote(name = \"...\")]`, or serve a subset with `.serve::<function>()`"
     )]
     DuplicateFunction {
-        /// The name on the wire.
+        /// The name of both functions on the wire.
         name: String,
-        /// Where one is defined (`file:line`).
+        /// The source location of one function, as `file:line`.
         first: String,
-        /// Where the other is defined.
+        /// The source location of the other function, as `file:line`.
         second: String,
     },
-    /// A served function has a `#[state]` parameter that the server was not given.
+    /// A function to serve has a `#[state]` parameter, and the server was not given a value of that
+    /// type.
+    ///
+    /// Give it to [`ServerBuilder::state`](crate::ServerBuilder::state). If this server is not
+    /// meant to serve the function, choose the functions to serve with
+    /// [`ServerBuilder::serve`](crate::ServerBuilder::serve).
     #[error(
         "function `{function}` needs state of type `{state}`: give it to the builder with `.state(...)`, or, \
          if this server is not meant to serve it, choose what it serves with `.serve::<function>()`"
     )]
     MissingState {
-        /// The name on the wire.
+        /// The name of the function on the wire.
         function: String,
-        /// The type's path.
+        /// The path of the type.
         state: &'static str,
     },
-    /// There is nothing to serve: no function is registered in this program, or none was chosen.
+    /// There is no function to serve: no `#[remote]` function with a body is linked into this
+    /// program.
+    ///
+    /// The linker leaves out a crate that is a dependency but is never named in the code. Write
+    /// `use that_crate as _;` to link it.
     #[error(
         "no function to serve: no `#[remote]` function is linked into this program \
          (a crate that is only depended on may not be linked: write `use that_crate as _;`)"
     )]
     NoFunctions,
-    /// `bind` was called outside a tokio runtime, which async functions need.
+    /// The server was bound outside a tokio runtime. Async functions run on the runtime in which
+    /// their server was bound.
     #[error("a server is bound inside a tokio runtime, and there is none here")]
     NoRuntime,
-    /// A thread could not be started.
+    /// The I/O thread or a worker thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
 }
