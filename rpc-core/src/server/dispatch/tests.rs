@@ -1,4 +1,5 @@
-//! The dispatcher with a runner that only notes what it is asked, and a clock that the test sets.
+//! Tests of the dispatcher with an executor that records calls, and with a clock that the test
+//! sets.
 
 use std::collections::VecDeque;
 
@@ -22,16 +23,16 @@ use crate::{
 
 mod keyed;
 
-/// An executor that only notes what is started and stopped.
+/// An executor that runs nothing, and records the functions that it should start and stop.
 #[derive(Debug, Default)]
-struct Notes {
+struct RecordingExecutor {
     started: VecDeque<AdmittedCall>,
     full: bool,
     stopped: usize,
     completions: CompletionQueue,
 }
 
-impl Execute for Notes {
+impl Execute for RecordingExecutor {
     fn run_sync(
         &mut self,
         _: fn(&Invocation) -> HandlerResult,
@@ -59,10 +60,10 @@ impl Execute for Notes {
     }
 }
 
-type Tested = Dispatcher<Notes>;
+type Tested = Dispatcher<RecordingExecutor>;
 
 fn dispatcher(max_in_flight: usize) -> Tested {
-    Dispatcher::new(service(max_in_flight), Notes::default())
+    Dispatcher::new(service(max_in_flight), RecordingExecutor::default())
 }
 
 fn service(max_in_flight: usize) -> Arc<Service> {
@@ -118,7 +119,7 @@ fn send_from(tested: &mut Tested, client: ReplyTo, body: &Bytes, now: Instant) -
     out
 }
 
-/// The only reply's error code and `ran`, or `"ok"`.
+/// Returns the error kind and `ran` of the only reply, or `"ok"` for a successful one.
 fn code(replies: &[Outbound]) -> (String, Ran) {
     let [reply] = replies else { panic!("one reply was expected: {replies:?}") };
     match response::parse_response(&reply.body).expect("a response") {
@@ -127,9 +128,9 @@ fn code(replies: &[Outbound]) -> (String, Ran) {
     }
 }
 
-/// Ends the function that was started first, and returns the messages that this causes.
+/// Ends the function that was started first, and returns the outbound messages.
 fn finish(tested: &mut Tested) -> Vec<Outbound> {
-    let call = tested.executor.started.pop_front().expect("something was started");
+    let call = tested.executor.started.pop_front().expect("a function was started");
     let result = call.invocation.respond(|writer| writer.value(&7));
     complete(tested, Completion::Ended { ticket: call.ticket, result })
 }
@@ -141,7 +142,7 @@ fn complete(tested: &mut Tested, completion: Completion) -> Vec<Outbound> {
 }
 
 #[test]
-fn an_inline_function_is_answered_at_once() {
+fn inline_call_is_answered_at_once() {
     let mut tested = dispatcher(10);
     let replies = send(&mut tested, &request(1, "inlined", None), Instant::now());
     assert_eq!(code(&replies).0, "ok");
@@ -149,7 +150,7 @@ fn an_inline_function_is_answered_at_once() {
 }
 
 #[test]
-fn a_pooled_function_is_answered_when_it_has_ended() {
+fn blocking_call_is_answered_when_it_ends() {
     let mut tested = dispatcher(10);
     assert!(send(&mut tested, &request(1, "blocking", None), Instant::now()).is_empty());
     assert!(!tested.is_idle());
@@ -160,12 +161,12 @@ fn a_pooled_function_is_answered_when_it_has_ended() {
 }
 
 #[test]
-fn only_who_said_so_is_sent_batches() {
+fn client_opts_in_to_batches() {
     let takes_batches = |tested: &Tested| {
         tested.sessions().capabilities(&client()).contains(control::Capabilities::BATCHES)
     };
     let mut tested = dispatcher(10);
-    assert!(!takes_batches(&tested), "it has said nothing");
+    assert!(!takes_batches(&tested), "the client has not sent rpc.hello");
     for (greeting, takes) in [
         (Some(("batches", Some(true))), true),
         (Some(("batches", Some(false))), false),
@@ -182,7 +183,7 @@ fn only_who_said_so_is_sent_batches() {
 }
 
 #[test]
-fn a_notification_runs_and_is_not_answered() {
+fn notification_runs_without_a_response() {
     let mut tested = dispatcher(10);
     for method in ["blocking", "inlined", "missing", "rpc.unknown"] {
         assert!(send(&mut tested, &notification(method, ()), Instant::now()).is_empty());
@@ -193,7 +194,7 @@ fn a_notification_runs_and_is_not_answered() {
 }
 
 #[test]
-fn beyond_the_limit_requests_are_refused_and_a_finished_one_makes_room() {
+fn ended_request_releases_capacity() {
     let mut tested = dispatcher(1);
     let now = Instant::now();
     assert!(send(&mut tested, &request(1, "blocking", None), now).is_empty());
@@ -206,7 +207,7 @@ fn beyond_the_limit_requests_are_refused_and_a_finished_one_makes_room() {
 }
 
 #[test]
-fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
+fn greedy_peer_leaves_capacity_for_others() {
     let now = Instant::now();
     let greedy = |tested: &mut Tested, body: &Bytes| {
         let mut admitted = 0;
@@ -220,9 +221,9 @@ fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
     };
     let mut tested = dispatcher(10);
     let small = request(1, "blocking", None);
-    assert_eq!(greedy(&mut tested, &small), 9, "all but what is kept back");
+    assert_eq!(greedy(&mut tested, &small), 9, "all but the reserve");
     assert!(other(&mut tested, &small));
-    // What has ended makes room for it again.
+    // Requests that have ended release capacity for the same peer.
     for _ in 0..9 {
         finish(&mut tested);
     }
@@ -234,13 +235,13 @@ fn one_greedy_peer_leaves_room_for_others_in_requests_and_in_bytes() {
     let large = large.into_message(Head::Request { id: MsgId(1), timeout_ms: None, key: None });
     assert!((90..100).contains(&large.len()));
     let admitted = greedy(&mut tested, &large);
-    assert_eq!(admitted, (2_000 - 125) / large.len(), "all of 2,000 bytes but a sixteenth");
+    assert_eq!(admitted, (2_000 - 125) / large.len(), "all but the reserve of a sixteenth");
     assert_eq!(code(&send(&mut tested, &large, now)), ("Overloaded".into(), Ran::No));
     assert!(other(&mut tested, &large));
 }
 
 #[test]
-fn a_full_queue_refuses_and_leaves_nothing_behind() {
+fn full_worker_queue_refuses_request() {
     let mut tested = dispatcher(10);
     tested.executor.full = true;
     let replies = send(&mut tested, &request(1, "blocking", None), Instant::now());
@@ -249,7 +250,7 @@ fn a_full_queue_refuses_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn time_that_runs_out_is_answered_once_with_the_truth() {
+fn overdue_request_is_answered_once() {
     for (started, ran) in [(false, Ran::No), (true, Ran::Yes)] {
         let mut tested = dispatcher(10);
         let now = Instant::now();
@@ -267,7 +268,7 @@ fn time_that_runs_out_is_answered_once_with_the_truth() {
         tested.handle_timeout(late, &mut out);
         assert!(out.is_empty());
         if started {
-            assert!(!tested.is_idle(), "the function runs on and holds its place");
+            assert!(!tested.is_idle(), "the function still runs and keeps its request");
             assert!(finish(&mut tested).is_empty());
         }
         assert!(tested.is_idle());
@@ -275,10 +276,10 @@ fn time_that_runs_out_is_answered_once_with_the_truth() {
 }
 
 #[test]
-fn what_was_taken_by_a_worker_and_ended_before_it_began_never_starts() {
+fn job_cancelled_before_its_start_never_runs() {
     let mut tested = dispatcher(10);
     send(&mut tested, &request(1, "blocking", None), Instant::now());
-    // A worker has it in hand when the cancel comes.
+    // A worker has taken the job when the cancel arrives.
     let work = tested.executor.started.pop_front().unwrap();
     let replies = send(&mut tested, &notification("rpc.cancel", (1,)), Instant::now());
     assert_eq!(code(&replies), ("Cancelled".into(), Ran::No));
@@ -288,7 +289,7 @@ fn what_was_taken_by_a_worker_and_ended_before_it_began_never_starts() {
 }
 
 #[test]
-fn the_functions_timeout_holds_when_the_caller_sends_none() {
+fn function_timeout_is_the_default() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     send(&mut tested, &request(1, "timed", None), now);
@@ -299,7 +300,7 @@ fn the_functions_timeout_holds_when_the_caller_sends_none() {
 }
 
 #[test]
-fn a_cancel_hits_every_call_of_that_id_and_each_is_answered() {
+fn cancel_ends_every_call_with_its_msgid() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     for id in [1, 1, 2] {
@@ -316,7 +317,7 @@ fn a_cancel_hits_every_call_of_that_id_and_each_is_answered() {
 }
 
 #[test]
-fn another_client_behind_the_same_proxy_cannot_be_hit() {
+fn cancel_spares_other_clients_of_a_proxy() {
     let mut tested = dispatcher(10);
     let (a, b) = (ReplyTo::of(&["proxy", "a", ""]), ReplyTo::of(&["proxy", "b", ""]));
     let (now, mut out) = (Instant::now(), Vec::new());
@@ -328,7 +329,7 @@ fn another_client_behind_the_same_proxy_cannot_be_hit() {
 }
 
 #[test]
-fn a_peer_that_goes_takes_its_requests_along_but_not_its_notifications() {
+fn lost_peer_ends_requests_not_notifications() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     send(&mut tested, &request(1, "blocking", None), now);
@@ -341,7 +342,7 @@ fn a_peer_that_goes_takes_its_requests_along_but_not_its_notifications() {
 }
 
 #[test]
-fn draining_refuses_what_is_new_and_finishes_what_runs() {
+fn draining_server_refuses_only_new_calls() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     assert_eq!(code(&send(&mut tested, &request(1, "rpc.hello", None), now)).0, "ok");
@@ -359,7 +360,7 @@ fn draining_refuses_what_is_new_and_finishes_what_runs() {
 }
 
 #[test]
-fn every_client_behind_a_proxy_is_told_goodbye_and_stays_known_until_it_leaves() {
+fn all_clients_behind_a_proxy_get_go_away() {
     let mut tested = dispatcher(10);
     let (now, mut out) = (Instant::now(), Vec::new());
     let clients = ["a", "b"].map(|client| ReplyTo::of(&["proxy", client, ""]));
@@ -377,7 +378,7 @@ fn every_client_behind_a_proxy_is_told_goodbye_and_stays_known_until_it_leaves()
 }
 
 #[test]
-fn what_still_runs_can_be_named() {
+fn running_functions_are_counted_by_name() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     for (id, method) in [(1, "blocking"), (2, "timed"), (3, "blocking")] {
@@ -387,7 +388,7 @@ fn what_still_runs_can_be_named() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_with_its_id_if_that_can() {
+fn malformed_request_is_refused_with_its_msgid() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     let cases: [(&[u8], &[u8]); 6] = [
@@ -409,7 +410,7 @@ fn what_cannot_be_read_is_refused_with_its_id_if_that_can() {
 }
 
 #[test]
-fn sizes_are_checked_on_the_way_in_and_out() {
+fn oversized_messages_are_refused() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     let long = EncodedArgs::dynamic("inlined", &("x".repeat(1_000),));
@@ -426,7 +427,7 @@ fn sizes_are_checked_on_the_way_in_and_out() {
 }
 
 #[test]
-fn an_unknown_function_is_told_with_its_neighbours() {
+fn unknown_function_error_suggests_names() {
     let mut tested = dispatcher(10);
     let replies = send(&mut tested, &request(1, "bloking", None), Instant::now());
     let error = response::parse_response(&replies[0].body).unwrap().unwrap_err();

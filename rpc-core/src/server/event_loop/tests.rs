@@ -1,4 +1,4 @@
-//! Bodies that arrive, on a listener without a transport.
+//! Tests of the event loop with bodies that arrive on a listener without a transport.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,10 +25,10 @@ use crate::{
     util::fair_share::Lease,
 };
 
-/// A listener that receives nothing, and notes the bodies that it is to send.
-struct Notes(Arc<Mutex<Vec<Bytes>>>);
+/// A listener that receives nothing, and records the bodies that it should send.
+struct RecordingListener(Arc<Mutex<Vec<Bytes>>>);
 
-impl Listener for Notes {
+impl Listener for RecordingListener {
     fn poll_recv(&mut self, _: &mut Context<'_>) -> Poll<Event> {
         Poll::Pending
     }
@@ -46,7 +46,7 @@ fn client() -> ReplyTo {
     ReplyTo::of(&["client", ""])
 }
 
-/// Makes a loop that serves the inline function `f`, and the list of bodies that it sends.
+/// Makes an event loop that serves the inline function `f`, and the list of bodies that it sends.
 fn event_loop() -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
     fn handler(invocation: &Invocation) -> HandlerResult {
         invocation.respond(|writer| writer.value(&7))
@@ -61,7 +61,7 @@ fn event_loop() -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
     let executor = Executor::new(workers, Handle::current(), completions.clone());
     let sent = Arc::default();
     let event_loop = EventLoop::new(
-        Box::new(Notes(Arc::clone(&sent))),
+        Box::new(RecordingListener(Arc::clone(&sent))),
         Dispatcher::new(service, executor),
         completions,
         Egress::new(egress::limit(1_000_000, 1_000)),
@@ -80,7 +80,7 @@ fn batch_of(messages: &[Bytes]) -> Bytes {
     for message in messages {
         batch.begin(message.len(), 0).extend_from_slice(message);
     }
-    batch.take().expect("it is not empty")
+    batch.take().expect("the batch is not empty")
 }
 
 fn answers(event_loop: &EventLoop) -> Vec<ServerMessage> {
@@ -88,7 +88,7 @@ fn answers(event_loop: &EventLoop) -> Vec<ServerMessage> {
 }
 
 #[tokio::test]
-async fn batch_stands_for_its_messages() {
+async fn each_message_of_a_batch_is_answered() {
     let (mut event_loop, _) = event_loop();
     let body = batch_of(&[
         request(1),
@@ -99,13 +99,13 @@ async fn batch_stands_for_its_messages() {
     ]);
     event_loop.handle_event(Event::Body(client(), body), Instant::now());
     let answer = |id| ServerMessage::Response { id: MsgId(id), failed: false };
-    // A batch in a batch is no message, and neither is nonsense. Their ids are unknown.
+    // Neither a nested batch nor nonsense is a message. The answers have no msgid.
     let unknown = || ServerMessage::Other;
     assert_eq!(answers(&event_loop), [answer(1), unknown(), unknown(), answer(4)]);
 }
 
 #[tokio::test]
-async fn messages_before_malformed_bytes_count() {
+async fn messages_before_malformed_bytes_are_answered() {
     let (mut event_loop, _) = event_loop();
     let mut body = batch_of(&[request(1), request(2)]).to_vec();
     body.pop();
@@ -117,7 +117,7 @@ async fn messages_before_malformed_bytes_count() {
 }
 
 #[tokio::test]
-async fn many_replies_are_sent_before_the_batch_ends() {
+async fn replies_are_sent_before_a_long_batch_ends() {
     let (mut event_loop, sent) = event_loop();
     let body = batch_of(&[(); 300].map(|()| request(1)));
     event_loop.handle_event(Event::Body(client(), body), Instant::now());
@@ -128,7 +128,7 @@ async fn many_replies_are_sent_before_the_batch_ends() {
 }
 
 #[tokio::test]
-async fn empty_batch_spends_the_budget() {
+async fn empty_batches_spend_the_yield_budget() {
     let (mut event_loop, _) = event_loop();
     let mut count = 0;
     while !event_loop.budget.is_spent() {

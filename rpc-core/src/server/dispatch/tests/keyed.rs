@@ -1,8 +1,8 @@
-//! Calls with an idempotency key, on one listener and on two of one server.
+//! Tests of calls with an idempotency key, on one listener and on two listeners of the same server.
 
 use super::*;
 
-/// A request of the function `method` with a key.
+/// Makes a request for the function `method` with the key `one`.
 fn keyed(id: u32, method: &str, timeout_ms: u16) -> Bytes {
     let mut body = vec![0x95, 0, 0xce];
     body.extend(id.to_be_bytes());
@@ -14,7 +14,7 @@ fn keyed(id: u32, method: &str, timeout_ms: u16) -> Bytes {
     Bytes::from(body)
 }
 
-/// Sends a message, and returns what follows from it, including all completions.
+/// Handles a message and all completions, and returns the outbound messages.
 fn from(tested: &mut Tested, client: &'static str, body: &Bytes, now: Instant) -> Vec<Outbound> {
     let mut out = Vec::new();
     tested.handle_message(ReplyTo::of(&[client, ""]), body, now, &mut out);
@@ -22,7 +22,7 @@ fn from(tested: &mut Tested, client: &'static str, body: &Bytes, now: Instant) -
     out
 }
 
-/// Handles everything in the completion queue.
+/// Handles everything in the completion queue, and returns the outbound messages.
 fn completions(tested: &mut Tested, now: Instant) -> Vec<Outbound> {
     let (mut out, mut completions) = (Vec::new(), VecDeque::new());
     while !completions.is_empty() || tested.executor.completions.try_recv(&mut completions) {
@@ -33,7 +33,7 @@ fn completions(tested: &mut Tested, now: Instant) -> Vec<Outbound> {
     out
 }
 
-/// Whom a reply answers, with which msgid.
+/// Returns the peer and the msgid of each reply, sorted.
 fn answered(replies: &[Outbound]) -> Vec<(String, u32)> {
     let read = |reply: &Outbound| {
         let ServerMessage::Response { id, .. } = response::classify(&reply.body) else {
@@ -46,12 +46,13 @@ fn answered(replies: &[Outbound]) -> Vec<(String, u32)> {
     all
 }
 
+/// Marks the function at `index` as started, as a worker does.
 fn start(tested: &Tested, index: usize) {
     assert!(tested.executor.started[index].invocation.context().start(Instant::now()));
 }
 
 #[test]
-fn a_call_that_has_run_is_answered_again_and_not_run_again() {
+fn retry_is_answered_from_the_cache() {
     let (mut tested, now) = (dispatcher(10), Instant::now());
     for method in ["blocking", "inlined"] {
         let mut tested = dispatcher(10);
@@ -67,7 +68,7 @@ fn a_call_that_has_run_is_answered_again_and_not_run_again() {
         assert_eq!(answered(&again), [("b".to_owned(), 9)]);
         assert_eq!(code(&again).0, "ok");
         assert!(tested.executor.started.is_empty() && tested.is_idle());
-        // A draining server answers it too.
+        // A draining server still answers from the cache.
         tested.drain(&mut Vec::new());
         assert_eq!(code(&from(&mut tested, "b", &keyed(10, method, 1_000), now)).0, "ok");
     }
@@ -77,11 +78,11 @@ fn a_call_that_has_run_is_answered_again_and_not_run_again() {
 }
 
 #[test]
-fn a_retry_waits_for_the_same_outcome_on_whichever_listener() {
+fn retry_on_another_listener_shares_the_call() {
     let now = Instant::now();
     let service = service(10);
-    let mut first = Dispatcher::new(Arc::clone(&service), Notes::default());
-    let mut second = Dispatcher::new(service, Notes::default());
+    let mut first = Dispatcher::new(Arc::clone(&service), RecordingExecutor::default());
+    let mut second = Dispatcher::new(service, RecordingExecutor::default());
     from(&mut first, "a", &keyed(1, "blocking", 1_000), now);
     from(&mut first, "b", &keyed(2, "blocking", 1_000), now);
     from(&mut second, "c", &keyed(3, "blocking", 1_000), now);
@@ -93,7 +94,7 @@ fn a_retry_waits_for_the_same_outcome_on_whichever_listener() {
 }
 
 #[test]
-fn a_lost_connection_does_not_end_what_has_a_key() {
+fn keyed_call_survives_a_lost_connection() {
     let (mut tested, now) = (dispatcher(10), Instant::now());
     from(&mut tested, "a", &keyed(1, "blocking", 1_000), now);
     tested.handle_peer_gone(&peer("a"), now);
@@ -106,7 +107,7 @@ fn a_lost_connection_does_not_end_what_has_a_key() {
 }
 
 #[test]
-fn only_the_last_one_that_cancels_stops_the_function() {
+fn only_the_last_cancel_stops_the_function() {
     let (mut tested, now) = (dispatcher(10), Instant::now());
     let cancel = |id: u32| notification("rpc.cancel", (id,));
     from(&mut tested, "a", &keyed(1, "blocking", 1_000), now);
@@ -117,7 +118,8 @@ fn only_the_last_one_that_cancels_stops_the_function() {
     assert!(completions(&mut tested, now).is_empty() && !context.is_cancelled());
     assert_eq!(code(&from(&mut tested, "b", &cancel(2), now)), ("Cancelled".into(), Ran::Yes));
     assert!(completions(&mut tested, now).is_empty() && context.is_cancelled());
-    // That it was cancelled after it had begun is its outcome, whatever it returns later.
+    // The function was cancelled after it had begun. This is the outcome, whatever it returns
+    // later.
     let again = from(&mut tested, "a", &keyed(3, "blocking", 1_000), now);
     assert_eq!(code(&again), ("Cancelled".into(), Ran::Yes));
     assert!(finish(&mut tested).is_empty());
@@ -125,10 +127,10 @@ fn only_the_last_one_that_cancels_stops_the_function() {
 }
 
 #[test]
-fn who_comes_between_the_last_cancel_and_the_stop_keeps_it_running() {
+fn retry_before_the_stop_keeps_function_running() {
     let (mut tested, now) = (dispatcher(10), Instant::now());
     from(&mut tested, "a", &keyed(1, "blocking", 1_000), now);
-    // The completion that would stop the function is still in the queue.
+    // The completion that would stop the function is still in the queue when `b` sends its request.
     let (a, b) = (ReplyTo::of(&["a", ""]), ReplyTo::of(&["b", ""]));
     send_from(&mut tested, a, &notification("rpc.cancel", (1,)), now);
     send_from(&mut tested, b, &keyed(2, "blocking", 1_000), now);
@@ -139,7 +141,7 @@ fn who_comes_between_the_last_cancel_and_the_stop_keeps_it_running() {
 }
 
 #[test]
-fn what_never_started_is_not_remembered_and_may_run_at_the_next_try() {
+fn call_that_never_started_is_not_cached() {
     let (mut tested, now) = (dispatcher(10), Instant::now());
     from(&mut tested, "a", &keyed(1, "blocking", 1_000), now);
     let late = now + Duration::from_secs(1);
@@ -168,7 +170,7 @@ fn every_waiter_has_its_own_deadline() {
 }
 
 #[test]
-fn a_key_of_another_call_and_a_full_memory_are_refused() {
+fn reused_key_and_full_cache_are_refused() {
     let (mut tested, now) = (dispatcher(100), Instant::now());
     from(&mut tested, "a", &keyed(1, "blocking", 1_000), now);
     let refused = from(&mut tested, "a", &keyed(2, "timed", 1_000), now);
@@ -186,30 +188,31 @@ fn a_key_of_another_call_and_a_full_memory_are_refused() {
     completions(&mut tested, now);
     assert!(
         from(&mut tested, "a", &other(b'4'), now).is_empty(),
-        "the one that has ended is forgotten"
+        "the reply of the ended call was dropped"
     );
 }
 
 #[test]
-fn a_refused_call_leaves_nothing_behind_and_waiters_are_admitted_too() {
+fn waiters_count_as_requests_in_flight() {
     let (mut tested, now) = (dispatcher(2), Instant::now());
     tested.executor.full = true;
     let refused = from(&mut tested, "a", &keyed(1, "blocking", 1_000), now);
     assert_eq!(code(&refused), ("Overloaded".into(), Ran::No));
     assert!(tested.is_idle());
+    // The refused call is not in the cache, so that the next try begins it again.
     tested.executor.full = false;
     assert!(from(&mut tested, "a", &keyed(1, "blocking", 1_000), now).is_empty());
     assert!(from(&mut tested, "b", &keyed(2, "blocking", 1_000), now).is_empty());
     let refused = from(&mut tested, "c", &keyed(3, "blocking", 1_000), now);
     assert_eq!(code(&refused), ("Overloaded".into(), Ran::No));
-    // Its permit goes with what was started.
+    // The recorded call holds the permit of the function, and is dropped here.
     finish(&mut tested);
     assert_eq!(completions(&mut tested, now).len(), 2);
     assert!(send(&mut tested, &request(1, "blocking", None), now).is_empty());
 }
 
 #[test]
-fn giving_up_answers_everyone_who_waits() {
+fn abort_answers_every_waiter() {
     let (mut tested, now) = (dispatcher(10), Instant::now());
     from(&mut tested, "a", &keyed(1, "blocking", 1_000), now);
     from(&mut tested, "b", &keyed(2, "blocking", 1_000), now);
