@@ -1,5 +1,5 @@
-//! Bounds the requests under way, by number and by bytes, over all endpoints of a server and for each
-//! peer. No I/O, no clock.
+//! Admission control. It limits the number and the bytes of the requests in flight, over all
+//! endpoints of a server and for each peer. No I/O, no clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,11 +8,12 @@ use crate::{
     util::fair_share::{SharedLimit, reserve_of},
 };
 
-/// The pause that a server asks for when it refuses a request: somewhat longer than most functions
-/// take. A pause that followed the rate at which requests end was measured, and was no better.
+/// The delay before a retry that the server requests when it refuses a request. It is somewhat
+/// longer than most functions run. A delay that depended on the rate of completions was measured,
+/// and was no better.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// Counts the requests that are admitted.
+/// The admission control of a server, which counts the admitted requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission(Arc<Limits>);
 
@@ -22,15 +23,17 @@ struct Limits {
     bytes: SharedLimit,
 }
 
-/// The amount that one peer has under way.
+/// The requests that one peer has in flight, and their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Usage {
     pub(crate) requests: usize,
     pub(crate) bytes: usize,
 }
 
-/// The right of one request to be under way. It ends when the function has returned, was dropped, or
-/// will never start; not when its caller was answered.
+/// The capacity that one request in flight holds until the permit is dropped.
+///
+/// The permit ends when the function has returned, was dropped, or will never start. It does not
+/// end when the caller is answered, because the function may still run.
 #[derive(Debug)]
 pub(crate) struct Permit {
     limits: Arc<Limits>,
@@ -38,7 +41,8 @@ pub(crate) struct Permit {
 }
 
 impl Admission {
-    /// The byte limit is raised to `max_message_size`, so that an idle server accepts any message.
+    /// Makes the admission control of a server. The byte limit is at least `max_message_size`, so
+    /// that an idle server accepts a message of any permitted size.
     pub(crate) fn new(max_requests: usize, max_bytes: usize, max_message_size: usize) -> Self {
         let max_bytes = max_bytes.max(max_message_size);
         Self(Arc::new(Limits {
@@ -47,10 +51,10 @@ impl Admission {
         }))
     }
 
-    /// Admits a request of `bytes` from a peer that has `usage` under way.
+    /// Admits a request of `bytes` from a peer that has `usage` in flight.
     ///
     /// # Errors
-    /// `overloaded`, with the limit that was reached.
+    /// Returns `overloaded` if there is no capacity, with a text that names the exhausted limit.
     pub(crate) fn admit(&self, usage: Usage, bytes: usize) -> Result<Permit, WireError> {
         let limits = &self.0;
         if !limits.requests.acquire(usage.requests, 1) {
@@ -66,6 +70,7 @@ impl Admission {
     }
 }
 
+/// Makes the error of a request that exceeds the limit `total`.
 fn refusal(total: &SharedLimit, what: &str, option: &str, held: usize, asked: usize) -> WireError {
     let (limit, taken) = (total.limit(), total.taken());
     overloaded(if taken.saturating_add(asked) > limit {
@@ -78,7 +83,7 @@ fn refusal(total: &SharedLimit, what: &str, option: &str, held: usize, asked: us
     })
 }
 
-/// Makes the error of a request that finds no capacity.
+/// Makes the error of a request for which there is no capacity.
 pub(crate) fn overloaded(text: impl Into<String>) -> WireError {
     WireError::overloaded(text, RETRY_AFTER)
 }
@@ -102,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_permit_makes_room() {
+    fn dropped_permit_releases_capacity() {
         let admission = Admission::new(2, 100, 100);
         let first = admission.admit(NOTHING, 10);
         let second = admission.admit(NOTHING, 10);
@@ -121,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded() {
+    fn bytes_in_flight_are_bounded() {
         let admission = Admission::new(100, 10, 50);
         let largest = admission.admit(NOTHING, 50).unwrap();
         let refused = admission.admit(NOTHING, 1).unwrap_err();
@@ -134,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_peer_is_refused_and_others_are_not() {
+    fn greedy_peer_leaves_capacity_for_others() {
         let admission = Admission::new(4, 100, 100);
         let _held: Vec<_> = (0..3).map(|n| admission.admit(usage(n, 0), 0).unwrap()).collect();
         let refused = admission.admit(usage(3, 0), 0).unwrap_err();

@@ -1,4 +1,4 @@
-//! The functions that every server has, under reserved names.
+//! The built-in functions, which every server has under reserved names.
 
 use crate::{
     codec,
@@ -12,8 +12,8 @@ use crate::{
     server::service::Service,
 };
 
-/// Runs the function `method`, and returns its encoded result. Returns `None` if there is no such
-/// function.
+/// Runs the built-in function `method`, and returns its encoded result. Returns `None` if there is
+/// no such function.
 pub(crate) fn call(
     service: &Service,
     method: &str,
@@ -35,7 +35,8 @@ pub(crate) fn call(
     Some(result.map_err(|error| WireError::new(Code::Failed, Ran::Yes, error.to_string())))
 }
 
-/// Checks the number of arguments only: later versions may say more in them.
+/// Checks the number of arguments and nothing else: later protocol versions may extend their
+/// content.
 fn check_params(params: &[u8], takes: usize) -> Result<(), WireError> {
     let bad = |text: String| WireError::new(Code::BadArguments, Ran::No, text);
     match msgpack::count_params(params) {

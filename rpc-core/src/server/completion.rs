@@ -1,10 +1,12 @@
-//! The completion queue: workers, tasks and other listeners report to an event loop what has ended.
+//! The completion queue of an event loop. Workers, async tasks and other event loops use it to
+//! report that functions have ended.
 //!
-//! To wake a loop costs more than a small function does. So a worker that has more to run may leave a
-//! completion without a notification, for [`NOTIFY_INTERVAL`] after the last one. The loop polls the
-//! queue [`POLL_INTERVAL`] after it last took something, as long as functions run. A completion that
-//! nobody notifies, because the next function takes long, is late by that interval and by the
-//! granularity of the timer, which is a millisecond.
+//! To wake the event loop takes longer than a small function. So a worker that has more jobs may
+//! add a completion without a notification, for [`NOTIFY_INTERVAL`] after its last notification. As
+//! long as functions run, the loop polls the queue [`POLL_INTERVAL`] after it last handled
+//! completions or messages. If the next function of the worker takes long, the completion before it
+//! stays without a notification. It is then late by the poll interval and by the granularity of the
+//! timer, which is a millisecond.
 
 use std::{
     collections::VecDeque,
@@ -18,17 +20,17 @@ use futures_util::task::AtomicWaker;
 
 use crate::handler::HandlerResult;
 
-/// The time after a notification for which a worker may leave further completions without one.
+/// The time after a notification for which a worker may add completions without another one.
 const NOTIFY_INTERVAL: Duration = Duration::from_micros(100);
-/// The time after which the loop polls for completions without a notification. It is longer than
-/// [`NOTIFY_INTERVAL`], so that the loop finds them.
+/// The time after which the event loop polls for completions without a notification. It is longer
+/// than [`NOTIFY_INTERVAL`], so that the poll finds every such completion.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(1);
 const _: () = assert!(NOTIFY_INTERVAL.as_nanos() < POLL_INTERVAL.as_nanos());
 
-/// The number of completions for which an empty queue keeps memory.
+/// The largest capacity, in completions, that an empty queue keeps allocated.
 const MAX_IDLE_CAPACITY: usize = 4_096;
 
-/// Names a request among those that a listener has in flight.
+/// The identifier of a request among those that a listener has in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u32);
 
@@ -37,26 +39,26 @@ pub(crate) struct Ticket(pub(crate) u32);
 pub(crate) enum Completion {
     /// The function has ended, or never started.
     Ended { ticket: Ticket, result: HandlerResult },
-    /// Nobody waits any more for a function that runs under an idempotency key.
+    /// No request waits any more for a function that runs on behalf of an idempotency key.
     Unwanted(Ticket),
 }
 
-/// The completions for one event loop.
+/// The queue of completions for one event loop.
 ///
-/// It has no bound of its own. Each admitted request causes one completion, and up to two more if it
-/// has an idempotency key; and the number of admitted requests is bounded.
+/// The queue needs no limit of its own, because the number of admitted requests is limited. Each of
+/// them causes one completion, and up to two more if it has an idempotency key.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CompletionQueue(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     completions: Mutex<VecDeque<Completion>>,
-    /// The event loop.
+    /// The waker of the event loop.
     reader: AtomicWaker,
 }
 
 impl CompletionQueue {
-    /// Adds a completion and wakes the loop.
+    /// Adds a completion, and wakes the event loop.
     pub(crate) fn send(&self, completion: Completion) {
         self.push(completion);
         self.notify();
@@ -70,20 +72,21 @@ impl CompletionQueue {
         self.0.reader.wake();
     }
 
-    /// Waits until there are completions in `out`. Cancel-safe.
+    /// Waits until there are completions in `out`, and moves new ones there if it is empty.
+    /// Cancel-safe.
     pub(crate) async fn recv(&self, out: &mut VecDeque<Completion>) {
         poll_fn(|cx| {
             if !out.is_empty() || self.try_recv(out) {
                 return Poll::Ready(());
             }
             self.0.reader.register(cx.waker());
-            // Notified before there was a waker?
+            // Checked again, because a notification may have come before the waker was registered.
             if self.try_recv(out) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
-    /// Moves all completions to `out`, which is empty. Returns false if there were none.
+    /// Moves all completions to `out`, which must be empty. Returns false if there were none.
     pub(crate) fn try_recv(&self, out: &mut VecDeque<Completion>) -> bool {
         if out.capacity() > MAX_IDLE_CAPACITY {
             *out = VecDeque::new();
@@ -92,18 +95,19 @@ impl CompletionQueue {
         !out.is_empty()
     }
 
-    /// Returns true if both are the queue of the same loop.
+    /// Returns true if both handles belong to the same queue.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Completion>> {
-        // Nothing panics while it is held.
+        // A poisoned lock can be ignored, because nothing panics while it is held.
         self.0.completions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The address of a request: the event loop that has it in flight, and its ticket there.
+/// The address of a request: the completion queue of the event loop that has it in flight, and its
+/// ticket there.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestAddress {
     pub(crate) queue: CompletionQueue,
@@ -116,21 +120,21 @@ impl PartialEq for RequestAddress {
     }
 }
 
-/// A worker's side of the completion queues, which coalesces notifications.
+/// The sender of a worker thread, which coalesces the notifications of event loops.
 #[derive(Debug, Default)]
 pub(crate) struct Notifier {
-    /// The loop that was notified last, and the time.
+    /// The queue whose event loop was notified last, and the time of the notification.
     notified: Option<(CompletionQueue, Instant)>,
-    /// True if that loop has completions that it was not notified of.
+    /// True if that queue may hold completions without a notification.
     pending: bool,
 }
 
 impl Notifier {
-    /// Adds a completion, and notifies the loop now or later. The worker must call
+    /// Adds a completion, and notifies the event loop now or later. The worker must call
     /// [`flush`](Self::flush) before it sleeps.
     pub(crate) fn send(&mut self, queue: &CompletionQueue, completion: Completion) {
-        // The loop takes this completion after this moment, and polls again one interval later. So the
-        // thread may be preempted anywhere below.
+        // Measured before the push. The event loop takes this completion after this time, and polls
+        // again one `POLL_INTERVAL` later. So the thread may be preempted at any point below.
         let before = Instant::now();
         queue.push(completion);
         let recent = |at: &Instant| at.elapsed() < NOTIFY_INTERVAL;
@@ -144,7 +148,7 @@ impl Notifier {
         }
     }
 
-    /// Notifies the loop of the completions that it was not notified of.
+    /// Notifies the event loop of the completions that were added without a notification.
     pub(crate) fn flush(&mut self) {
         if let Some((queue, _)) = self.notified.as_ref().filter(|_| self.pending) {
             queue.notify();
@@ -169,7 +173,7 @@ mod tests {
         Completion::Unwanted(Ticket(0))
     }
 
-    /// Returns true if the reader was woken since the last look, and registers a reader again.
+    /// Returns true if the reader was woken since the last call, and registers a waker again.
     fn was_woken(queue: &CompletionQueue) -> bool {
         let woken = queue.0.reader.take().is_none();
         queue.0.reader.register(Waker::noop());
@@ -182,7 +186,7 @@ mod tests {
         was_woken(&queue);
         notifier.send(&queue, completion());
         assert!(was_woken(&queue) && !notifier.is_pending());
-        // As if no time had passed, however slow the machine is.
+        // A time in the future, so that the interval has not passed even on a slow machine.
         notifier.notified = Some((queue.clone(), Instant::now() + Duration::from_secs(60)));
         notifier.send(&queue, completion());
         assert!(!was_woken(&queue) && notifier.is_pending());
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn another_loop_is_notified_at_once() {
+    fn other_event_loop_is_notified_at_once() {
         let (a, b) = (CompletionQueue::default(), CompletionQueue::default());
         let mut notifier = Notifier::default();
         was_woken(&a);
@@ -206,18 +210,18 @@ mod tests {
         notifier.send(&a, completion());
         assert!(!was_woken(&a));
         notifier.send(&b, completion());
-        assert!(was_woken(&a) && was_woken(&b), "and so is the one before");
+        assert!(was_woken(&a) && was_woken(&b), "the previous event loop is notified too");
     }
 
     #[test]
-    fn completions_come_in_order_and_free_memory() {
+    fn completions_keep_order_and_free_memory() {
         let count = 2 * u32::try_from(MAX_IDLE_CAPACITY).unwrap();
         let (queue, mut out) = (CompletionQueue::default(), VecDeque::new());
         assert!(!queue.try_recv(&mut out));
         for ticket in 0..=count {
             queue.send(Completion::Unwanted(Ticket(ticket)));
         }
-        queue.recv(&mut out).now_or_never().expect("there are some");
+        queue.recv(&mut out).now_or_never().expect("there are completions");
         let tickets = out.drain(..).map(|completion| match completion {
             Completion::Unwanted(ticket) => ticket.0,
             Completion::Ended { .. } => panic!("{completion:?}"),

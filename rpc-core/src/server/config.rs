@@ -8,8 +8,8 @@ use crate::{
     server::{reply_cache::CacheLimits, service::ServiceLimits},
 };
 
-/// The limits and timeouts of a server. The setters of [`ServerBuilder`](crate::ServerBuilder) document
-/// each, with the reason for its default.
+/// The limits and timeouts of a server. The setters of [`ServerBuilder`](crate::ServerBuilder)
+/// document each field, with the reason for its default.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerConfig {
     pub(crate) workers: usize,

@@ -1,7 +1,8 @@
-//! The decisions of a server about each message: look up, admit, start, and answer exactly once.
+//! The dispatcher. For each request it looks up the function, admits the call, starts the function,
+//! and answers exactly once.
 //!
-//! No I/O, no threads, no clock: the event loop says what came and what time it is, and sends what is
-//! added to its output.
+//! No I/O, no threads, no clock: the event loop passes in the messages and the time, and sends the
+//! outbound messages that the dispatcher adds to `out`.
 
 mod keyed;
 
@@ -43,7 +44,7 @@ use crate::{
 pub(crate) struct Outbound {
     pub(crate) reply_to: ReplyTo,
     pub(crate) body: Bytes,
-    /// True if it must not travel in a batch.
+    /// True if the message must not be sent in a batch.
     pub(crate) alone: bool,
 }
 
@@ -53,18 +54,18 @@ impl Outbound {
     }
 }
 
-/// The state of one listener.
+/// The dispatcher of one listener, with its requests and sessions.
 #[derive(Debug)]
 pub(crate) struct Dispatcher<E> {
     service: Arc<Service>,
     requests: Requests,
     executor: E,
     sessions: Sessions,
-    /// True once the server drains: no function is started any more.
+    /// True once the server drains. No function is started any more.
     draining: bool,
 }
 
-/// A message whose function was found.
+/// A request or notification for a function that the server has.
 struct Call {
     function: Arc<Function>,
     body: Bytes,
@@ -73,7 +74,8 @@ struct Call {
 }
 
 impl Call {
-    /// `timeout` is the caller's. Without one the function's holds.
+    /// Makes a call that arrived at `now`. The timeout of the caller takes precedence over the
+    /// timeout of the function.
     fn new(
         function: &Arc<Function>,
         body: &Bytes,
@@ -82,7 +84,7 @@ impl Call {
         now: Instant,
     ) -> Self {
         let timeout = timeout.or(function.signature().timeout);
-        // A timeout beyond the range of the clock never passes.
+        // A timeout beyond the range of the clock means no deadline.
         let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         Self { function: Arc::clone(function), body: body.clone(), params_at, deadline }
     }
@@ -92,7 +94,7 @@ impl Call {
     }
 }
 
-/// The reason why a request ends before its function has.
+/// The reason for ending a request before its function has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Abort {
     Cancelled,
@@ -102,6 +104,7 @@ enum Abort {
 }
 
 impl Abort {
+    /// Makes the error for the caller.
     fn error(self, ran: Ran, started: bool) -> WireError {
         let (code, why) = match self {
             Self::Cancelled => (Code::Cancelled, "the caller cancelled"),
@@ -125,7 +128,7 @@ impl<E: Execute> Dispatcher<E> {
         }
     }
 
-    /// Returns true if every function that was started has ended.
+    /// Returns true if no request is in flight.
     pub(crate) fn is_idle(&self) -> bool {
         self.requests.is_empty()
     }
@@ -134,12 +137,12 @@ impl<E: Execute> Dispatcher<E> {
         self.draining
     }
 
-    /// The clients that said hello and are still connected.
+    /// Returns the sessions: the clients that sent `rpc.hello` and are still connected.
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.sessions
     }
 
-    /// Counts the functions that have not ended, by name.
+    /// Returns the number of functions that have not ended, by name.
     pub(crate) fn running(&mut self) -> BTreeMap<&'static str, usize> {
         let mut running = BTreeMap::new();
         for function in self.requests.functions() {
@@ -225,7 +228,7 @@ impl<E: Execute> Dispatcher<E> {
         self.start(call, context, Owner::Nobody, now, out);
     }
 
-    /// Answers frames or bytes that contain no message.
+    /// Answers frames or bytes that do not contain a message.
     pub(crate) fn handle_malformed(
         reply_to: ReplyTo,
         reason: &'static str,
@@ -234,8 +237,11 @@ impl<E: Execute> Dispatcher<E> {
         out.push(bad_request(reply_to, None, reason));
     }
 
-    /// Starts a function, and tells `owner` of its outcome when there is one. An inline function runs
-    /// right here. Returns the ticket if the function was started elsewhere.
+    /// Starts a function, whose outcome goes to `owner`.
+    ///
+    /// If the function is inline, or the call is refused, the owner has its outcome when this
+    /// method returns. Otherwise this method returns the ticket of the request, and the outcome
+    /// follows with a completion.
     fn start(
         &mut self,
         call: Call,
@@ -253,7 +259,8 @@ impl<E: Execute> Dispatcher<E> {
         }
         let (execution, handler) = (function.signature().execution, function.handler());
         let bytes = body.len();
-        // A notification has no id, and so no response.
+        // A notification has no msgid, and so no response. A keyed call has the msgid 0 for now:
+        // each waiter is sent the response with its own msgid.
         let id = match &owner {
             Owner::Nobody => None,
             owner => Some(owner.caller().map_or(MsgId(0), |caller| caller.id)),
@@ -290,12 +297,13 @@ impl<E: Execute> Dispatcher<E> {
         Some(ticket)
     }
 
-    /// Lets workers begin with the functions that they were given: once for many messages.
+    /// Wakes workers for the functions that were started. The event loop calls this once for many
+    /// messages.
     pub(crate) fn flush_executor(&mut self) {
         self.executor.flush();
     }
 
-    /// Handles a completion from the queue of this listener.
+    /// Handles a completion from the queue of this event loop.
     pub(crate) fn handle_completion(
         &mut self,
         completion: Completion,
@@ -312,13 +320,13 @@ impl<E: Execute> Dispatcher<E> {
         }
     }
 
-    /// Passes an outcome on to the owner of the request.
+    /// Passes the outcome of a request on to its owner.
     fn tell(&mut self, owner: Owner, result: HandlerResult, now: Instant, out: &mut Vec<Outbound>) {
         match owner {
             Owner::Caller(caller) => out.push(self.respond(caller, result)),
             Owner::Key(key) => self.end_keyed(&key, result, now),
             Owner::Waiter { caller, .. } => out.push(match result {
-                // The response of the call, made for another msgid.
+                // The response was made for another msgid.
                 Ok(reply) => keyed::respond_again(caller, &reply),
                 Err(_) => self.respond(caller, result),
             }),
@@ -326,25 +334,26 @@ impl<E: Execute> Dispatcher<E> {
         }
     }
 
-    /// Cancels a call. A function that has not started never starts, an async one is dropped, and a
-    /// sync one can ask its context.
+    /// Cancels a call. A function that has not started never starts. The future of an async
+    /// function is dropped. A sync function that runs can notice the cancellation through its
+    /// context.
     fn cancel(&mut self, reply_to: &ReplyTo, id: MsgId, now: Instant, out: &mut Vec<Outbound>) {
         for ticket in self.requests.find(reply_to, id) {
             self.abort(ticket, Abort::Cancelled, now, out);
         }
     }
 
-    /// Ends the requests of a peer that has gone. Its notifications still run, and so do calls with an
-    /// idempotency key.
+    /// Ends the requests of a peer that has disconnected. Its notifications still run, and so do
+    /// its calls with an idempotency key.
     pub(crate) fn handle_peer_gone(&mut self, peer: &PeerId, now: Instant) {
         self.sessions.handle_peer_gone(peer);
         for ticket in self.requests.of_peer(peer) {
-            // The response has nowhere to go.
+            // The responses are discarded, because the peer is not connected any more.
             self.abort(ticket, Abort::PeerGone, now, &mut Vec::new());
         }
     }
 
-    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is to be called next.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.requests.next_deadline()
     }
@@ -356,7 +365,7 @@ impl<E: Execute> Dispatcher<E> {
         }
     }
 
-    /// Begins to drain: refuses new calls, and announces that to every session.
+    /// Starts draining: new calls are refused from now on, and every session is sent a go-away.
     pub(crate) fn drain(&mut self, out: &mut Vec<Outbound>) {
         self.draining = true;
         let body = control::go_away();
@@ -364,14 +373,14 @@ impl<E: Execute> Dispatcher<E> {
         out.extend(self.sessions.iter().map(go_away));
     }
 
-    /// Gives up every request that has not ended when the time for draining has passed.
+    /// Gives up every request that is still in flight when the drain timeout has passed.
     pub(crate) fn abort_all(&mut self, now: Instant, out: &mut Vec<Outbound>) {
         for ticket in self.requests.all() {
             self.abort(ticket, Abort::Stopped, now, out);
         }
     }
 
-    /// Ends a request before its function has, and answers it.
+    /// Ends a request before its function has ended, and answers its caller.
     fn abort(&mut self, ticket: Ticket, reason: Abort, now: Instant, out: &mut Vec<Outbound>) {
         let Some(request) = self.requests.get_mut(ticket) else { return };
         if let Owner::Waiter { key, .. } = &request.owner {
@@ -381,7 +390,7 @@ impl<E: Execute> Dispatcher<E> {
         let has_begun = request.context.cancel();
         let Some(started) = &request.started else { return };
         self.executor.stop(started);
-        // A sync function that has begun runs on, and keeps its request until it returns.
+        // A sync function that has begun cannot be stopped. Its request stays until it returns.
         let owner = if has_begun && matches!(started, Started::Job(_)) {
             self.requests.settle(ticket)
         } else {
@@ -398,7 +407,8 @@ impl<E: Execute> Dispatcher<E> {
         Outbound::new(reply_to, self.response_body(id, result))
     }
 
-    /// Makes the response to the request `id`. A successful result is a response already.
+    /// Makes the response to the request `id`. A successful result is already an encoded response.
+    /// A response that is too large becomes an error.
     fn response_body(&self, id: MsgId, result: HandlerResult) -> Bytes {
         let ran = ran(&result);
         let body = result.unwrap_or_else(|error| response::error_response(Some(id), &error));
@@ -426,9 +436,10 @@ impl<E: Execute> Dispatcher<E> {
             return out.push(self.respond(caller, result));
         }
         let Caller { reply_to, id } = caller;
-        // Its size is not limited: this is how the client learns the limit.
+        // The size is not checked against the limit, because the client learns the limit from this
+        // response.
         let body = result.unwrap_or_else(|error| response::error_response(Some(id), &error));
-        // Alone, because it says whether batches may be sent.
+        // Not in a batch, because this response tells the client whether batches are supported.
         out.push(Outbound { reply_to: reply_to.clone(), body, alone: true });
         if self.draining {
             out.push(Outbound::new(reply_to.clone(), control::go_away()));
@@ -438,7 +449,7 @@ impl<E: Execute> Dispatcher<E> {
 
     fn unknown_function(&self, name: &str) -> WireError {
         let nearest = self.service.registry.nearest(name);
-        // The name is a stranger's: it is cut, so that the answer stays small.
+        // The name comes from an untrusted peer. It is truncated, so that the response stays small.
         let shown: String = name.chars().take(64).collect();
         let text = match nearest.as_slice() {
             [] => format!("there is no function `{shown}`"),
@@ -450,6 +461,7 @@ impl<E: Execute> Dispatcher<E> {
     }
 }
 
+/// Returns the value of `ran` that belongs to a result.
 fn ran(result: &HandlerResult) -> Ran {
     result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes)
 }

@@ -1,7 +1,9 @@
-//! The way out of a listener: batches, and a quota of what peers have not read.
+//! The egress side of a listener. It packs messages into batches, and applies the egress quota,
+//! which limits the messages that wait until peers read them.
 //!
-//! A message counts from when the transport takes it to when it was written. A peer that reads slowly,
-//! or never, so holds a bounded part of the memory, and delays nobody.
+//! A message counts from the moment when it is handed to the transport until it is written. So a
+//! peer that reads slowly, or never, holds a bounded part of the memory, and does not delay other
+//! peers.
 
 use std::sync::Arc;
 
@@ -18,31 +20,32 @@ use crate::{
     },
 };
 
-/// The minimum that an unread message counts besides its bytes: about what an engine allocates for it.
+/// The minimum overhead of an unread message, in bytes, which counts in addition to its body. It is
+/// about the amount that an engine allocates for a message.
 const OVERHEAD: usize = 512;
-/// The number of messages that may be unread, however small they are. One peer can have half of them,
-/// and a few more: less than the 100,000 that the zeromq crate queues for a peer, so that its queue is
-/// never full.
+/// The maximum number of unread messages, however small they are. One peer can hold half of them
+/// and a few more. This is less than the 100,000 messages that the zeromq crate queues for a peer,
+/// so that its queue is never full.
 const MAX_MESSAGES: usize = 131_072;
-/// The number of peers after which those that have read everything are first removed.
+/// The number of peers at which the peers without unread messages are removed for the first time.
 const FIRST_SWEEP: usize = 64;
 
-/// Makes the limit that all listeners of a server share, in bytes. It admits at least two of the
-/// largest messages, so that one fits with its overhead.
+/// Makes the limit that all listeners of a server share, in bytes. It has capacity for at least two
+/// messages of the largest size, so that one always fits with its overhead.
 pub(crate) fn limit(bytes: usize, max_message_size: usize) -> Arc<SharedLimit> {
     let largest = max_message_size.saturating_mul(2).saturating_add(OVERHEAD);
     let limit = bytes.max(largest);
-    // All of it is reserve: what a peer does not read does not come back by itself.
+    // All of it is reserve: the capacity that a peer holds is not released until the peer reads.
     Arc::new(SharedLimit::new(limit, limit))
 }
 
-/// The peers of one listener that may have something unread.
+/// The egress quota: the peers of one listener that may have unread messages, and their shares.
 #[derive(Debug)]
 struct EgressQuota {
     limit: Arc<SharedLimit>,
     peers: HashMap<PeerId, Arc<Share>>,
-    /// The number of peers at which those that have read everything are removed: not every engine
-    /// reports each peer that disconnects.
+    /// The number of peers at which the peers without unread messages are removed. This is
+    /// necessary because not every engine reports each peer that disconnects.
     next_sweep: usize,
 }
 
@@ -51,8 +54,8 @@ impl EgressQuota {
         Self { limit, peers: HashMap::default(), next_sweep: FIRST_SWEEP }
     }
 
-    /// Acquires the right to send `peer` a body of `size` bytes. Returns `None` if the peer has too
-    /// much unread.
+    /// Acquires the capacity to send a body of `size` bytes to `peer`. Returns `None` if the peer
+    /// has too many unread bytes.
     fn acquire(&mut self, peer: &PeerId, size: usize) -> Option<Lease> {
         let overhead = OVERHEAD.max(self.limit.limit() / MAX_MESSAGES);
         let amount = size.saturating_add(overhead);
@@ -68,11 +71,11 @@ impl EgressQuota {
     }
 }
 
-/// Sends the messages of one listener.
+/// The egress side of one listener, which sends its messages.
 #[derive(Debug)]
 pub(crate) struct Egress {
     quota: EgressQuota,
-    /// The number of replies that found no peer, or one that does not read.
+    /// The number of replies that were dropped, because their peer has gone or does not read.
     dropped: u64,
 }
 
@@ -81,13 +84,14 @@ impl Egress {
         Self { quota: EgressQuota::new(limit), dropped: 0 }
     }
 
-    /// Forgets a peer. The transport drops what is still queued for it.
+    /// Removes a peer that has disconnected. The transport drops the messages that are still queued
+    /// for it.
     pub(crate) fn handle_peer_gone(&mut self, peer: &PeerId) {
         self.quota.peers.remove(peer);
     }
 
-    /// Sends all messages. Consecutive small messages to one client travel together, if the client
-    /// takes batches.
+    /// Sends all messages. Consecutive small messages to the same client are sent as one batch, if
+    /// the client accepts batches.
     pub(crate) fn send(
         &mut self,
         messages: &mut Vec<Outbound>,
@@ -124,7 +128,7 @@ impl Egress {
         }
     }
 
-    /// Logs the first dropped reply, and then each doubling of their number.
+    /// Counts dropped replies. Logs the first one, and then each time their number has doubled.
     fn count_dropped(&mut self, count: u64) {
         let before = self.dropped;
         self.dropped += count;
@@ -148,22 +152,22 @@ mod tests {
     }
 
     #[test]
-    fn peer_that_never_reads_leaves_room_for_others() {
+    fn peer_that_never_reads_gets_half_the_limit() {
         let limit = limit(1_000_000, 1_000);
         let mut quota = EgressQuota::new(Arc::clone(&limit));
         let stuck: Vec<_> = std::iter::from_fn(|| quota.acquire(&peer("a"), 488)).collect();
-        assert_eq!(stuck.len(), 501, "half, and the one that passed it");
+        assert_eq!(stuck.len(), 501, "half of the limit, and the message that exceeded it");
         assert!(quota.acquire(&peer("a"), 488).is_none());
         let other = quota.acquire(&peer("b"), 488);
         assert!(other.is_some());
         drop(stuck);
-        assert!(quota.acquire(&peer("a"), 488).is_some(), "it has read");
+        assert!(quota.acquire(&peer("a"), 488).is_some(), "the peer has read its messages");
         drop(other);
         assert_eq!(limit.taken(), 0);
     }
 
     #[test]
-    fn small_messages_do_not_fill_the_engines_queue() {
+    fn small_messages_do_not_fill_engine_queue() {
         let mut quota = EgressQuota::new(limit(1 << 40, 1_000));
         let all: Vec<_> = std::iter::from_fn(|| quota.acquire(&peer("a"), 0)).collect();
         assert!(all.len() < 100_000, "{}", all.len());
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_that_hold_nothing_are_removed() {
+    fn peers_without_unread_messages_are_removed() {
         let limit = limit(1_000_000, 1_000);
         let mut egress = Egress::new(Arc::clone(&limit));
         let stays = egress.quota.acquire(&peer("a"), 1);
@@ -190,7 +194,7 @@ mod tests {
         assert!(egress.quota.peers.len() <= FIRST_SWEEP, "{}", egress.quota.peers.len());
         assert!(egress.quota.peers.contains_key(&peer("a")));
         egress.handle_peer_gone(&peer("a"));
-        assert_eq!(limit.taken(), 513, "it is still queued");
+        assert_eq!(limit.taken(), 513, "the message is still queued");
         drop(stays);
         assert_eq!(limit.taken(), 0);
     }

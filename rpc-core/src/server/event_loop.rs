@@ -1,6 +1,7 @@
-//! The loop that owns a listener: messages and completions in, deadlines, messages out.
+//! The event loop of a listener. It receives messages and completions, watches deadlines, and sends
+//! messages.
 //!
-//! It runs no user code, unless a function is `inline`, and never waits for a peer.
+//! The loop runs no user code other than inline functions, and never waits for a peer.
 
 use std::{
     collections::VecDeque,
@@ -27,47 +28,54 @@ use crate::{
     util::yield_budget::YieldBudget,
 };
 
-/// The replies, and their bytes, that may wait to be sent. No more messages are handled before.
+/// The number of outbound messages after which the loop sends them before it handles another
+/// message.
 const MAX_OUTBOUND: usize = 256;
+/// The number of outbound bytes with the same effect.
 const MAX_OUTBOUND_BYTES: usize = 16 * 1024;
-/// The shortest interval between two looks at the deadlines. Calls may end late by it.
+/// The shortest interval between two checks of the deadlines. Calls may time out late by this
+/// interval.
 const DEADLINE_TICK: Duration = Duration::from_millis(1);
-/// The time for which a drained listener still answers the messages that were under way, from peers
-/// that never said hello.
+/// The time for which a drained listener without sessions still answers messages. Clients that
+/// never sent `rpc.hello` may have had messages on the way.
 const LAST_MESSAGES: Duration = Duration::from_millis(20);
-/// The same while there are sessions. Their clients were sent a go-away, and disconnect when they have
-/// all their replies. Some never do, because a proxy stands before them or they hang; and nobody should
-/// wait long for a server to end.
+/// The time for which a drained listener with sessions still answers messages. The clients were
+/// sent a go-away, and disconnect when they have all their replies. Some of them never disconnect,
+/// because they are behind a proxy or hang. The time is short, because nobody should wait long for
+/// a server to stop.
 const LAST_SESSIONS: Duration = Duration::from_secs(1);
 
-/// The stage in the life of a server. It only goes forward.
+/// The stage in the lifecycle of a server. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lifecycle {
+    /// New requests are started.
     Serving,
-    /// Nothing new is started. Functions that run may end.
+    /// New requests are refused. Functions in flight may end.
     Draining,
-    /// Functions that still run are given up.
+    /// Functions in flight are given up.
     Stopped,
 }
 
-/// Serves one listener.
+/// The event loop of one listener.
 pub(crate) struct EventLoop {
     listener: Box<dyn Listener>,
     dispatcher: Dispatcher<Executor>,
     completions: CompletionQueue,
     egress: Egress,
     lifecycle: watch::Receiver<Lifecycle>,
-    /// Completions that were taken from the queue and not handled yet.
+    /// The completions that were taken from the queue and not handled yet.
     taken: VecDeque<Completion>,
-    /// Messages that are to be sent, and their bytes as far as they were counted.
+    /// The messages to send.
     out: Vec<Outbound>,
+    /// The bytes in `out` that [`handle_message`](Self::handle_message) has added since the last
+    /// flush.
     out_bytes: usize,
     budget: YieldBudget,
-    /// The time of the last look at the deadlines.
+    /// The time of the last check of the deadlines.
     swept_at: Instant,
-    /// The time at which completions may wait that were not notified.
+    /// The time at which the loop polls for completions without a notification.
     poll_at: Option<Instant>,
-    /// The time since which the listener drains and no function runs.
+    /// The time at which the draining listener became idle. `None` while functions are in flight.
     idle_since: Option<Instant>,
 }
 
@@ -95,18 +103,18 @@ impl EventLoop {
         }
     }
 
-    /// Runs until the listener has drained, or the server has stopped.
+    /// Runs until the listener has drained or the server stops.
     pub(crate) async fn run(mut self) {
         let mut timer = pin!(time::sleep(Duration::ZERO));
         loop {
             let has_timeout = self.set_timer(timer.as_mut());
             let drained_at = self.drained_at();
-            // False once there is nothing left of the kind of event that is looked at last.
+            // False after listener events: they are polled last, so no other event was ready.
             let mut more = true;
-            // Events that free capacity come before those that take it.
+            // The order matters: events that release capacity come before events that need it.
             tokio::select! {
                 biased;
-                // An error means that the server was dropped.
+                // An error means that the server handle was dropped.
                 changed = self.lifecycle.changed() => {
                     let stage = match changed {
                         Ok(()) => *self.lifecycle.borrow_and_update(),
@@ -129,8 +137,9 @@ impl EventLoop {
                 }
             }
             self.flush();
-            // The tasks of the engine share this thread, and are to write what was queued while the peer
-            // can use it. If there is nothing more, they run while this task sleeps.
+            // The tasks of the engine share this thread. They should write the queued messages
+            // early, so that the peer works at the same time. If there are no more events, they run
+            // while this task sleeps.
             if more || self.budget.is_spent() {
                 self.budget.yield_now().await;
             }
@@ -140,24 +149,26 @@ impl EventLoop {
     /// Sets the timer for the next timeout. Returns false if there is none.
     fn set_timer(&self, mut timer: Pin<&mut Sleep>) -> bool {
         let Some(next) = self.next_timeout().map(time::Instant::from) else { return false };
-        // Only if it has gone off or is too late, because that costs as much as a call. A timer that is
-        // too early does no harm.
+        // Reset only if the timer has elapsed or would be too late, because a reset costs as much
+        // as a call. A timer that is too early does no harm.
         if timer.is_elapsed() || next < timer.deadline() {
             timer.as_mut().reset(next);
         }
         true
     }
 
-    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is to be called.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
     fn next_timeout(&self) -> Option<Instant> {
-        // From the last look on, and not from now: a busy loop would put it off for ever.
+        // Counted from the last check and not from now: a busy loop would postpone the check
+        // forever.
         let earliest = self.swept_at + DEADLINE_TICK;
         let deadline = self.dispatcher.next_timeout().map(|next| next.max(earliest));
         let poll_at = self.poll_at.filter(|_| !self.dispatcher.is_idle());
         deadline.into_iter().chain(poll_at).min()
     }
 
-    /// Returns the time at which the loop ends, whatever still arrives, once it drains and nothing runs.
+    /// Returns the time at which the loop ends, even if messages still arrive. Returns `None`
+    /// unless the listener drains and no function is in flight.
     fn drained_at(&mut self) -> Option<Instant> {
         if !self.dispatcher.is_draining() || !self.dispatcher.is_idle() {
             self.idle_since = None;
@@ -168,16 +179,18 @@ impl EventLoop {
         Some(since + if has_sessions { LAST_SESSIONS } else { LAST_MESSAGES })
     }
 
+    /// Checks the deadlines. In its next iteration, the loop polls the completion queue too.
     fn handle_timeout(&mut self, now: Instant) {
         self.swept_at = now;
         self.poll_at = self.poll_at.filter(|at| *at > now);
         if self.dispatcher.next_timeout().is_some_and(|deadline| deadline <= now) {
-            // Functions that have ended in time come before those that have not.
+            // Completions first: a function that has ended in time must not be reported as overdue.
             self.handle_all_completions(now);
             self.dispatcher.handle_timeout(now, &mut self.out);
         }
     }
 
+    /// Handles the completions that were taken from the queue, until the yield budget is spent.
     fn handle_completions(&mut self, now: Instant) {
         while !self.budget.is_spent()
             && let Some(completion) = self.taken.pop_front()
@@ -187,14 +200,15 @@ impl EventLoop {
             let bytes = self.out[before..].iter().map(|message| message.body.len()).sum();
             self.budget.add(1, bytes);
         }
-        // Workers serve the peers in turn, and a batch is for one client.
+        // Workers serve the peers round-robin, so that replies to different peers alternate.
+        // Sorting brings the replies to each peer together, because a batch is for one client.
         if self.out.windows(2).any(|pair| pair[0].reply_to != pair[1].reply_to) {
             self.out.sort_by(|a, b| a.reply_to.peer().cmp(b.reply_to.peer()));
         }
         self.poll_at = Some(now + POLL_INTERVAL);
     }
 
-    /// Handles all completions, including those that were not notified.
+    /// Handles all completions, including those without a notification.
     fn handle_all_completions(&mut self, now: Instant) {
         while !self.taken.is_empty() || self.completions.try_recv(&mut self.taken) {
             if let Some(completion) = self.taken.pop_front() {
@@ -203,7 +217,7 @@ impl EventLoop {
         }
     }
 
-    /// Handles an event, and all others that have arrived, before anything sleeps.
+    /// Handles an event, and all others that have arrived, until the yield budget is spent.
     fn handle_events(&mut self, event: Event, now: Instant) {
         self.handle_event(event, now);
         let mut cx = Context::from_waker(Waker::noop());
@@ -231,7 +245,8 @@ impl EventLoop {
         }
     }
 
-    /// Unpacks a batch, or handles a single message. What follows malformed bytes in a batch is lost.
+    /// Handles a body, which is a message or a batch. The messages after malformed bytes in a batch
+    /// are lost.
     fn handle_body(&mut self, reply_to: ReplyTo, body: &Bytes, now: Instant) {
         let Some(messages) = batch::unpack(body) else {
             self.handle_message(reply_to, body, now);
@@ -248,11 +263,12 @@ impl EventLoop {
                 }
             }
         }
-        // An empty batch counts as a message, because it costs something as well.
+        // An empty batch counts as one message, because it takes time too.
         self.budget.add(count.max(1), body.len());
     }
 
-    /// Handles a message. If there is much to be sent, it is sent already: nothing else bounds it.
+    /// Handles a message, and sends the outbound messages if there are many. Nothing else limits
+    /// their number.
     fn handle_message(&mut self, reply_to: ReplyTo, body: &Bytes, now: Instant) {
         let before = self.out.len();
         self.dispatcher.handle_message(reply_to, body, now, &mut self.out);
@@ -262,27 +278,28 @@ impl EventLoop {
         }
     }
 
-    /// Sends what is to be sent.
+    /// Sends all outbound messages.
     fn flush(&mut self) {
         self.out_bytes = 0;
         let sessions = self.dispatcher.sessions();
         self.egress.send(&mut self.out, sessions, &mut *self.listener, &mut self.budget);
     }
 
-    /// Gives up what still runs, and answers it.
+    /// Gives up the functions in flight, and answers their callers.
     fn stop(mut self) {
         let functions = self.dispatcher.running();
         if !functions.is_empty() {
             tracing::warn!(?functions, "the server stops, and gives up what still runs");
         }
         self.dispatcher.abort_all(Instant::now(), &mut self.out);
-        // Requests that waited for a call under a key have a completion now.
+        // Requests that waited for a call with an idempotency key now have a completion in the
+        // queue.
         self.handle_all_completions(Instant::now());
         self.flush();
     }
 }
 
-/// Waits for ever if there is no such moment.
+/// Waits until `moment`, or forever if it is `None`.
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => time::sleep_until(moment.into()).await,

@@ -1,4 +1,5 @@
-//! Starts and stops functions: sync ones on the workers, async ones on the user's runtime.
+//! The executor, which starts and stops functions: sync functions on the worker pool, async
+//! functions on the runtime of the user.
 
 use std::sync::Arc;
 
@@ -10,41 +11,46 @@ use crate::server::{
     workers::{Job, JobId, Workers},
 };
 
-/// A function that was started, as far as it can be stopped.
+/// A handle to a function that was started, to stop it.
 #[derive(Debug)]
 pub(crate) enum Started {
-    /// A sync function, which can be withdrawn as long as it waits for a worker.
+    /// A sync function. It can be withdrawn as long as it waits for a worker.
     Job(JobId),
-    /// An async function, which can be dropped.
+    /// An async function. Its future can be dropped at any time.
     Task(AbortHandle),
 }
 
-/// Starts and stops functions. Dispatch knows no more of threads than this.
+/// The interface through which dispatch starts and stops functions. Dispatch knows nothing else
+/// about threads.
 pub(crate) trait Execute {
-    /// Gives a sync function to the workers, which perhaps begin with it only at
-    /// [`flush`](Self::flush). Returns `Err` if too many wait.
+    /// Queues a sync function for the workers. Idle workers may not be notified of it before
+    /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// Returns `Err` if the queue is full or the peer has too many functions in it.
     fn run_sync(&mut self, function: SyncFn, call: AdmittedCall) -> Result<Started, ()>;
-    /// Gives an async function to the runtime.
+    /// Spawns an async function on the runtime.
     fn run_async(&mut self, function: AsyncFn, call: AdmittedCall) -> Started;
-    /// Wakes workers for the functions that they were given.
+    /// Wakes workers for the functions that were queued.
     fn flush(&mut self);
-    /// The queue that completions go to.
+    /// Returns the queue that receives the completions.
     fn completions(&self) -> &CompletionQueue;
-    /// Withdraws a sync function that waits, or drops an async one. There may be a completion all the
-    /// same.
+    /// Withdraws a sync function that waits for a worker, or drops the future of an async function.
+    /// A completion may arrive nevertheless.
     fn stop(&mut self, started: &Started);
 }
 
-/// The number of jobs after which workers are woken in any case, so that the first need not wait long.
+/// The number of queued jobs after which the workers are woken without a flush, so that the first
+/// job does not wait long.
 const FLUSH_AFTER: usize = 32;
 
-/// Runs functions for one listener.
+/// The executor of one listener.
 #[derive(Debug)]
 pub(crate) struct Executor {
     workers: Arc<Workers>,
     runtime: Handle,
     completions: CompletionQueue,
-    /// The number of jobs that workers were not woken for.
+    /// The number of jobs that were queued since the workers were last woken.
     submitted: usize,
 }
 

@@ -1,8 +1,9 @@
-//! Calls with an idempotency key: each is run once, and answered to everyone who asks.
+//! Calls with an idempotency key. The function runs once, and every request with the key is
+//! answered.
 //!
-//! The function runs on behalf of its key, and every request with that key waits for its completion:
-//! the first one as well as a retry on another connection or listener. So it makes no difference whose
-//! connection is lost.
+//! The function runs on behalf of its key. Every request with that key waits for the completion:
+//! the first one, and also a retry on another connection or listener. So the function is
+//! independent of the connections of its callers.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -23,7 +24,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Key(Bytes);
 
-/// The calls of a server that have a key. The lock is taken only for requests that have one.
+/// The calls of a server with an idempotency key. The lock is taken only for requests with a key.
 #[derive(Debug)]
 pub(crate) struct Idempotency(Mutex<ReplyCache<RequestAddress>>);
 
@@ -33,11 +34,11 @@ impl Idempotency {
     }
 
     fn lock(&self) -> MutexGuard<'_, ReplyCache<RequestAddress>> {
-        // Nothing panics while it is held.
+        // A poisoned lock can be ignored, because nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks a call up, and begins it if it is unknown. See [`ReplyCache::lookup_or_begin`].
+    /// Looks a call up. Begins it if it is unknown. See [`ReplyCache::lookup_or_begin`].
     pub(crate) fn lookup_or_begin(
         &self,
         key: &[u8],
@@ -45,23 +46,24 @@ impl Idempotency {
         params: &[u8],
         now: Instant,
     ) -> (Key, Lookup) {
-        // A slice would keep the whole request alive.
+        // Copied, because a slice would keep the whole request in memory.
         let key = Bytes::copy_from_slice(key);
         let found = self.lock().lookup_or_begin(&key, function, params, now);
         (Key(key), found)
     }
 
-    /// Notes which request runs the function of a call that has begun.
+    /// Records the request that runs the function of a call that has begun.
     pub(crate) fn attach(&self, key: &Key, run: RequestAddress, context: Context) {
         self.lock().attach(&key.0, run, context);
     }
 
-    /// Lets a request wait for the completion of a call.
+    /// Adds a request that waits for the completion of a call.
     pub(crate) fn join(&self, key: &Key, waiter: RequestAddress) {
         self.lock().join(&key.0, waiter);
     }
 
-    /// Lets a request wait no longer. Returns `None` if the call has ended: a completion is on its way.
+    /// Removes a request that waits for a call. Returns `None` if the call has ended: a completion
+    /// was sent to the request.
     pub(crate) fn leave(
         &self,
         key: &Key,
@@ -70,12 +72,12 @@ impl Idempotency {
         self.lock().leave(&key.0, waiter)
     }
 
-    /// Returns true if a request waits for a call that runs.
+    /// Returns true if the call runs and at least one request waits for it.
     pub(crate) fn is_wanted(&self, key: &Key) -> bool {
         self.lock().is_wanted(&key.0)
     }
 
-    /// Ends a call with its response, and completes every request that waits for it.
+    /// Ends a call with its response, and sends a completion to every request that waits for it.
     pub(crate) fn end(&self, key: &Key, reply: &Bytes, ran: bool, now: Instant) {
         let waiters = self.lock().end(&key.0, reply, ran, now);
         for RequestAddress { queue, ticket } in waiters {

@@ -1,7 +1,8 @@
-//! The one place where every served call begins and ends, wherever it runs.
+//! The invocation of functions. Every call that the server runs begins and ends here, on whichever
+//! thread it runs.
 //!
-//! A call begins in [`begin`], which refuses a call that is cancelled or late, and ends in [`end`]. A
-//! panic becomes an error like any other.
+//! A call begins in [`begin`], which refuses a call that was cancelled or whose deadline has
+//! passed. It ends in [`end`]. A panic becomes an error like any other.
 
 use std::{
     any::Any,
@@ -26,10 +27,10 @@ use crate::{
 pub(crate) type SyncFn = fn(&Invocation) -> HandlerResult;
 pub(crate) type AsyncFn = fn(Invocation) -> HandlerFuture;
 
-/// The result of a function, before it is judged.
+/// The raw outcome of a function: its result, or the payload of its panic.
 type Returned = Result<HandlerResult, Box<dyn Any + Send>>;
 
-/// A call that admission has let in, on its way to the thread that runs it.
+/// A call that was admitted, on its way to the thread that runs it.
 #[derive(Debug)]
 pub(crate) struct AdmittedCall {
     pub(crate) invocation: Invocation,
@@ -42,12 +43,14 @@ impl AdmittedCall {
     pub(crate) fn run(self, function: SyncFn) -> Completion {
         let Self { invocation, ticket, permit } = self;
         let result = run_until_deadline(function, &invocation);
-        // Before the completion is sent, so that a caller that has its reply finds the capacity free.
+        // Dropped before the completion is sent: the capacity is free when the caller has its
+        // reply.
         drop(permit);
         Completion::Ended { ticket, result }
     }
 
-    /// Runs an async function, which reports to `queue`. It reports even if it is dropped.
+    /// Runs an async function. The future sends a completion to `queue` when the function ends, and
+    /// also if the future is dropped before.
     pub(crate) fn run_async(
         self,
         function: AsyncFn,
@@ -65,8 +68,8 @@ impl AdmittedCall {
     }
 }
 
-/// Runs an inline function on this thread. It may return after its deadline: there is no time to
-/// notice in the microseconds that it has.
+/// Runs a function on this thread, without a check of the deadline after it. An inline function
+/// runs for microseconds, so its result counts even if it returns after the deadline.
 pub(crate) fn run_inline(function: SyncFn, invocation: &Invocation, now: Instant) -> HandlerResult {
     let context = invocation.context();
     begin(context, now)?;
@@ -74,31 +77,37 @@ pub(crate) fn run_inline(function: SyncFn, invocation: &Invocation, now: Instant
     end(context, returned)
 }
 
+/// Runs a sync function on this thread. Its result is discarded if it returns after the deadline.
 fn run_until_deadline(function: SyncFn, invocation: &Invocation) -> HandlerResult {
     let result = run_inline(function, invocation, Instant::now());
     in_time(invocation.context(), result)
 }
 
-/// Begins a call, unless it was cancelled or its time is up.
+/// Begins a call.
+///
+/// # Errors
+/// Returns `DeadlineExceeded` if the call was cancelled or its deadline has passed.
 fn begin(context: &Context, now: Instant) -> Result<(), WireError> {
     if context.start(now) {
         return Ok(());
     }
-    // The caller was answered already, or is about to be.
+    // The caller of a cancelled call was answered already, or is about to be. So the text mentions
+    // only the deadline.
     let text = "the time ran out before the function started";
     Err(WireError::new(Code::DeadlineExceeded, Ran::No, text))
 }
 
-/// Ends a call that has begun.
+/// Ends a call that has begun. A panic becomes an error.
 fn end(context: &Context, returned: Returned) -> HandlerResult {
     returned.unwrap_or_else(|panic| Err(panicked(context, &*panic)))
 }
 
-/// Discards what a function returned after its deadline: it may have returned early because of it.
+/// Discards the result of a function that returned after its deadline. The result may be
+/// incomplete, because a function may stop early when its deadline passes.
 fn in_time(context: &Context, result: HandlerResult) -> HandlerResult {
     let returned = match &result {
         Ok(_) => true,
-        // With another value of `ran` the function has not started.
+        // With any other value of `ran`, the function has not started.
         Err(error) => error.ran == Ran::Yes && error.code != Code::Panicked,
     };
     if !returned || context.remaining() != Some(Duration::ZERO) {
@@ -118,7 +127,7 @@ fn panicked(context: &Context, panic: &(dyn Any + Send)) -> WireError {
     WireError::new(Code::Panicked, Ran::Yes, format!("the function panicked: {text}"))
 }
 
-/// The future of an async function. Calls made in it inherit its deadline.
+/// The future of an async function. Calls that the function makes inherit its deadline.
 struct Running {
     context: Context,
     started: bool,
@@ -157,7 +166,7 @@ struct CompletionGuard {
 
 impl CompletionGuard {
     fn complete(mut self, result: HandlerResult) {
-        // First, as after a sync function.
+        // Dropped before the completion is sent, as in `AdmittedCall::run`.
         self.permit = None;
         self.send(result);
     }
@@ -172,7 +181,8 @@ impl Drop for CompletionGuard {
         if self.permit.take().is_none() {
             return;
         }
-        // The function was cancelled, or its runtime has gone.
+        // The function was cancelled, or its runtime has gone. After a cancellation, this
+        // completion is ignored. So the text mentions only the runtime.
         let text = "the function was dropped before it ended, because its runtime has gone";
         let ran = if self.context.cancel() { Ran::Yes } else { Ran::No };
         self.send(Err(WireError::new(Code::Cancelled, ran, text)));
@@ -180,7 +190,7 @@ impl Drop for CompletionGuard {
 }
 
 #[cfg(test)]
-#[allow(clippy::unnecessary_wraps)] // Handlers have one signature, whether they can fail or not.
+#[allow(clippy::unnecessary_wraps)] // All handlers have the same signature.
 pub(crate) mod tests {
     use bytes::Bytes;
 
@@ -193,7 +203,7 @@ pub(crate) mod tests {
         },
     };
 
-    /// Makes a call of no function in particular, from `peer`.
+    /// Makes an admitted call from `peer`, for tests that do not care about the function.
     pub(crate) fn admitted_call(peer: &'static str, ticket: u32) -> AdmittedCall {
         let permit = Admission::new(1, 0, 0).admit(Usage::default(), 0).unwrap();
         let peer = PeerId::new(Bytes::from_static(peer.as_bytes()));
@@ -225,10 +235,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn call_that_has_ended_was_not_cancelled() {
+    fn ended_call_is_not_cancelled() {
         let call = admitted_call("", 1);
         let context = call.invocation.context().clone();
-        let Completion::Ended { ticket, result } = call.run(nothing) else { panic!("it ended") };
+        let Completion::Ended { ticket, result } = call.run(nothing) else {
+            panic!("the call has ended")
+        };
         assert!(result.is_ok() && ticket == Ticket(1));
         assert!(!context.is_cancelled());
     }
@@ -251,13 +263,13 @@ pub(crate) mod tests {
         let mut running = Running { context: context.clone(), started: false, future };
         let mut cx = TaskContext::from_waker(std::task::Waker::noop());
         let Poll::Ready(Err(error)) = Pin::new(&mut running).poll(&mut cx) else {
-            panic!("it is over")
+            panic!("the deadline has passed")
         };
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
     }
 
     #[test]
-    fn late_return_is_no_result() {
+    fn result_after_the_deadline_is_discarded() {
         fn overruns(invocation: &Invocation) -> HandlerResult {
             while invocation.context().remaining() != Some(Duration::ZERO) {}
             Ok(Bytes::new())

@@ -1,4 +1,5 @@
-//! Entries collected at link time → a checked, immutable map from name to function.
+//! The registry: an immutable map from name to function. It is made from the entries that were
+//! collected at link time, and checks them.
 
 use std::{any::TypeId, collections::HashMap, sync::Arc};
 
@@ -8,22 +9,26 @@ use crate::{
     server::error::ServeError,
 };
 
-/// The states of a server, by the type that `#[state]` parameters name.
+/// The state values of a server, by the type in the `#[state]` parameters.
 pub(crate) type States = HashMap<TypeId, SharedState>;
 
-/// Everything that a server serves. Immutable.
+/// The functions that a server offers. Immutable.
 #[derive(Debug)]
 pub(crate) struct Registry {
     functions: foldhash::HashMap<&'static str, Arc<Function>>,
 }
 
 impl Registry {
-    /// Every function that is linked into this program.
+    /// Iterates over every function that is linked into this program.
     pub(crate) fn linked() -> impl Iterator<Item = &'static Entry> {
         inventory::iter::<&'static Entry>.into_iter().copied()
     }
 
-    /// Checks `entries`: names are unique, and every state is there.
+    /// Makes a registry of `entries`, and checks that names are unique and that every state is
+    /// present.
+    ///
+    /// # Errors
+    /// Returns `DuplicateFunction`, `MissingState` or `NoFunctions`.
     pub(crate) fn new(
         entries: impl IntoIterator<Item = &'static Entry>,
         states: &States,
@@ -33,7 +38,7 @@ impl Registry {
             let name = entry.signature.name;
             let function = Arc::new(Function { entry, states: resolve(entry, states)? });
             if let Some(other) = functions.insert(name, function) {
-                // Serving one function twice, by type, is no conflict.
+                // The user may choose the same function twice.
                 if !std::ptr::eq(other.entry, entry) {
                     return Err(duplicate(other.entry, entry));
                 }
@@ -49,7 +54,7 @@ impl Registry {
         self.functions.get(name)
     }
 
-    /// All signatures, by name.
+    /// Returns all signatures, sorted by name.
     pub(crate) fn signatures(&self) -> Vec<&'static Signature> {
         let mut signatures: Vec<_> =
             self.functions.values().map(|function| function.signature()).collect();
@@ -57,9 +62,10 @@ impl Registry {
         signatures
     }
 
-    /// Up to three names that look like `name`, the nearest first.
+    /// Returns up to three function names that are similar to `name`, the most similar first.
     pub(crate) fn nearest(&self, name: &str) -> Vec<&'static str> {
-        // Comparing is quadratic in the lengths, and the name is a stranger's.
+        // The comparison takes quadratic time in the lengths, and the name comes from an untrusted
+        // peer.
         let name: String = name.chars().take(64).collect();
         let mut scored: Vec<_> = self
             .functions
@@ -83,7 +89,7 @@ fn resolve(entry: &'static Entry, states: &States) -> Result<Box<[SharedState]>,
 }
 
 fn duplicate(a: &'static Entry, b: &'static Entry) -> ServeError {
-    // The order of registration is the linker's; the message should not be.
+    // The linker decides the order of registration. The message should not depend on it.
     let (first, second) = if (a.file, a.line) <= (b.file, b.line) { (a, b) } else { (b, a) };
     ServeError::DuplicateFunction {
         name: first.signature.name.to_owned(),
@@ -93,7 +99,7 @@ fn duplicate(a: &'static Entry, b: &'static Entry) -> ServeError {
 }
 
 #[cfg(test)]
-#[allow(clippy::unnecessary_wraps)] // Handlers have one signature, whether they can fail or not.
+#[allow(clippy::unnecessary_wraps)] // All handlers have the same signature.
 pub(crate) mod tests {
     use bytes::Bytes;
 
@@ -110,13 +116,13 @@ pub(crate) mod tests {
         Box::leak(Box::new(Entry::new(signature, Handler::Sync(handler), states, "src/a.rs", line)))
     }
 
-    /// Some function.
+    /// Makes a function that does nothing.
     pub(crate) fn function() -> Arc<Function> {
         Arc::new(Function { entry: entry("f", 1, &[]), states: Box::new([]) })
     }
 
     #[test]
-    fn two_functions_with_one_name_are_told_with_both_places() {
+    fn duplicate_error_names_both_locations() {
         let (first, second) = (entry("f", 1, &[]), entry("f", 2, &[]));
         let error = Registry::new([second, entry("g", 3, &[]), first], &States::new()).unwrap_err();
         let text = error.to_string();
@@ -127,14 +133,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn one_function_may_be_chosen_twice() {
+    fn same_function_may_be_chosen_twice() {
         let f = entry("f", 1, &[]);
         let registry = Registry::new([f, f], &States::new()).unwrap();
         assert_eq!(registry.signatures().len(), 1);
     }
 
     #[test]
-    fn a_missing_state_is_told_with_function_and_type() {
+    fn missing_state_error_names_function_and_type() {
         let error = Registry::new([entry("f", 1, &STATES)], &States::new()).unwrap_err();
         assert!(matches!(error, ServeError::MissingState { .. }));
         assert!(
@@ -150,12 +156,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn serving_nothing_is_an_error() {
+    fn empty_registry_is_an_error() {
         assert!(matches!(Registry::new([], &States::new()), Err(ServeError::NoFunctions)));
     }
 
     #[test]
-    fn an_unknown_name_has_neighbours() {
+    fn similar_names_are_found() {
         let names = ["count_words", "count_lines", "divide", "echo"];
         let registry =
             Registry::new(names.map(|name| entry(name, 1, &[])), &States::new()).unwrap();

@@ -1,5 +1,5 @@
-//! The replies to calls that have an idempotency key. A call that has run is answered from here, and
-//! not run again. No I/O, no clock.
+//! The reply cache. It holds the replies to calls with an idempotency key, so that a retry is
+//! answered from the cache and the function does not run again. No I/O, no clock.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,27 +11,29 @@ use bytes::Bytes;
 
 use crate::context::Context;
 
-/// The bounds of a cache.
+/// The limits of a reply cache.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CacheLimits {
-    /// The time for which a reply is kept, from the end of its function.
+    /// The time for which a reply is kept. It starts when the function ends.
     pub(crate) ttl: Duration,
-    /// The number of calls, including those that still run.
+    /// The maximum number of calls, including those that still run.
     pub(crate) calls: usize,
-    /// The bytes of all replies and their keys together.
+    /// The maximum number of bytes of all replies and their keys together.
     pub(crate) bytes: usize,
 }
 
-/// The calls that have a key, over all listeners of a server. `A` is the address of a request.
+/// The calls with an idempotency key, over all listeners of a server. `A` is the type that
+/// addresses a request.
 #[derive(Debug)]
 pub(crate) struct ReplyCache<A> {
     limits: CacheLimits,
     calls: HashMap<Bytes, CachedCall<A>>,
-    /// The keys of the calls that have ended, and the times, from the oldest on.
+    /// The keys of the calls that have ended, each with the time of its end, the oldest first.
     ended: VecDeque<(Bytes, Instant)>,
-    /// The bytes of the replies and keys of calls that have ended.
+    /// The number of bytes of the replies and keys of all calls that have ended.
     bytes: usize,
-    /// Seeded at random, so that nobody can make two calls look the same.
+    /// The hasher of the params. It is seeded at random, so that no client can construct two calls
+    /// with the same fingerprint.
     hasher: RandomState,
 }
 
@@ -51,39 +53,41 @@ enum CachedState<A> {
 
 #[derive(Debug)]
 struct RunningCall<A> {
-    /// The request that runs the function. `None` until it was started.
+    /// The request that runs the function, and its context. `None` until the function was started.
     run: Option<(A, Context)>,
+    /// The requests that wait for the completion.
     waiters: Vec<A>,
 }
 
-/// Tells a call from another one that has the same key by mistake.
+/// The fingerprint of a call, which detects another call that has the same key by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fingerprint {
     function: &'static str,
+    /// The hash of the params.
     params: u64,
 }
 
-/// The state of a call, as [`ReplyCache::lookup_or_begin`] found it.
+/// The result of [`ReplyCache::lookup_or_begin`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// The call was unknown, and has now begun: its function is to be started.
+    /// The call was unknown, and has now begun. The function must be started.
     Begun,
-    /// The call was unknown, and as many calls run as the cache holds.
+    /// The call was unknown, and the cache is full of calls that run.
     Full,
-    /// The key belongs to a call of another function, or with other params.
+    /// The key belongs to a call of another function, or to a call with other params.
     OtherCall,
     /// The function has not ended yet.
     Running,
-    /// The function has ended with this response, to some msgid.
+    /// The function has ended with this response, which was made for an arbitrary msgid.
     Ended(Bytes),
 }
 
-/// The state of a call when a waiter has left it.
+/// The state of a call after a waiter was removed from it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Departure<A> {
     /// True if the function has started.
     pub(crate) started: bool,
-    /// The request that runs the function, if this was the last waiter.
+    /// The request that runs the function, if the removed waiter was the last one.
     pub(crate) unwanted: Option<A>,
 }
 
@@ -94,7 +98,7 @@ impl<A: Clone + PartialEq> ReplyCache<A> {
         Self { limits, calls, ended, bytes: 0, hasher }
     }
 
-    /// Looks a call up at `now`, and begins it if it is unknown and there is room.
+    /// Looks a call up at `now`. Begins it if it is unknown and there is capacity.
     pub(crate) fn lookup_or_begin(
         &mut self,
         key: &Bytes,
@@ -123,7 +127,7 @@ impl<A: Clone + PartialEq> ReplyCache<A> {
         Lookup::Begun
     }
 
-    /// Notes which request runs the function of a call that has begun.
+    /// Records the request that runs the function of a call that has begun.
     pub(crate) fn attach(&mut self, key: &Bytes, run: A, context: Context) {
         if let Some(call) = self.running(key) {
             call.run = Some((run, context));
@@ -137,7 +141,8 @@ impl<A: Clone + PartialEq> ReplyCache<A> {
         }
     }
 
-    /// Removes a waiter. Returns `None` if the call has ended meanwhile: the waiter was told.
+    /// Removes a waiter. Returns `None` if the call has ended in the meantime: a completion was
+    /// sent to the waiter.
     pub(crate) fn leave(&mut self, key: &Bytes, waiter: &A) -> Option<Departure<A>> {
         let call = self.running(key)?;
         let at = call.waiters.iter().position(|found| found == waiter)?;
@@ -149,13 +154,13 @@ impl<A: Clone + PartialEq> ReplyCache<A> {
         })
     }
 
-    /// Returns true if somebody waits for a call that runs.
+    /// Returns true if the call runs and at least one request waits for it.
     pub(crate) fn is_wanted(&mut self, key: &Bytes) -> bool {
         self.running(key).is_some_and(|call| !call.waiters.is_empty())
     }
 
-    /// Ends a call, and returns its waiters. The reply is kept if the function has run. Otherwise the
-    /// next try may run it.
+    /// Ends a call, and returns its waiters. The reply is kept if the function has run. Otherwise
+    /// the call is removed, and the next request with its key may run the function.
     pub(crate) fn end(&mut self, key: &Bytes, reply: &Bytes, ran: bool, now: Instant) -> Vec<A> {
         let Some(CachedCall { fingerprint, state: CachedState::Running(call) }) =
             self.calls.remove(key)
@@ -165,7 +170,7 @@ impl<A: Clone + PartialEq> ReplyCache<A> {
         if ran {
             self.bytes += key.len() + reply.len();
             self.ended.push_back((key.clone(), now));
-            // A copy has no spare capacity that is not counted.
+            // Copied, because the original may have spare capacity, which would not be counted.
             let state = CachedState::Ended(Bytes::copy_from_slice(reply));
             self.calls.insert(key.clone(), CachedCall { fingerprint, state });
             while self.bytes > self.limits.bytes {
@@ -216,7 +221,8 @@ mod tests {
         Bytes::from(format!("{n:02}"))
     }
 
-    /// Looks the call `n` up. If it begins, the waiter `n` waits for it.
+    /// Looks the call `n` up. If it begins, adds the waiter `n` and the request that runs the
+    /// function.
     fn begin(cache: &mut Tested, n: usize, now: Instant) -> Lookup {
         let found = cache.lookup_or_begin(&key(n), "f", b"\x90", now);
         if found == Lookup::Begun {
@@ -228,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn reply_is_kept_for_its_time() {
+    fn reply_is_kept_for_its_ttl() {
         let (mut cache, now) = (cache(10, 1_000), Instant::now());
         assert_eq!(begin(&mut cache, 1, now), Lookup::Begun);
         assert_eq!(begin(&mut cache, 1, now), Lookup::Running);
@@ -239,16 +245,16 @@ mod tests {
     }
 
     #[test]
-    fn call_that_has_not_run_is_forgotten() {
+    fn call_that_has_not_run_is_not_cached() {
         let (mut cache, now) = (cache(10, 1_000), Instant::now());
         begin(&mut cache, 1, now);
         assert_eq!(cache.end(&key(1), &REPLY, false, now), [1]);
-        assert_eq!(cache.end(&key(1), &REPLY, true, now), [], "it has ended already");
+        assert_eq!(cache.end(&key(1), &REPLY, true, now), [], "the call has ended already");
         assert_eq!(begin(&mut cache, 1, now), Lookup::Begun);
     }
 
     #[test]
-    fn key_belongs_to_one_function_and_its_params() {
+    fn key_of_another_call_is_detected() {
         let (mut cache, now) = (cache(10, 1_000), Instant::now());
         begin(&mut cache, 1, now);
         let look = |cache: &mut Tested, function, params: &[u8]| {
@@ -261,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn last_waiter_leaves_the_call_unwanted() {
+    fn call_without_waiters_is_unwanted() {
         let (mut cache, now) = (cache(10, 1_000), Instant::now());
         begin(&mut cache, 1, now);
         cache.join(&key(1), 2);
@@ -277,11 +283,11 @@ mod tests {
         cache.join(&key(1), 4);
         assert!(cache.is_wanted(&key(1)));
         assert_eq!(cache.end(&key(1), &REPLY, true, now), [4]);
-        assert_eq!(cache.leave(&key(1), &4), None, "it was told");
+        assert_eq!(cache.leave(&key(1), &4), None, "the waiter has its completion");
     }
 
     #[test]
-    fn oldest_reply_is_dropped_and_running_calls_stay() {
+    fn oldest_reply_is_dropped_first() {
         let (mut cache, now) = (cache(3, 1_000), Instant::now());
         for n in 1..=3 {
             assert_eq!(begin(&mut cache, n, now), Lookup::Begun);
@@ -291,14 +297,16 @@ mod tests {
         cache.end(&key(1), &REPLY, true, now);
         assert_eq!(begin(&mut cache, 4, now), Lookup::Begun);
         assert_eq!(begin(&mut cache, 1, now), Lookup::Ended(REPLY));
-        assert_eq!(begin(&mut cache, 2, now), Lookup::Begun, "it was the oldest; now 1 is");
+        // The reply of 2 was the oldest one. It is replaced by the call 4, and that of 1 by the
+        // call 2.
+        assert_eq!(begin(&mut cache, 2, now), Lookup::Begun);
         assert_eq!(begin(&mut cache, 3, now), Lookup::Running);
         assert_eq!(begin(&mut cache, 1, now), Lookup::Full);
         assert_eq!((cache.calls.len(), cache.ended.len(), cache.bytes), (3, 0, 0));
     }
 
     #[test]
-    fn bytes_are_bounded() {
+    fn bytes_of_replies_are_bounded() {
         let (mut cache, now) = (cache(100, 25), Instant::now());
         for n in 1..=3 {
             begin(&mut cache, n, now);

@@ -1,5 +1,5 @@
-//! The requests that a listener has accepted and not finished: whose they are, their deadlines, and
-//! how to stop them. No I/O, no clock.
+//! The table of the requests that a listener has in flight: their callers, their deadlines, and the
+//! handles that stop their functions. No I/O, no clock.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -19,40 +19,42 @@ use crate::{
     util::slab::Slab,
 };
 
-/// A request or notification whose function has not ended.
+/// A request or notification in flight: its function has not ended.
 #[derive(Debug)]
 pub(crate) struct ActiveRequest {
     pub(crate) owner: Owner,
     pub(crate) peer: PeerId,
     pub(crate) context: Context,
-    /// The share of this request in the usage of its peer.
+    /// The amount by which this request adds to the usage of its peer.
     pub(crate) usage: Usage,
-    /// `None` until it was given to the executor, and for a request that only waits.
+    /// The handle that stops the function. `None` until the request was given to the executor, and
+    /// for a request that waits for the completion of another one.
     pub(crate) started: Option<Started>,
 }
 
 /// The recipient of the outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Owner {
-    /// The caller, who gets the response.
+    /// The caller, which is sent the response.
     Caller(Caller),
-    /// Nobody: it is a notification.
+    /// Nobody, because the request is a notification.
     Nobody,
-    /// An idempotency key: the function runs for every request that has it.
+    /// An idempotency key: the function runs on behalf of every request with this key.
     Key(Key),
-    /// A caller who waits for the completion of a call under a key.
+    /// A caller that waits for the completion of the call with this key.
     Waiter {
         caller: Caller,
         key: Key,
-        /// `None` for the first request, whose permit is that of the function.
+        /// `None` for the first request, because its permit belongs to the function.
         _permit: Option<Permit>,
     },
-    /// Nobody any more: the request was answered or given up, and stays only until its sync function
-    /// returns.
+    /// Nobody any more. The request was answered or given up, and stays in the table only until its
+    /// sync function returns.
     Settled,
 }
 
 impl Owner {
+    /// Returns the client that waits for a response, if there is one.
     pub(crate) fn caller(&self) -> Option<&Caller> {
         match self {
             Self::Caller(caller) | Self::Waiter { caller, .. } => Some(caller),
@@ -68,21 +70,22 @@ pub(crate) struct Caller {
     pub(crate) id: MsgId,
 }
 
-/// Every request that a listener has in flight.
+/// All requests that a listener has in flight.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    /// Bounded by admission, so that it is never full.
+    /// The requests by ticket. Admission bounds their number, so that the slab is never full.
     active: Slab<ActiveRequest>,
-    /// A peer is removed with its last request.
+    /// The peers that have a request in flight. A peer is removed with its last request.
     by_peer: HashMap<PeerId, PeerLoad>,
-    /// A lower bound of all deadlines.
+    /// A lower bound of the deadlines of all requests.
     next_deadline: Option<Instant>,
 }
 
-/// The load of a peer that has something in flight.
+/// The requests of one peer that are in flight.
 #[derive(Debug, Default)]
 struct PeerLoad {
-    /// The requests that wait for a response, by msgid, for cancels and lost peers.
+    /// The requests that wait for a response, ordered by msgid. They are needed when a client
+    /// cancels a call, and when the peer has disconnected.
     waiting: BTreeSet<(MsgId, Ticket)>,
     /// The number of requests, including notifications.
     active: usize,
@@ -98,6 +101,7 @@ impl Requests {
         self.active.is_empty()
     }
 
+    /// Adds a request, and returns its ticket.
     pub(crate) fn insert(&mut self, request: ActiveRequest) -> Ticket {
         let id = request.owner.caller().map(|caller| caller.id);
         let (peer, usage) = (request.peer.clone(), request.usage);
@@ -114,7 +118,7 @@ impl Requests {
         ticket
     }
 
-    /// Returns the amount that a peer has in flight.
+    /// Returns the number and the bytes of the requests that a peer has in flight.
     pub(crate) fn usage(&self, peer: &PeerId) -> Usage {
         self.by_peer.get(peer).map_or(Usage::default(), |load| load.usage)
     }
@@ -138,7 +142,8 @@ impl Requests {
         Some(request)
     }
 
-    /// Takes the owner of a request that stays, because its function runs on.
+    /// Settles a request: takes its owner, but keeps the request in the table, because its function
+    /// still runs.
     pub(crate) fn settle(&mut self, ticket: Ticket) -> Option<Owner> {
         let request = self.active.get_mut(ticket.0)?;
         let owner = std::mem::replace(&mut request.owner, Owner::Settled);
@@ -148,13 +153,14 @@ impl Requests {
         Some(owner)
     }
 
-    /// Returns the requests of a client that have this id: one, unless the client used an id twice.
+    /// Returns the requests of a client that have this msgid. There is one, unless the client has
+    /// used the msgid more than once.
     pub(crate) fn find(&mut self, reply_to: &ReplyTo, id: MsgId) -> Vec<Ticket> {
         let Some(load) = self.by_peer.get(reply_to.peer()) else { return Vec::new() };
         let range = (id, Ticket(0))..=(id, Ticket(u32::MAX));
         let tickets: Vec<_> = load.waiting.range(range).map(|(_, ticket)| *ticket).collect();
-        // Clients behind one proxy share its identity, and all count from one. The whole return address
-        // decides.
+        // Clients behind one proxy appear as the same peer, and each of them counts its msgids from
+        // one. Only the whole return address identifies a client.
         let same = |ticket: &Ticket| {
             let request = self.active.get_mut(ticket.0);
             let caller = request.and_then(|request| request.owner.caller());
@@ -163,15 +169,17 @@ impl Requests {
         tickets.into_iter().filter(same).collect()
     }
 
-    /// Returns all requests of a peer that wait for a response, from the newest on. Those that wait for
-    /// a worker so end before those that run, whose end would let them start. Notifications are not
-    /// among them.
+    /// Returns all requests of a peer that wait for a response, the newest first. Notifications are
+    /// not among them.
+    ///
+    /// In this order, a request that waits for a worker is aborted before the older ones that run.
+    /// The end of a running one would let the waiting one start.
     pub(crate) fn of_peer(&self, peer: &PeerId) -> Vec<Ticket> {
         let waiting = self.by_peer.get(peer).map(|load| &load.waiting);
         newest_first(waiting.into_iter().flatten().map(|(_, ticket)| *ticket).collect())
     }
 
-    /// Returns all requests, from the newest on.
+    /// Returns all requests, the newest first. See [`of_peer`](Self::of_peer) for the reason.
     pub(crate) fn all(&mut self) -> Vec<Ticket> {
         newest_first(self.active.iter_mut().map(|(ticket, _)| Ticket(ticket)).collect())
     }
@@ -182,7 +190,7 @@ impl Requests {
         started.map(|(_, request)| request.context.function())
     }
 
-    /// Returns the time at which [`overdue`](Self::overdue) is to be called next.
+    /// Returns the time at which [`overdue`](Self::overdue) must be called next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.next_deadline
     }
@@ -239,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_behind_a_proxy_are_told_apart() {
+    fn proxied_clients_have_separate_msgids() {
         let mut requests = Requests::new();
         let a = requests.insert(request("a", 1, None));
         let b = requests.insert(request("b", 1, None));
@@ -252,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_requests_leave_nothing_behind() {
+    fn ended_request_releases_its_load() {
         let mut requests = Requests::new();
         let removed = requests.insert(request("a", 1, None));
         let answered = requests.insert(request("a", 2, None));
@@ -263,14 +271,15 @@ mod tests {
         assert!(matches!(requests.settle(answered), Some(Owner::Settled)));
         let proxy = reply_to("a").peer().clone();
         assert_eq!(requests.of_peer(&proxy), []);
-        assert_eq!(requests.usage(&proxy), Usage { requests: 1, bytes: 10 }, "it runs on");
+        // The function of the settled request still runs.
+        assert_eq!(requests.usage(&proxy), Usage { requests: 1, bytes: 10 });
         requests.remove(answered);
         assert!(requests.is_empty());
         assert!(requests.by_peer.is_empty());
     }
 
     #[test]
-    fn overdue_requests_are_reported_until_settled() {
+    fn overdue_request_is_reported_until_settled() {
         let now = Instant::now();
         let mut requests = Requests::new();
         let soon = requests.insert(request("a", 1, Some(now + SECOND)));

@@ -15,24 +15,26 @@ use crate::{
 pub(crate) struct ServiceLimits {
     pub(crate) max_in_flight: usize,
     pub(crate) max_bytes_in_flight: usize,
-    /// In bytes, for requests and responses.
+    /// The largest size of a request or response, in bytes.
     pub(crate) max_message_size: usize,
     pub(crate) reply_cache: CacheLimits,
 }
 
+/// The functions of a server, with the limits and caches that hold for all its listeners.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) registry: Registry,
     pub(crate) admission: Admission,
     pub(crate) idempotency: Idempotency,
-    /// In bytes, for requests and responses.
+    /// The largest size of a request or response, in bytes.
     pub(crate) max_message_size: usize,
-    /// Random, so that clients can tell a restarted server from this one.
+    /// A random name, so that clients can tell a restarted server from this one.
     pub(crate) instance: String,
 }
 
 impl Service {
-    /// The limits in bytes are raised so that the largest message, with its key, always fits.
+    /// Makes a service. The byte limits are raised if necessary, so that the largest message always
+    /// fits together with its key.
     pub(crate) fn new(registry: Registry, limits: ServiceLimits) -> Self {
         let ServiceLimits { max_in_flight, max_bytes_in_flight, max_message_size, .. } = limits;
         let bytes = limits.reply_cache.bytes.max(max_message_size.saturating_add(MAX_KEY_LEN));
@@ -46,8 +48,8 @@ impl Service {
     }
 }
 
-/// Makes a name that is different for every server. The standard library seeds each hasher at random,
-/// so that this needs no dependency.
+/// Makes a name that is different for every server. The random seeds come from the hashers of the
+/// standard library, so that this needs no dependency.
 fn random_name() -> String {
     let word = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", word(), word())

@@ -1,24 +1,26 @@
-//! The clients that have introduced themselves, until their connections end. No I/O.
+//! The sessions. A session begins when a client sends `rpc.hello`, and ends with the connection of
+//! its peer. No I/O.
 
 use foldhash::HashMap;
 
 use crate::{peer::PeerId, protocol::control::Capabilities, transport::ReplyTo};
 
-/// The number of sessions that are kept. Further clients get no batches, and find out that the server
-/// drains when their connections end.
+/// The maximum number of sessions. Further clients are sent no batches and no go-away. They notice
+/// that the server drains when their connections end.
 const MAX_SESSIONS: usize = 65_536;
 
-/// Clients, by the peer that they come through. Several may stand behind one proxy, and their whole
-/// return address tells them apart.
+/// The clients that have a session, by the peer through which they are connected. Several clients
+/// may be behind one proxy. The whole return address identifies a client.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_peer: HashMap<PeerId, HashMap<ReplyTo, Capabilities>>,
-    /// The number of clients behind all peers.
+    /// The number of sessions of all peers together.
     count: usize,
 }
 
 impl Sessions {
-    /// Opens the session of a client that said hello, or replaces it.
+    /// Opens a session for a client that sent `rpc.hello`, or replaces its session. Does nothing if
+    /// the maximum number of sessions is reached.
     pub(crate) fn open(&mut self, client: &ReplyTo, capabilities: Capabilities) {
         if self.count < MAX_SESSIONS {
             let clients = self.by_peer.entry(client.peer().detached()).or_default();
@@ -27,12 +29,13 @@ impl Sessions {
         }
     }
 
-    /// Returns the capabilities of a client: none if it has no session.
+    /// Returns the capabilities of a client. A client without a session has none.
     pub(crate) fn capabilities(&self, client: &ReplyTo) -> Capabilities {
         let clients = self.by_peer.get(client.peer());
         clients.and_then(|clients| clients.get(client)).copied().unwrap_or_default()
     }
 
+    /// Ends the sessions of all clients behind a peer that has disconnected.
     pub(crate) fn handle_peer_gone(&mut self, peer: &PeerId) {
         self.count -= self.by_peer.remove(peer).map_or(0, |clients| clients.len());
     }
@@ -41,6 +44,7 @@ impl Sessions {
         self.by_peer.is_empty()
     }
 
+    /// Iterates over the return addresses of all clients that have a session.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &ReplyTo> {
         self.by_peer.values().flat_map(HashMap::keys)
     }
@@ -78,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_behind_a_proxy_differ_in_capabilities() {
+    fn proxied_clients_have_own_capabilities() {
         let mut sessions = Sessions::default();
         let (a, b) = (ReplyTo::of(&["proxy", "a", ""]), ReplyTo::of(&["proxy", "b", ""]));
         sessions.open(&a, BATCHES);
@@ -86,12 +90,12 @@ mod tests {
         assert_eq!(sessions.capabilities(&a), BATCHES);
         assert_eq!(sessions.capabilities(&b), Capabilities::BASE);
         sessions.open(&a, Capabilities::BASE);
-        assert_eq!(sessions.capabilities(&a), Capabilities::BASE, "it was replaced");
+        assert_eq!(sessions.capabilities(&a), Capabilities::BASE, "the session was replaced");
         assert_eq!(sessions.count, 2);
     }
 
     #[test]
-    fn sessions_are_bounded() {
+    fn number_of_sessions_is_bounded() {
         let client = |n: usize| ReplyTo::of(&[n.to_string().leak(), ""]);
         let mut sessions = Sessions::default();
         for n in 0..=MAX_SESSIONS {

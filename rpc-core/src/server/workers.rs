@@ -1,5 +1,5 @@
-//! The worker threads, which run sync functions, so that these may compute or block without delaying
-//! the I/O.
+//! The worker pool. Its threads run sync functions, which may compute or block without delaying the
+//! I/O.
 
 use std::{
     io,
@@ -16,10 +16,10 @@ use crate::{
     util::fair_queue::{FairQueue, Position},
 };
 
-/// A fixed number of threads that run jobs. The peers are served in turn, see [`FairQueue`].
+/// A fixed number of threads that run jobs. They serve the peers round-robin, see [`FairQueue`].
 ///
-/// Dropping it ends the threads once the queue is empty. They are not joined, because a function
-/// cannot be interrupted.
+/// When the pool is dropped, the threads end once the queue is empty. They are not joined, because
+/// a running function cannot be interrupted.
 #[derive(Debug)]
 pub(crate) struct Workers(Arc<Shared>);
 
@@ -37,7 +37,7 @@ struct State {
     closed: bool,
 }
 
-/// A sync function on its way to a worker.
+/// A call of a sync function that waits for a worker.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) function: SyncFn,
@@ -45,14 +45,16 @@ pub(crate) struct Job {
     pub(crate) queue: CompletionQueue,
 }
 
-/// Names a job that waits.
+/// The identifier of a job that waits.
 pub(crate) type JobId = Position<PeerId>;
 
 impl Workers {
-    /// Starts `threads` threads, for which at most `max_waiting` jobs wait.
+    /// Starts `threads` threads. At most `max_waiting` jobs may wait for them, and one more for
+    /// each idle thread.
     pub(crate) fn start(threads: usize, max_waiting: usize) -> io::Result<Self> {
         let state = State { queue: FairQueue::new(max_waiting), idle: 0, closed: false };
-        // Made first, so that threads end if a later one cannot be started.
+        // Created before the threads: if a thread cannot be started, the drop of the pool ends the
+        // threads that were started before it.
         let workers =
             Self(Arc::new(Shared { state: Mutex::new(state), not_empty: Condvar::new() }));
         for number in 0..threads {
@@ -65,8 +67,8 @@ impl Workers {
 
     /// Queues a job, or returns it if the queue is full or the peer has too many jobs in it.
     ///
-    /// Idle workers need not notice before [`wake`](Self::wake): to wake a thread costs more than many
-    /// functions do.
+    /// Idle workers are not notified until [`wake`](Self::wake) is called, because waking a thread
+    /// takes longer than many functions.
     pub(crate) fn submit(&self, job: Job) -> Result<JobId, Job> {
         let mut state = self.0.lock();
         let idle = state.idle;
@@ -74,7 +76,7 @@ impl Workers {
         state.queue.push(&peer, job, idle)
     }
 
-    /// Wakes as many idle workers as there are jobs.
+    /// Wakes one idle worker for each waiting job, as far as there are idle workers.
     pub(crate) fn wake(&self) {
         let state = self.0.lock();
         let wanted = state.queue.len().min(state.idle);
@@ -84,7 +86,7 @@ impl Workers {
         }
     }
 
-    /// Removes a job that has not started. Returns `None` if it has.
+    /// Removes a job from the queue. Returns `None` if a worker has taken it already.
     pub(crate) fn withdraw(&self, job: &JobId) -> Option<Job> {
         self.0.lock().queue.remove(job)
     }
@@ -99,11 +101,12 @@ impl Drop for Workers {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Jobs run outside the lock, so that nothing panics while it is held.
+        // A poisoned lock can be ignored: jobs run without the lock, and nothing else panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Runs jobs on a worker thread until the pool is closed and the queue is empty.
 fn work(shared: &Shared) {
     let mut notifier = Notifier::default();
     let mut state = shared.lock();
@@ -154,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn idle_workers_add_to_the_limit() {
+    fn idle_workers_extend_the_queue_limit() {
         let queue = CompletionQueue::default();
         let workers = Workers::start(1, 0).unwrap();
-        // Until the worker waits for the first time, there is none to take the job.
+        // The job is refused until the worker has started and is idle.
         while workers.submit(job(1, &queue)).is_err() {
             thread::yield_now();
         }
@@ -166,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_run_all_jobs_and_end() {
+    fn dropped_workers_run_all_queued_jobs() {
         let queue = CompletionQueue::default();
         let workers = Workers::start(2, 100).unwrap();
         for ticket in 0..50 {

@@ -1,4 +1,5 @@
-//! The requests with an idempotency key. See [`idempotency`](crate::server::idempotency).
+//! The dispatch of requests with an idempotency key. See
+//! [`idempotency`](crate::server::idempotency).
 
 use std::time::Instant;
 
@@ -23,7 +24,8 @@ use crate::{
 };
 
 impl<E: Execute> Dispatcher<E> {
-    /// Answers a call that has run, waits for one that runs, or starts it.
+    /// Handles a request with an idempotency key. If the call has ended, answers with its reply. If
+    /// it runs, waits for its completion. Otherwise starts it.
     pub(super) fn handle_keyed(
         &mut self,
         call: Call,
@@ -33,6 +35,8 @@ impl<E: Execute> Dispatcher<E> {
         out: &mut Vec<Outbound>,
     ) {
         let (function, params) = (call.function.signature().name, &call.body[call.params_at..]);
+        // All event loops of a server share one thread. So no other one can end the call between
+        // this lookup and the `join` in `wait`.
         let (key, found) = self.service.idempotency.lookup_or_begin(key, function, params, now);
         let error = match found {
             Lookup::Begun => {
@@ -68,11 +72,12 @@ impl<E: Execute> Dispatcher<E> {
         out.push(self.respond(caller, Err(error)));
     }
 
-    /// Adds a request that waits for the completion of a call.
+    /// Adds a request that waits for the completion of the call with `key`.
     fn wait(&mut self, caller: Caller, context: &Context, key: &Key, permit: Option<Permit>) {
         let usage = Usage { requests: usize::from(permit.is_some()), bytes: 0 };
         let peer = caller.reply_to.peer().clone();
-        // Its own context, because it can be cancelled alone.
+        // The request has a context of its own, because it can be cancelled independently of the
+        // call.
         let context = Context::new(peer.clone(), context.function(), context.deadline());
         let owner = Owner::Waiter { caller, key: key.clone(), _permit: permit };
         let request = ActiveRequest { owner, peer, context, usage, started: None };
@@ -80,12 +85,14 @@ impl<E: Execute> Dispatcher<E> {
         self.service.idempotency.join(key, self.address(ticket));
     }
 
+    /// Returns the address of a request of this event loop.
     fn address(&self, ticket: Ticket) -> RequestAddress {
         RequestAddress { queue: self.executor.completions().clone(), ticket }
     }
 
-    /// Ends the waiting of one request. The function runs on for the others and, unless it was
-    /// cancelled, for a retry.
+    /// Ends a request that waits for a call, and answers its caller. The function continues for the
+    /// other waiters. It also continues without waiters, for a retry, unless the last waiter has
+    /// cancelled.
     pub(super) fn abort_waiter(
         &mut self,
         ticket: Ticket,
@@ -94,7 +101,7 @@ impl<E: Execute> Dispatcher<E> {
         now: Instant,
         out: &mut Vec<Outbound>,
     ) {
-        // If the call has ended, its completion is on the way to this listener.
+        // If the call has ended, the completion for this request is in the queue already.
         let left = self.service.idempotency.leave(key, &self.address(ticket));
         let Some(departure) = left else { return };
         if let (Abort::Cancelled, Some(RequestAddress { queue, ticket })) =
@@ -110,7 +117,8 @@ impl<E: Execute> Dispatcher<E> {
         }
     }
 
-    /// Stops a function that runs here, unless somebody waits for it again.
+    /// Stops a function that this listener runs, unless another request waits for it in the
+    /// meantime.
     pub(super) fn abort_unwanted(&mut self, run: Ticket, now: Instant, out: &mut Vec<Outbound>) {
         let Some(ActiveRequest { owner: Owner::Key(key), .. }) = self.requests.get_mut(run) else {
             return;
@@ -120,17 +128,17 @@ impl<E: Execute> Dispatcher<E> {
         }
     }
 
-    /// Ends a call: its reply is kept if the function has run, and every request that waits for it is
-    /// completed.
+    /// Ends a call. Its reply is kept if the function has run, and every request that waits for it
+    /// is sent a completion.
     pub(super) fn end_keyed(&mut self, key: &Key, result: HandlerResult, now: Instant) {
         let has_run = ran(&result) != Ran::No;
-        // Each waiter puts its own msgid in.
+        // The msgid is a placeholder: each waiter replaces it by its own.
         let reply = self.response_body(MsgId(0), result);
         self.service.idempotency.end(key, &reply, has_run, now);
     }
 }
 
-/// Makes the response to this request of the response to another one.
+/// Makes a response to `caller` from `reply`, which was made for another msgid.
 pub(super) fn respond_again(caller: Caller, reply: &[u8]) -> Outbound {
     Outbound::new(caller.reply_to, response::with_id(reply, caller.id))
 }
