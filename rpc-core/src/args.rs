@@ -1,4 +1,4 @@
-//! The arguments of one call of a known function, encoded.
+//! The encoded arguments of one call.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -10,8 +10,10 @@ use crate::{
     protocol::outgoing::EncodedArgs,
 };
 
-/// The arguments of one call of `F`, already encoded. `F`'s `args` function makes them, and
-/// [`Client::call`](crate::Client::call) takes them; `F::call(&client, ...)` does both.
+/// The encoded arguments of one call of `F`.
+///
+/// `F::args(...)` makes them, and [`Client::call`](crate::Client::call) takes them.
+/// `F::call(&client, ...)` does both. Clones can be used for further calls.
 pub struct Args<F> {
     encoded: EncodedArgs,
     function: PhantomData<fn() -> F>,

@@ -1,4 +1,4 @@
-//! The bounds that the types of a remote function must meet, with the compile errors that say so.
+//! The bounds that the types of a remote function must meet, each with its own compile error.
 
 #![allow(missing_docs)] // For generated code; see `private.rs`.
 
@@ -6,8 +6,8 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// The bound of an owned parameter. Generated code asserts it under the parameter's type, so that the
-/// compile error points there.
+/// The bound of an owned parameter. Generated code asserts it with the source location of the
+/// parameter's type, so that the compile error points there.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a parameter of a remote function",
     label = "does not travel",
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub trait IsParam: Serialize + DeserializeOwned {}
 impl<T: Serialize + DeserializeOwned> IsParam for T {}
 
-/// The bound of a result.
+/// The bound of a function's result.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the result of a remote function",
     label = "does not travel",
@@ -27,8 +27,8 @@ impl<T: Serialize + DeserializeOwned> IsParam for T {}
 pub trait IsOutput: Serialize + DeserializeOwned + Send + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + 'static> IsOutput for T {}
 
-/// The bound of a function's own error, for [`CallError`](crate::CallError) to be the error of its
-/// calls.
+/// The bound of a function's own error type `E`, so that [`CallError<E>`](crate::CallError) is the
+/// error type of its calls.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a remote function",
     label = "does not travel",
@@ -39,11 +39,12 @@ pub trait IsError:
     Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static
 {
 }
-// The compiler is to show the message above, and not the first of the five traits that is missing.
+// Makes the compiler show the message above, instead of the first of the five traits that is
+// missing.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static> IsError for T {}
 
-/// The bound of a `#[state]`.
+/// The bound of the type of a `#[state]` parameter.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the state of a remote function",
     label = "not shareable",
@@ -57,7 +58,8 @@ pub fn assert_borrowed_param<'de, T: Serialize + Deserialize<'de>>() {}
 pub fn assert_output<T: IsOutput>() {}
 pub fn assert_state<T: IsState>() {}
 
-/// Recognizes a `Result` behind an alias: the inherent constant is preferred where it applies.
+/// Recognizes a `Result` behind an alias. For a `Result`, Rust prefers the inherent constant
+/// `IS_RESULT`. For any other type only the constant of [`IsNoResult`] exists.
 pub struct Check<T>(PhantomData<T>);
 impl<T, E> Check<Result<T, E>> {
     pub const IS_RESULT: bool = true;

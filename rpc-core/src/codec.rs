@@ -1,5 +1,5 @@
-//! Values ↔ MessagePack bytes. The only file that names rmp-serde; it never does I/O and knows no
-//! message.
+//! Encodes values to MessagePack, and decodes them. No other file names rmp-serde. The file does no
+//! I/O, and knows nothing of the messages around the values.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use serde::{
     de::{DeserializeOwned, Error as _, Visitor},
 };
 
-/// How deep a received value may be nested. Deeper is refused, so that no input can exhaust the
-/// stack.
+/// The deepest nesting of a received value. A deeper value is refused, so that no input can exhaust
+/// the stack.
 pub(crate) const MAX_DEPTH: usize = 128;
 
-/// Why a value could not be encoded.
+/// The reason why a value could not be encoded.
 #[derive(Debug, Clone)]
 pub struct EncodeError(String);
 
-/// Why bytes are no value of the wanted type.
+/// The reason why bytes do not decode to the wanted type.
 #[derive(Debug, Clone)]
 pub struct DecodeError(String);
 
@@ -47,8 +47,8 @@ impl std::error::Error for DecodeError {}
 impl From<rmp_serde::decode::Error> for DecodeError {
     fn from(error: rmp_serde::decode::Error) -> Self {
         use rmp_serde::decode::Error;
-        /// Serde quotes what it did not expect, and that is a stranger's: it is cut, so that
-        /// messages stay small.
+        /// The longest text, in characters. Serde quotes input that it did not expect, and a peer
+        /// chose that input. The text is cut so that messages stay small.
         const LONGEST: usize = 200;
         let mut text = match error {
             Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => {
@@ -66,7 +66,8 @@ impl From<rmp_serde::decode::Error> for DecodeError {
     }
 }
 
-/// What begins with `marker`, in words that people know who have never read the specification.
+/// Names the kind of value that begins with `marker`, in words that need no knowledge of
+/// MessagePack.
 fn describe(marker: Marker) -> &'static str {
     match marker {
         Marker::Null => "nil",
@@ -90,8 +91,8 @@ fn describe(marker: Marker) -> &'static str {
     }
 }
 
-/// Appends values to a buffer. Structs become maps with field names, so that fields can be added
-/// later.
+/// A buffer to which encoded values are appended. Structs become maps with field names, so that
+/// fields can be added later.
 #[derive(Debug, Default)]
 pub struct Writer {
     buffer: Vec<u8>,
@@ -115,7 +116,8 @@ impl Writer {
     /// Appends any serde value.
     ///
     /// # Errors
-    /// When the value's `Serialize` fails, or a sequence or map is longer than MessagePack can say.
+    /// Fails if the value's `Serialize` fails, or if a sequence or map is longer than MessagePack
+    /// can express.
     pub fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         let mut serializer = rmp_serde::Serializer::new(&mut self.buffer).with_struct_map();
         value.serialize(&mut serializer).map_err(|error| EncodeError(error.to_string()))
@@ -124,7 +126,7 @@ impl Writer {
     /// Appends bytes as MessagePack `bin`.
     ///
     /// # Errors
-    /// When there are 4 GiB or more.
+    /// Fails for 4 GiB or more.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.buffer.reserve(bytes.len() + 5);
         self.value(serde_bytes::Bytes::new(bytes))
@@ -157,14 +159,17 @@ fn deserializer(bytes: &[u8]) -> Deserializer<'_> {
     deserializer
 }
 
-/// rmp-serde does not tell its position, but it does tell when there is no further marker. Nil is
-/// asked for because nothing is read for it behind the first marker: what is cut short after that
-/// is something, and not the end.
+/// Returns true if no bytes follow the values that were read.
+///
+/// rmp-serde does not tell its position, but it reports that there is no further marker. So this
+/// tries to read a nil, which is nothing but its marker. A value that is truncated after its marker
+/// is therefore not mistaken for the end.
 fn at_end(deserializer: &mut Deserializer<'_>) -> bool {
     matches!(<()>::deserialize(deserializer), Err(rmp_serde::decode::Error::InvalidMarkerRead(_)))
 }
 
-/// Reads consecutive values out of a buffer, borrowing from it where the type can.
+/// A buffer out of which consecutive values are read. They borrow from the buffer if their type
+/// can.
 pub struct Reader<'de> {
     /// `None` stands for a parameter that was left out.
     deserializer: Option<Deserializer<'de>>,
@@ -180,12 +185,13 @@ impl fmt::Debug for Reader<'_> {
 }
 
 impl<'de> Reader<'de> {
-    /// Reads `part`, which must be a part of `buffer`.
+    /// Makes a reader of `part`, which must be a part of `buffer`.
     pub(crate) fn new(buffer: &'de Bytes, part: &'de [u8]) -> Self {
         Self { deserializer: Some(deserializer(part)), buffer }
     }
 
-    /// Reads as if the value had been left out: an `Option` is `None`, anything else an error.
+    /// Makes a reader of a value that was left out: an `Option` is read as `None`, and any other
+    /// type fails.
     pub(crate) fn missing(buffer: &'de Bytes) -> Self {
         Self { deserializer: None, buffer }
     }
@@ -193,7 +199,7 @@ impl<'de> Reader<'de> {
     /// Reads any serde value.
     ///
     /// # Errors
-    /// When the bytes are no `T`, end too early, or nest deeper than 128 levels.
+    /// Fails if the bytes do not decode to a `T`, end too early, or nest deeper than 128 levels.
     pub fn value<T: Deserialize<'de>>(&mut self) -> Result<T, DecodeError> {
         match &mut self.deserializer {
             Some(deserializer) => Ok(T::deserialize(deserializer)?),
@@ -201,31 +207,32 @@ impl<'de> Reader<'de> {
         }
     }
 
-    /// Reads bytes without a copy: the result shares the received buffer.
+    /// Reads bytes without copying them: the result shares the received buffer.
     ///
     /// # Errors
-    /// As [`value`](Self::value).
+    /// Fails as [`value`](Self::value) does.
     pub fn shared_bytes(&mut self) -> Result<Bytes, DecodeError> {
         let part: &'de [u8] = self.value()?;
         Ok(self.buffer.slice_ref(part))
     }
 
-    /// As [`shared_bytes`](Self::shared_bytes), for bytes that may be nil or left out.
+    /// Reads bytes as [`shared_bytes`](Self::shared_bytes) does, but accepts nil or a value that
+    /// was left out.
     ///
     /// # Errors
-    /// As [`value`](Self::value).
+    /// Fails as [`value`](Self::value) does.
     pub fn shared_bytes_option(&mut self) -> Result<Option<Bytes>, DecodeError> {
         let part: Option<&'de [u8]> = self.value()?;
         Ok(part.map(|part| self.buffer.slice_ref(part)))
     }
 
-    /// Whether everything was read.
+    /// Returns true if everything was read.
     pub(crate) fn is_at_end(&mut self) -> bool {
         self.deserializer.as_mut().is_none_or(at_end)
     }
 }
 
-/// The deserializer of a value that is not there.
+/// The deserializer of a value that was left out.
 struct Missing;
 
 impl<'de> serde::Deserializer<'de> for Missing {
@@ -254,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn structs_travel_as_maps_and_arrays_are_accepted() {
+    fn struct_is_a_map_and_may_be_an_array() {
         #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
         struct Point {
             x: i32,
@@ -269,7 +276,7 @@ mod tests {
     #[test]
     fn bytes_after_the_value_are_refused() {
         assert_eq!(from_slice::<u8>(b"\x07").unwrap(), 7);
-        // Whole values, beginnings of some, and what never is one.
+        // Whole values, truncated values, and the one reserved marker.
         for behind in [
             &b"\x07"[..],
             b"\x91",
@@ -287,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_beyond_the_limit_is_an_error_not_a_stack_overflow() {
+    fn too_deep_nesting_is_refused() {
         for opening in [b"\x91".as_slice(), b"\x81\xa1k"] {
             let mut deep = opening.repeat(1_000_000);
             deep.push(0xc0);
@@ -300,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_lies_costs_no_memory() {
+    fn false_length_allocates_nothing() {
         assert!(from_slice::<Vec<u64>>(b"\xdd\xff\xff\xff\xff").is_err());
         assert!(from_slice::<serde_bytes::ByteBuf>(b"\xc6\xff\xff\xff\xff").is_err());
         assert!(from_slice::<BTreeMap<u64, u64>>(b"\xdf\xff\xff\xff\xff").is_err());
@@ -328,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_type_is_named_in_words() {
+    fn wrong_type_is_named_in_words() {
         let found = |bytes| from_slice::<i64>(bytes).unwrap_err().to_string();
         assert!(found(b"\xa1x").contains("a string"), "{}", found(b"\xa1x"));
         assert!(found(b"\x90").contains("an array"), "{}", found(b"\x90"));
@@ -337,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_sent_is_quoted_only_in_part() {
+    fn long_input_is_quoted_in_part() {
         #[derive(Debug, serde::Deserialize)]
         enum Known {}
         let long = to_vec(&"x".repeat(1_000_000)).unwrap();

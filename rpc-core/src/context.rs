@@ -1,4 +1,5 @@
-//! What a function can know of the call it runs for, and the deadline that nested calls inherit.
+//! The context of a call: the facts that a function can learn about the call that it runs for, and
+//! the deadline that nested calls inherit.
 
 use std::{
     cell::Cell,
@@ -15,9 +16,13 @@ use tokio::sync::Notify;
 
 use crate::peer::PeerId;
 
-/// The call that a function runs for. Ask for it with a `#[context] cx: &Context` parameter.
+/// The call that a function runs for. A function gets it with a `#[context] cx: &Context`
+/// parameter.
 ///
-/// Cheap to clone; a clone may outlive the call.
+/// A clone is cheap, and may outlive the call.
+///
+/// Calls that the function itself makes inherit the deadline of its own call, even without a
+/// `#[context]` parameter. Calls that are made in another task or thread do not.
 ///
 /// ```
 /// use rpc_core::{Context, remote};
@@ -25,7 +30,7 @@ use crate::peer::PeerId;
 /// #[remote]
 /// fn primes_below(#[context] cx: &Context, limit: u64) -> Vec<u64> {
 ///     let is_prime = |n: &u64| (2..*n).all(|divisor| n % divisor != 0);
-///     // It returns early once nobody wants the result any more.
+///     // Returns early if the caller does not want the result any more.
 ///     (2..limit).take_while(|_| !cx.is_cancelled()).filter(is_prime).collect()
 /// }
 /// ```
@@ -36,7 +41,7 @@ struct Inner {
     peer: PeerId,
     function: &'static str,
     deadline: Option<Instant>,
-    /// [`STARTED`] and [`CANCELLED`], set in whatever order it happens.
+    /// The flags [`STARTED`] and [`CANCELLED`]. Either may be set first.
     state: AtomicU8,
     notify: Notify,
 }
@@ -50,8 +55,11 @@ impl Context {
         Self(Arc::new(Inner { peer, function, deadline, state, notify }))
     }
 
-    /// The caller's ZeroMQ identity, or the in-memory transport's number for it: it tells peers
-    /// apart while they are connected. It proves nothing, since a peer chooses its own.
+    /// Returns the ZeroMQ identity of the peer that sent the request, or for `inproc://` the number
+    /// that the transport gave it.
+    ///
+    /// It distinguishes the peers that are connected. It proves nothing, because a peer chooses its
+    /// own identity.
     #[must_use]
     pub fn peer(&self) -> &[u8] {
         self.0.peer.as_bytes()
@@ -61,67 +69,75 @@ impl Context {
         &self.0.peer
     }
 
-    /// The wire name of the function.
+    /// Returns the wire name of the function.
     #[must_use]
     pub fn function(&self) -> &'static str {
         self.0.function
     }
 
-    /// When the caller stops waiting, if it said so.
+    /// Returns the deadline of the call. `None` if neither the request nor the function sets a
+    /// timeout.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.0.deadline
     }
 
-    /// How much time is left; zero once the deadline has passed, `None` if there is none.
+    /// Returns the time that is left until the deadline: zero if it has passed, and `None` if there
+    /// is no deadline.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether nobody wants the result any more: the caller cancelled or vanished, or the deadline
-    /// passed. A sync function that runs for long should ask now and then, and return early.
+    /// Returns true if the result is not wanted any more: the caller has cancelled the call or has
+    /// disconnected, the deadline has passed, or the server has stopped waiting for the function.
+    ///
+    /// A caller that disconnects does not cancel its notifications, or its calls that have an
+    /// idempotency key. A sync function that runs for long should check this regularly, and return
+    /// early.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.state.load(Ordering::Acquire) & CANCELLED != 0
             || self.0.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// Completes when the call is cancelled. An async function need not wait for it, because its
-    /// future is dropped then; a task that it spawned may want to, but no longer than its call
-    /// lasts: a call that has ended is never cancelled.
+    /// Waits until the call is cancelled.
+    ///
+    /// An async function need not wait for this, because its future is dropped when the call is
+    /// cancelled. A task that the function has spawned may wait for it, but only as long as the
+    /// call lasts: a call that has ended is never cancelled, and the wait would not end.
     pub async fn cancelled(&self) {
         let mut notified = pin!(self.0.notify.notified());
-        // Registered before the flag is read, so that a cancellation between the two is not missed.
+        // The waiter is registered before the flag is read. Otherwise a cancellation between the
+        // two steps would be missed.
         notified.as_mut().enable();
         if self.0.state.load(Ordering::Acquire) & CANCELLED == 0 {
             notified.await;
         }
     }
 
-    /// Notes that the function starts `now`. `false` if it must not, because it was cancelled or is
-    /// too late.
+    /// Records that the function starts `now`. Returns false if it must not start, because the call
+    /// was cancelled or its deadline has passed.
     pub(crate) fn start(&self, now: Instant) -> bool {
         let in_time = self.0.deadline.is_none_or(|deadline| deadline > now);
         in_time && self.0.state.fetch_or(STARTED, Ordering::AcqRel) & CANCELLED == 0
     }
 
-    /// Whether the function has started.
+    /// Returns true if the function has started.
     pub(crate) fn has_started(&self) -> bool {
         self.0.state.load(Ordering::Acquire) & STARTED != 0
     }
 
-    /// Notes that nobody wants the result. `true` if the function has started; otherwise it never
-    /// will.
+    /// Cancels the call. Returns true if the function has started. If it has not, it never will.
     pub(crate) fn cancel(&self) -> bool {
         let before = self.0.state.fetch_or(CANCELLED, Ordering::AcqRel);
         self.0.notify.notify_waiters();
         before & STARTED != 0
     }
 
-    /// Runs `f` so that calls made in it inherit this call's deadline.
+    /// Runs `f` so that the calls that it makes inherit the deadline of this call.
     pub(crate) fn scope<T>(&self, f: impl FnOnce() -> T) -> T {
-        /// Puts the outer deadline back, also when `f` panics.
+        /// Restores the outer deadline, also if `f` panics.
         struct Restore(Option<Instant>);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -148,7 +164,8 @@ thread_local! {
     static CURRENT_DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The deadline of the call that this thread is running a function for, if any.
+/// Returns the deadline of the call for which this thread runs a function at the moment. `None` if
+/// there is no such call, or it has no deadline.
 pub(crate) fn inherited_deadline() -> Option<Instant> {
     CURRENT_DEADLINE.get()
 }

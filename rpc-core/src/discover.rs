@@ -1,52 +1,56 @@
-//! What `rpc.discover` tells: the service and every function in it.
+//! The answer to `rpc.discover`: a description of the service and of its functions.
 
 use serde::{Deserialize, Serialize};
 
 use crate::function::Signature;
 
-/// What a server serves, as [`Client::discover`](crate::Client::discover) gets it.
+/// The description of a server, as [`Client::discover`](crate::Client::discover) returns it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServiceDescription {
     /// The version of the wire protocol.
     pub protocol: u32,
-    /// A random name for the server's process: another one means that it was restarted.
+    /// The random name of this run of the server. A different name means that the server was
+    /// restarted.
     pub instance: String,
-    /// The longest message that it takes and sends, in bytes.
+    /// The longest message that the server accepts and sends, in bytes.
     pub max_message_size: usize,
-    /// Its functions, by name.
+    /// The functions that the server serves, sorted by name.
     pub functions: Vec<FunctionDescription>,
 }
 
-/// A function of a service.
+/// The description of a function that a server serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FunctionDescription {
     /// The name on the wire.
     pub name: String,
-    /// Its doc comment.
+    /// The doc comment, its lines joined by `\n`. Empty if there is none.
     pub doc: String,
-    /// The parameters that travel, in order.
+    /// The parameters that callers pass, in order.
     pub params: Vec<ParamDescription>,
-    /// The Rust type of its result.
+    /// The Rust type of the result, as it is written in the source.
     pub result: String,
-    /// The Rust type of its own error, if it has one.
+    /// The path of the function's own error type. `None` if the function does not return a
+    /// `Result`.
     pub error: Option<String>,
-    /// Where it runs: `pool`, `async` or `inline`.
+    /// The way in which the server runs the function: `pool` for
+    /// [`Execution::Blocking`](crate::Execution::Blocking), `async` or `inline`.
     pub kind: String,
-    /// Whether calling it again does no harm.
+    /// True if a repeated call does no harm.
     pub idempotent: bool,
-    /// How long it may take when the caller does not say, in milliseconds.
+    /// The time that a request without a timeout may take, in milliseconds. `None` if it is
+    /// unlimited.
     pub timeout_ms: Option<u64>,
 }
 
-/// A parameter that travels.
+/// The description of a parameter that callers pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ParamDescription {
-    /// Its name, for calls by name.
+    /// The name of the parameter, for calls by name.
     pub name: String,
-    /// Its Rust type.
+    /// The Rust type of the parameter, as it is written in the source.
     #[serde(rename = "type")]
     pub ty: String,
 }

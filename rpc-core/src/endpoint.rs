@@ -1,4 +1,4 @@
-//! The text of an endpoint ↔ where to bind or connect. No I/O: names are resolved by the transport.
+//! Parses the text of an endpoint, and formats it. No I/O: the transport resolves host names.
 
 use std::{
     fmt,
@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-/// A place that a server listens on, or a client connects to.
+/// An address that a server listens on, or a client connects to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Tcp { host: Host, port: u16 },
@@ -21,13 +21,14 @@ pub(crate) enum Host {
 }
 
 impl Endpoint {
-    /// An endpoint to listen on: the host may be `*` (every IPv4 interface), the port `0` or `*` (a
-    /// free one).
+    /// Parses an endpoint to listen on. The host may be `*` (every IPv4 interface), and the port
+    /// `0` or `*` (any free port). An error says what to write instead.
     pub(crate) fn to_bind(text: &str) -> Result<Self, String> {
         Self::parse(text, true)
     }
 
-    /// An endpoint to connect to: host and port must be real.
+    /// Parses an endpoint to connect to, whose host and port must not be wildcards. An error says
+    /// what to write instead.
     pub(crate) fn to_connect(text: &str) -> Result<Self, String> {
         Self::parse(text, false)
     }
@@ -113,8 +114,21 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// One endpoint, or several: what [`Server::bind`](crate::Server::bind) and
-/// [`Client::connect`](crate::Client::connect) take.
+/// One or several endpoints, as [`Server::bind`](crate::Server::bind) and
+/// [`Client::connect`](crate::Client::connect) take them: a string, or an array, a slice or a `Vec`
+/// of strings.
+///
+/// - `tcp://host:port` is carried by TCP. The host is a name, an IPv4 address, or an IPv6 address
+///   in brackets. To bind, the host `*` stands for every IPv4 interface, and the port `0` or `*`
+///   for any free port.
+/// - `ipc:///path/to/socket` is carried by a Unix domain socket.
+/// - `inproc://name` is carried by memory, between clients and servers of one process.
+///
+/// # Errors
+/// `bind` fails with [`ServeError::InvalidEndpoint`](crate::ServeError::InvalidEndpoint) for any
+/// other text, and `connect` with
+/// [`ErrorKind::InvalidEndpoint`](crate::ErrorKind::InvalidEndpoint). Either error says what to
+/// write instead.
 pub trait Endpoints: sealed::Sealed {
     #[doc(hidden)]
     fn into_texts(self) -> Vec<String>;
@@ -185,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_read_as_they_are_written() {
+    fn endpoint_text_round_trips() {
         for text in [
             "tcp://127.0.0.1:5555",
             "tcp://[::1]:1",
@@ -208,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_what_to_write_instead() {
+    fn error_shows_the_expected_form() {
         let cases = [
             ("127.0.0.1:5555", "tcp://host:port"),
             ("http://x:1", "no transport `http`"),

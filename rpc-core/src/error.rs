@@ -7,67 +7,82 @@ use serde::de::DeserializeOwned;
 
 use crate::{bounds::IsError, codec};
 
-/// Whether the remote function ran, as far as the caller can know.
+/// The caller's knowledge about whether the remote function ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ran {
-    /// User code never started and never will: calling again is always safe.
+    /// The function never started and never will. It is always safe to call it again.
     No,
-    /// It may have run, fully, partly or not at all: call again only if the function is idempotent.
+    /// The function may have run fully, partly or not at all. Call it again only if it is
+    /// idempotent.
     Maybe,
-    /// It started, and may have stopped part way.
+    /// The function started. It may have stopped part way.
     Yes,
 }
 
-/// What kind of failure an [`RpcError`] is.
+/// The kind of failure that an [`RpcError`] reports.
+///
+/// Some kinds below say that the function never started. This holds for the last try of the call. If
+/// an earlier try may have run the function, [`RpcError::ran`] is [`Ran::Maybe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The endpoint's text is not one this library understands. Nothing was sent.
+    /// An endpoint's text is not one that this library understands, or no endpoint was given.
+    /// Nothing was sent.
     InvalidEndpoint,
-    /// The function panicked. The server lives on, and its log has the panic.
+    /// The function panicked. The server keeps running, and its log contains the panic.
     Panicked,
-    /// The function returned an error, and the caller's side declared none. See [`RpcError::data`].
+    /// The function returned an error, and the caller's side declares no error type for it.
+    /// [`RpcError::data`] decodes that error. The kind also stands for a result that the server
+    /// could not encode.
     Failed,
-    /// The server could not read the request's frame: the two sides disagree about the protocol. Or
-    /// the idempotency key was used for another call.
+    /// The server could not read the request, because the two sides disagree about the protocol.
+    /// The kind also stands for an idempotency key that was used for another call before.
     BadRequest,
-    /// The server has no function of that name. The message offers the nearest ones.
+    /// The server has no function of that name. The message lists the most similar names.
     UnknownFunction,
-    /// The arguments could not be encoded, or do not decode to the function's parameters.
+    /// The arguments could not be encoded, or do not decode to the function's parameters. The kind
+    /// also stands for an idempotency key that is empty or longer than 64 bytes.
     BadArguments,
-    /// The request or the reply is larger than a side accepts. A peer that does not say how large
-    /// gives zeros.
+    /// The request or the reply is larger than one of the two sides accepts. Both fields are zero
+    /// if the peer does not state them.
     TooLarge {
-        /// How many bytes the message has.
+        /// The length of the message, in bytes.
         size: usize,
-        /// How many the side that refused it takes or sends.
+        /// The longest message that the side that refused it accepts or sends, in bytes.
         limit: usize,
     },
-    /// The time ran out. [`RpcError::ran`] is `No` if it is known that the function never started:
-    /// the server may know it, and its answer may come too late.
+    /// The time of the call ran out. [`RpcError::ran`] is `No` only if the caller's side knows that
+    /// the function never started. The server may know it too, but its answer may come too late.
     DeadlineExceeded,
-    /// The call was cancelled.
+    /// The server cancelled the call, because its caller asked for that or has disconnected.
     Cancelled,
-    /// The server, or this client, has as much under way as it accepts. Never started.
+    /// The server or this client has as many calls, or bytes of them, in flight as it accepts. The
+    /// function never started.
     Overloaded,
-    /// The server, or this client, is shutting down. Never started, unless [`RpcError::ran`] says
-    /// that it did: then the server gave it up when its time for draining had passed.
+    /// The server or this client is shutting down. The function never started, unless
+    /// [`RpcError::ran`] says that it did. In that case it was still running when the server's
+    /// drain timeout had passed.
     ShuttingDown,
-    /// This peer may not call this function. Never started.
+    /// This peer may not call this function. The function never started. The kind is reserved: the
+    /// server of this version never refuses a call this way.
     Denied,
-    /// There is no connection, or it was lost while the call was under way.
+    /// There is no connection, or the connection was lost while the call was in flight.
     Disconnected,
-    /// The reply does not decode to the function's result: the two sides disagree about a type.
+    /// The reply does not decode to the function's result or error. The two sides disagree about a
+    /// type, or about the protocol.
     Protocol,
-    /// The peer answered with an error that this version does not know, or with plain
-    /// MessagePack-RPC's.
+    /// The peer answered with an error code that this version does not know, or with an error of
+    /// plain MessagePack-RPC.
     Remote,
 }
 
-/// Why a call has no result, apart from the function's own error.
+/// The reason why a call has no result, apart from the function's own error.
 ///
-/// It is one pointer wide, so that results stay small. Its text names the function and the
-/// endpoint; what caused it is its [`source`](StdError::source), which `{:#}` adds to the text.
+/// The `Display` text has the form ``call of `function` at endpoint: message``, without the parts
+/// that are not known. `{:#}` appends the cause, which is the [`source`](StdError::source) of the
+/// error. `Debug` appends the kind and [`Ran`] as well.
+///
+/// The error is one pointer wide, so that results stay small.
 pub struct RpcError(Box<Inner>);
 
 struct Inner {
@@ -95,19 +110,19 @@ impl RpcError {
         }))
     }
 
-    /// Says which function's call it was about.
+    /// Sets the function whose call has failed.
     pub(crate) fn of(mut self, function: Cow<'static, str>) -> Self {
         self.0.function = function;
         self
     }
 
-    /// Says at which endpoint it happened.
+    /// Sets the endpoint at which the call has failed.
     pub(crate) fn at(mut self, endpoint: &Arc<str>) -> Self {
         self.0.endpoint = Arc::clone(endpoint);
         self
     }
 
-    /// Adds that an earlier try may have run the function, even if this one has not.
+    /// Records that an earlier try may have run the function, even if the last one has not.
     pub(crate) fn or_earlier_try(mut self) -> Self {
         if self.0.ran == Ran::No {
             self.0.ran = Ran::Maybe;
@@ -120,7 +135,7 @@ impl RpcError {
         self
     }
 
-    /// Attaches the function's own error, or the details of the failure, still encoded.
+    /// Attaches the function's own error, or the details of the failure, in encoded form.
     pub(crate) fn with_data(mut self, data: Bytes) -> Self {
         self.0.data = Some(data);
         self
@@ -134,47 +149,55 @@ impl RpcError {
         self
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of the failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether the function ran. Where this side cannot know, it says [`Ran::Maybe`].
+    /// Returns whether the function ran, in any try of the call. It is [`Ran::Maybe`] if the
+    /// caller's side cannot know.
     #[must_use]
     pub fn ran(&self) -> Ran {
         self.0.ran
     }
 
-    /// The wire name of the function that was called; empty if the error is about the connection
-    /// itself.
+    /// Returns the wire name of the function that was called. The name is empty if the error is
+    /// about the connection itself.
     #[must_use]
     pub fn function(&self) -> &str {
         &self.0.function
     }
 
-    /// The endpoint that was called (of several tries, the last one's), as it was given to the
-    /// client; all of them, joined by commas, if there was no connection to any.
+    /// Returns the endpoint that was called, in the form in which it was given to the client.
+    ///
+    /// After several tries it is the endpoint of the last one. If there was no connection to any
+    /// endpoint, it is all of them, joined by commas.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.0.endpoint
     }
 
-    /// What happened, without function and endpoint (which `Display` adds).
+    /// Returns the description of the failure, without function and endpoint, which `Display` adds.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// How long the server asks to wait before another try, if it said so.
+    /// Returns the time that the server asks the caller to wait before another try. `None` if the
+    /// server states none.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// The error's `data`, decoded to `T`: the function's own error where the caller's side
-    /// declared none (as [`Client::call_dynamic`](crate::Client::call_dynamic) cannot). `None`
-    /// without data, or if it is no `T`.
+    /// Decodes the data of the error to `T`. Returns `None` if there is no data, or if the data
+    /// does not decode to `T`.
+    ///
+    /// For the kind [`Failed`](ErrorKind::Failed) the data is the function's own error. Use it
+    /// where the caller's side declares no error type, as in
+    /// [`Client::call_dynamic`](crate::Client::call_dynamic), which cannot. If the peer's error has
+    /// no `data` field, as in plain MessagePack-RPC, the data is the whole error value.
     #[must_use]
     pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
         codec::from_slice(self.0.data.as_ref()?).ok()
@@ -197,7 +220,7 @@ impl fmt::Display for RpcError {
     }
 }
 
-/// Its text with its cause, and what a program would ask it: `main` shows this of an error that it
+/// Shows the text, the cause, the kind and [`Ran`]: this is the output for an error that `main`
 /// returns.
 impl fmt::Debug for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -211,19 +234,20 @@ impl StdError for RpcError {
     }
 }
 
-/// Why a call of a function that returns `Result<T, E>` has no `T`.
+/// The reason why a call of a function that returns `Result<T, E>` has no `T`.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError<E> {
     /// The function ran and returned its own error.
     #[error("{0}")]
     Failed(E),
-    /// The call itself went wrong.
+    /// The call itself failed.
     #[error(transparent)]
     Rpc(#[from] RpcError),
 }
 
 impl<E> CallError<E> {
-    /// Whether the function ran. See [`RpcError::ran`].
+    /// Returns whether the function ran: always [`Ran::Yes`] for [`Failed`](Self::Failed),
+    /// otherwise see [`RpcError::ran`].
     pub fn ran(&self) -> Ran {
         match self {
             Self::Failed(_) => Ran::Yes,
@@ -231,7 +255,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// The function's own error, if that is what this is.
+    /// Returns the function's own error. `None` if the call itself failed.
     pub fn failed(self) -> Option<E> {
         match self {
             Self::Failed(error) => Some(error),
@@ -239,7 +263,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// The failure of the call, if that is what this is.
+    /// Returns the failure of the call. `None` if the function returned its own error.
     pub fn rpc(&self) -> Option<&RpcError> {
         match self {
             Self::Failed(_) => None,
@@ -248,12 +272,13 @@ impl<E> CallError<E> {
     }
 }
 
-/// How a failed call is told to its caller: [`RpcError`] for a plain function, [`CallError<E>`] for
-/// one that returns a `Result`. Sealed: the macro chooses.
+/// The error type of a call: [`CallError<E>`] for a function that returns `Result<T, E>`, and
+/// [`RpcError`] for any other. The trait is sealed, because `#[remote]` chooses the type.
 pub trait CallFailure:
     From<RpcError> + fmt::Debug + fmt::Display + Send + 'static + sealed::Sealed
 {
-    /// Takes the function's own error out of `error`, where this side declared one.
+    /// Converts the error of a reply. Decodes the function's own error if the caller's side
+    /// declares its type.
     #[doc(hidden)]
     fn from_reply(error: RpcError) -> Self;
 }

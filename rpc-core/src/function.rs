@@ -1,5 +1,5 @@
-//! The signature of a remote function, as both sides know it at compile time. Generated code fills it
-//! in.
+//! The signature of a remote function, which each side knows at compile time. Generated code
+//! contains it.
 
 use std::{fmt, time::Duration};
 
@@ -8,8 +8,10 @@ use crate::{
     error::CallFailure,
 };
 
-/// A remote function, as its caller sees it. `#[remote]` implements it for the struct that it adds
-/// beside the function; generic code can be written against it.
+/// A remote function, as its caller sees it.
+///
+/// `#[remote]` implements the trait for the struct of the same name that it adds beside the
+/// function. Generic code uses the trait to call any remote function:
 ///
 /// ```
 /// use rpc_core::{remote, Args, Client, RemoteFn};
@@ -35,50 +37,58 @@ use crate::{
     note = "put `#[remote]` on the function; the type of the same name then stands for it"
 )]
 pub trait RemoteFn: Sized + Send + Sync + 'static {
-    /// What a successful call yields: the function's result, or `T` if that is `Result<T, E>`.
+    /// The value of a successful call: `T` if the function returns `Result<T, E>`, otherwise the
+    /// whole result.
     type Output: Send + 'static;
-    /// What a failed call yields: [`RpcError`](crate::RpcError), or
-    /// [`CallError<E>`](crate::CallError).
+    /// The error of a failed call: [`CallError<E>`](crate::CallError) if the function returns
+    /// `Result<T, E>`, otherwise [`RpcError`](crate::RpcError).
     type Error: CallFailure;
-    /// Name, parameters and options.
+    /// The name, parameters and options of the function.
     const SIGNATURE: &'static Signature;
 
-    /// Decodes a result.
+    /// Decodes the result of a successful call.
     #[doc(hidden)]
     fn decode_output(reader: &mut Reader<'_>) -> Result<Self::Output, DecodeError>;
 }
 
-/// What both sides know of a remote function.
+/// The name, parameters and options of a remote function.
+///
+/// A server has the signature of the implementation. A caller that has only a declaration without a
+/// body has the signature of the declaration.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Signature {
     /// The name on the wire.
     pub name: &'static str,
-    /// The doc comment, lines joined by `\n`; empty if there is none.
+    /// The doc comment, its lines joined by `\n`. Empty if there is none.
     pub doc: &'static str,
-    /// The parameters that travel, in order.
+    /// The parameters that callers pass, in order. Parameters that the server provides (`#[state]`,
+    /// `#[context]`) are not among them.
     pub params: &'static [Param],
     /// The type of the result, as it is written in the source.
     pub output: &'static str,
-    /// The path of the function's own error type, if it returns a `Result`.
+    /// A function that returns the path of the error type `E`. `None` if the result is not a
+    /// `Result<T, E>`.
     pub error: Option<fn() -> &'static str>,
-    /// Whether calling it again does no harm.
+    /// True if a repeated call does no harm.
     pub idempotent: bool,
-    /// How often a call may be tried again when its caller does not say.
+    /// The number of times that a call may be retried if the call itself sets none. `None` means
+    /// the setting of the client.
     pub retries: Option<u32>,
-    /// Where it runs.
+    /// The way in which a server runs the function.
     pub execution: Execution,
-    /// How long a call may take when its caller does not say.
+    /// The time that a call may take if the call itself sets none. `None` means the timeout of the
+    /// client.
     pub timeout: Option<Duration>,
 }
 
-/// A parameter that travels.
+/// A parameter that callers pass.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Param {
-    /// Its name, for calls by name and for messages.
+    /// The name of the parameter, for calls by name and for error messages.
     pub name: &'static str,
-    /// Its type, as it is written in the source.
+    /// The type of the parameter, as it is written in the source.
     pub ty: &'static str,
 }
 
@@ -86,15 +96,17 @@ pub struct Param {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Execution {
-    /// A sync function, on a worker thread: it may compute or block.
+    /// A sync function runs on a worker thread. It may compute or block.
     Blocking,
-    /// An async function, on the tokio runtime that the server was bound in: it must not block.
+    /// An async function runs on the tokio runtime in which the server was bound. It must not
+    /// block.
     Async,
-    /// A sync function marked `inline`, on the I/O thread: it must return within microseconds.
+    /// A sync function that is marked `inline` runs on the I/O thread. It must return within
+    /// microseconds.
     Inline,
 }
 
-/// The text that `rpc.discover` states: `pool`, `async` or `inline`.
+/// Writes the text that `rpc.discover` states: `pool`, `async` or `inline`.
 impl fmt::Display for Execution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -106,7 +118,8 @@ impl fmt::Display for Execution {
 }
 
 impl Signature {
-    /// A pool function without parameters or result; the `with_` functions say the rest.
+    /// Makes the signature of a blocking function that returns `()`. The `with_` functions change
+    /// that.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(name: &'static str, doc: &'static str, params: &'static [Param]) -> Self {
@@ -123,7 +136,8 @@ impl Signature {
         }
     }
 
-    /// Sets the result's type and, for a `Result`, the function that tells the error's type.
+    /// Sets the type of the result and, for a `Result`, the function that returns the path of the
+    /// error type.
     #[doc(hidden)]
     #[must_use]
     pub const fn with_output(
@@ -136,7 +150,7 @@ impl Signature {
         self
     }
 
-    /// Sets where it runs, and whether it is idempotent.
+    /// Sets the way in which a server runs the function, and the idempotent flag.
     #[doc(hidden)]
     #[must_use]
     pub const fn with_execution(mut self, execution: Execution, idempotent: bool) -> Self {
@@ -145,7 +159,7 @@ impl Signature {
         self
     }
 
-    /// Sets how often a call may be tried again.
+    /// Sets the default number of retries.
     #[doc(hidden)]
     #[must_use]
     pub const fn with_retries(mut self, retries: u32) -> Self {

@@ -1,5 +1,5 @@
-//! The server's half of a remote function: what is collected at link time, and one call as its
-//! handler sees it. Generated code fills these in.
+//! The server's half of a remote function: the entry that is collected at link time, and one call
+//! as its handler sees it. Generated code makes and uses these types.
 
 use std::{
     any::{Any, TypeId},
@@ -25,19 +25,21 @@ use crate::{
     },
 };
 
-/// A remote function that is implemented in this program, and so can be served. A declaration
-/// without a body is a [`RemoteFn`] but not this.
+/// A remote function with a body in this program, which a server can therefore serve.
+///
+/// `#[remote]` implements the trait. A declaration without a body (`#[remote] fn f();`) is a
+/// [`RemoteFn`], but not a `ServedFn`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be served: it has no body here",
     note = "a body-less `#[remote] fn ...;` only declares a function; serve the one that implements it"
 )]
 pub trait ServedFn: RemoteFn {
-    /// What the server runs.
+    /// The handler and its signature.
     #[doc(hidden)]
     const ENTRY: &'static Entry;
 }
 
-/// What a server needs to run a function: collected at link time with `inventory`.
+/// The facts that a server needs to run a function. `inventory` collects the entries at link time.
 #[derive(Debug)]
 pub struct Entry {
     pub(crate) signature: &'static Signature,
@@ -48,7 +50,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// `file` and `line` are where the function stands, for messages.
+    /// Makes an entry. `file` and `line` locate the function in the source, for error messages.
     #[must_use]
     pub const fn new(
         signature: &'static Signature,
@@ -63,12 +65,12 @@ impl Entry {
 
 inventory::collect!(&'static Entry);
 
-/// The response's body, or the error to answer with.
+/// The body of the response, or the error that the response reports.
 pub type HandlerResult = Result<Bytes, WireError>;
-/// What an async handler returns.
+/// The future of an async handler.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
 
-/// Decodes the params, runs the function, encodes the result.
+/// A generated function that decodes the params, runs the remote function and encodes the result.
 #[derive(Debug, Clone, Copy)]
 pub enum Handler {
     /// For [`Execution::Blocking`](crate::Execution) and [`Execution::Inline`](crate::Execution).
@@ -85,14 +87,14 @@ pub struct StateType {
 }
 
 impl StateType {
-    /// The type `T`, not the reference to it.
+    /// Describes the type `T`, not the reference to it.
     #[must_use]
     pub const fn of<T: 'static>() -> Self {
         Self { id: TypeId::of::<T>, name: std::any::type_name::<T> }
     }
 }
 
-/// The parts of a `Result`, whatever path it is written under.
+/// The two types of a `Result`, under whatever path or alias it is written.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is named `Result` but is not `std::result::Result`",
     note = "a remote function's `Result` must be the standard one or an alias of it"
@@ -102,7 +104,7 @@ pub trait ResultParts {
     type Ok;
     /// `E` of `Result<T, E>`.
     type Err;
-    /// Itself, now known to be a `Result`.
+    /// Returns the value itself, which the compiler then knows as a `Result`.
     #[allow(clippy::missing_errors_doc)]
     fn into_result(self) -> Result<Self::Ok, Self::Err>;
 }
@@ -115,11 +117,11 @@ impl<T, E> ResultParts for Result<T, E> {
     }
 }
 
-/// A value that a server was given: an `Arc<T>` behind a type-erased pointer, ready for
+/// A state that the server was given. The type-erased pointer holds an `Arc<T>`, for
 /// `downcast_ref::<Arc<T>>`.
 pub(crate) type SharedState = Arc<dyn Any + Send + Sync>;
 
-/// A function that is served, with the states of its parameters in their order.
+/// A function that is served, with the states for its `#[state]` parameters in their order.
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) entry: &'static Entry,
@@ -136,44 +138,45 @@ impl Function {
     }
 }
 
-/// What a handler is given. It owns the request's buffer, so that parameters can borrow from it.
+/// One call, as its handler receives it. It owns the buffer of the request, so that parameters can
+/// borrow from that.
 pub struct Invocation {
     pub(crate) function: Arc<Function>,
     pub(crate) body: Bytes,
     pub(crate) params_at: usize,
-    /// `None` for a notification, which nobody waits for.
+    /// `None` for a notification, which has no response.
     pub(crate) id: Option<MsgId>,
     pub(crate) context: Context,
 }
 
 impl Invocation {
-    /// The params, to be read in the order of the signature.
+    /// Returns the params, to be read in the order of the signature.
     ///
     /// # Errors
-    /// `bad_arguments` when there are too many, or one is named that does not exist.
+    /// `bad_arguments` if there are too many arguments, or if one has a name that no parameter has.
     pub fn params(&self) -> Result<Params<'_>, WireError> {
         Params::new(&self.body, self.params_at, self.function.signature().params)
     }
 
-    /// The `index`th `#[state]`, which is a `T`.
+    /// Returns the state of the `#[state]` parameter with this index, which has the type `T`.
     ///
     /// # Panics
-    /// If it is no `T`: the registry has checked that at bind.
+    /// If the state has another type. The registry has checked the types when the server was bound.
     #[must_use]
     pub fn state<T: Any>(&self, index: usize) -> &Arc<T> {
         self.function.states[index].downcast_ref().expect("bind has put an Arc<T> at this index")
     }
 
-    /// What the function can know of its call.
+    /// Returns the context that the function receives.
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// The response with a result.
+    /// Makes the response with the result that `encode` writes.
     ///
     /// # Errors
-    /// When the result cannot be encoded. The function did run.
+    /// `failed`, with `ran: yes`, if the result cannot be encoded.
     pub fn respond(
         &self,
         encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>,
@@ -188,10 +191,10 @@ impl Invocation {
         Ok(Bytes::from(writer.into_buffer()))
     }
 
-    /// The response with the function's own error.
+    /// Makes the response with the function's own error.
     ///
     /// # Errors
-    /// Always: that is how a handler says it.
+    /// Always, because a handler returns the function's error as an `Err`.
     pub fn fail<E: Serialize + fmt::Display>(&self, error: &E) -> HandlerResult {
         let data = codec::to_vec(error).map_err(|cause| unencodable("error", &cause))?;
         let mut failed = WireError::new(Code::Failed, Ran::Yes, error.to_string());

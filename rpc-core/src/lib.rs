@@ -1,8 +1,9 @@
-//! Call a Rust function in another process, typed.
+//! Typed calls of Rust functions in other processes.
 //!
-//! Put [`#[remote]`](remote) on a function, link it into a [`Server`], and call it through a
-//! [`Client`] by the same name with the same types. ZeroMQ carries the calls, MessagePack encodes
-//! them, a worker pool runs them, and typed futures bring the results back.
+//! Put [`#[remote]`](remote) on a function and link it into a [`Server`]. Other processes call it
+//! through a [`Client`], by the same name and with the same types. ZeroMQ carries the calls, and
+//! MessagePack encodes them. The server runs blocking functions on a pool of worker threads, and
+//! async functions on tokio. The caller awaits a future with the type of the result.
 //!
 //! ```standalone_crate
 //! use std::collections::HashMap;
@@ -21,7 +22,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     // Port 0: any that is free.
+//!     // Port 0 stands for any free port.
 //!     let server = Server::bind("tcp://127.0.0.1:0").await?.spawn()?;
 //!
 //!     let client = Client::connect(server.endpoint()).await?;
@@ -33,16 +34,20 @@
 //! }
 //! ```
 //!
-//! - What may be remote, and all options: [`#[remote]`](remote).
-//! - Making calls: [`Client`], [`Call`], [`Map`], [`Notify`]. Without an async runtime: `.wait()`
-//!   on each.
-//! - Serving: [`Server`], and [`Context`] for what a function can know of its call.
-//! - What can go wrong: [`RpcError`] and [`CallError`] for callers, [`ServeError`] at start-up.
+//! # Where to read on
+//! - Remote functions: [`#[remote]`](remote) lists the functions that it accepts, and all options.
+//! - Calls: [`Client`], [`Call`], [`Map`] and [`Notify`]. Without an async runtime, end each with
+//!   `.wait()` instead of `.await`.
+//! - Servers: [`Server`]. A function learns about its call from [`Context`].
+//! - Errors: [`RpcError`] and [`CallError`] report a failed call, [`ServeError`] a server that
+//!   cannot start.
 //!
-//! Nothing waits for ever: every call has a deadline, 30 s unless the call, its function or the
-//! client says otherwise, and ends with a typed error at the latest then.
+//! # Deadlines
+//! Every call has a timeout: 30 s, unless the call, its function or the client sets another. The
+//! call ends by that deadline, with its result or a typed error. A call that is made by a remote
+//! function also ends no later than the call that this function runs for.
 
-// In tests too, so that whoever changes a stage sees at once what measures it.
+// Also built for tests, so that a change that breaks a benchmark is seen at once.
 #[cfg(any(feature = "bench", test))]
 #[doc(hidden)]
 #[path = "bench.rs"]
@@ -91,7 +96,7 @@ pub use crate::{
     server::{ServeError, Server, ServerBuilder, ServerHandle},
 };
 
-/// Compiles and runs what README.md shows.
+/// Compiles and runs the examples of README.md.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! Reads a request's params one parameter at a time, by position or by name.
+//! Reading of a request's params, one parameter at a time, by position or by name.
 
 use bytes::Bytes;
 use rmp::{Marker, decode};
@@ -28,12 +28,14 @@ enum Source<'de> {
         reader: Reader<'de>,
         left: usize,
     },
-    /// One reader per parameter, `missing` where the caller named none.
+    /// One reader for each parameter. It is [`Reader::missing`] if the caller left the parameter
+    /// out.
     Named(Vec<Reader<'de>>),
 }
 
 impl<'de> Params<'de> {
-    /// `body` from `params_at` on is an array or a map, which the message's parser has seen to.
+    /// Makes a reader of the params, which begin at `params_at` in `body`. The parser of the
+    /// message has checked that an array or a map begins there.
     pub(crate) fn new(
         body: &'de Bytes,
         params_at: usize,
@@ -61,8 +63,8 @@ impl<'de> Params<'de> {
     /// Reads the next parameter with `decode`.
     ///
     /// # Errors
-    /// `bad_arguments`, with the parameter's name, when it is missing and no `Option`, or no such
-    /// value.
+    /// `bad_arguments`, with the name of the parameter, if its value does not decode, or if it is
+    /// missing and its type is not an `Option`.
     pub fn next<T>(
         &mut self,
         decode: impl FnOnce(&mut Reader<'de>) -> Result<T, DecodeError>,
@@ -80,10 +82,11 @@ impl<'de> Params<'de> {
         decoded.map_err(|error| bad_arguments(describe(&self.names[index], &error)))
     }
 
-    /// Ends the params. To be called after the last parameter, before the function runs.
+    /// Checks that the params end here. To be called after the last parameter was read, before the
+    /// function runs.
     ///
     /// # Errors
-    /// `bad_request` when bytes follow the params: nothing may follow the message.
+    /// `bad_request` if bytes follow the params, because the message ends with them.
     pub fn finish(self) -> Result<(), WireError> {
         let ended = match self.source {
             Source::Positional { mut reader, .. } => reader.is_at_end(),
@@ -97,7 +100,7 @@ fn describe(param: &Param, error: &DecodeError) -> String {
     format!("parameter `{}` ({}): {error}", param.name, param.ty)
 }
 
-/// Finds each parameter's value in the map, whatever order the caller chose.
+/// Finds the value of each parameter in a map with any order.
 fn by_name<'de>(
     body: &'de Bytes,
     mut rest: &'de [u8],
@@ -124,7 +127,7 @@ fn by_name<'de>(
 
 fn unknown_parameter(name: &str, names: &[Param]) -> String {
     let known: Vec<_> = names.iter().map(|param| param.name).collect();
-    // The name is a stranger's: it is cut, so that the answer stays small.
+    // A peer chose the name. It is cut so that the answer stays small.
     let name: String = name.chars().take(64).collect();
     match known.as_slice() {
         [] => format!("there is no parameter `{name}`: the function takes none"),
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn by_position_and_by_name_are_the_same() {
+    fn params_by_name_equal_params_by_position() {
         let expected = (1, "x".to_owned(), Some(2));
         assert_eq!(read(b"\x93\x01\xa1x\x02").unwrap(), expected);
         assert_eq!(read(b"\x83\xa1c\x02\xa1a\x01\xa1b\xa1x").unwrap(), expected);
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_names_the_parameter() {
+    fn error_names_the_parameter() {
         let cases: [(&[u8], &str); 7] = [
             (b"\x91\x01", "parameter `b` (String): it is missing"),
             (b"\x81\xa1b\xa1x", "parameter `a` (i64): it is missing"),
@@ -196,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_may_follow() {
+    fn trailing_bytes_are_refused() {
         for params in [&b"\x92\x01\xa1x\x02"[..], b"\x82\xa1a\x01\xa1b\xa1x\x02"] {
             assert_eq!(refusal(params).0, Code::BadRequest);
         }
     }
 
     #[test]
-    fn what_ends_too_early_is_refused() {
+    fn truncated_params_are_refused() {
         for params in [
             &b"\x93\x01\xa1x"[..],
             b"\x82\xa1a\x01\xa1b",

@@ -1,4 +1,5 @@
-//! The only paths that generated code may name. Not public API: anything here may change at any time.
+//! The only paths that generated code may name. They are not public API, and may change at any
+//! time.
 
 pub use inventory;
 
@@ -21,7 +22,7 @@ pub use crate::{
     },
 };
 
-/// Returns the path of a type, for `rpc.discover`.
+/// Returns the path of the type `T`, for `rpc.discover`.
 #[must_use]
 pub fn type_name<T>() -> &'static str {
     std::any::type_name::<T>()

@@ -1,9 +1,9 @@
-//! How a parameter or result of a given type travels: bytes as `bin`, everything else by serde.
+//! The encoding of parameters and results by type: bytes as `bin`, everything else by serde.
 //!
-//! Generated code writes `Value::<T>::NEW.encode(...)` for a concrete `T`. Rust prefers the
-//! inherent functions below, which exist for the byte types, to the traits', which exist for every
-//! serde type. So the choice is made by the type, aliases included, and not by how it is spelled. A
-//! type without serde gets [`Refused`].
+//! Generated code calls `Value::<T>::NEW.encode(...)` for a concrete `T`. The inherent functions
+//! below exist for the byte types only, and Rust prefers them to the functions of the traits, which
+//! exist for every serde type. So the type decides, also behind an alias, and not the way in which
+//! the source spells it. A type without serde falls back to [`Refused`].
 
 use std::{fmt, marker::PhantomData};
 
@@ -16,21 +16,21 @@ use crate::{
     handler::{HandlerResult, Invocation},
 };
 
-/// Stands for the type `T` in generated code.
+/// A stand-in for the type `T` in generated code.
 #[derive(Debug)]
 pub struct Value<T: ?Sized>(PhantomData<T>);
 
 impl<T: ?Sized> Value<T> {
-    /// The only value.
+    /// The only value of this type.
     pub const NEW: Self = Self(PhantomData);
 }
 
 /// Encoding by serde. Brought into scope by generated code.
 pub trait EncodeBySerde<T: ?Sized> {
-    /// Appends `value`.
+    /// Appends `value` to the writer.
     ///
     /// # Errors
-    /// As [`Writer::value`].
+    /// Fails as [`Writer::value`] does.
     fn encode(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError>;
 }
 
@@ -39,16 +39,16 @@ pub trait DecodeBySerde<'de, T> {
     /// Reads a value.
     ///
     /// # Errors
-    /// As [`Reader::value`].
+    /// Fails as [`Reader::value`] does.
     fn decode(self, reader: &mut Reader<'de>) -> Result<T, DecodeError>;
 }
 
-/// Decoding what a `&[T]` is lent from, by serde. Brought into scope by generated code.
+/// Decoding the elements behind a `&[T]` parameter, by serde. Brought into scope by generated code.
 pub trait DecodeSliceBySerde<'de, T> {
-    /// Reads the elements.
+    /// Reads the elements, which the function then borrows.
     ///
     /// # Errors
-    /// As [`Reader::value`].
+    /// Fails as [`Reader::value`] does.
     fn decode_slice(self, reader: &mut Reader<'de>) -> Result<Vec<T>, DecodeError>;
 }
 
@@ -58,7 +58,7 @@ impl<'de, T: Deserialize<'de>> DecodeSliceBySerde<'de, T> for Value<[T]> {
     }
 }
 
-/// As [`Refused`], for the elements of a slice.
+/// The fallback for the elements of a slice that cannot be decoded. See [`Refused`].
 #[allow(missing_docs, clippy::missing_errors_doc)]
 pub trait RefusedSlice<T> {
     fn decode_slice(self, reader: &mut Reader<'_>) -> Result<Vec<T>, DecodeError>;
@@ -70,18 +70,20 @@ impl<T> RefusedSlice<T> for &Value<[T]> {
     }
 }
 
-/// Answering with an error, by serde. Brought into scope by generated code.
+/// Responding with the function's own error, by serde. Brought into scope by generated code.
 pub trait FailBySerde<E> {
-    /// The response with the function's own error.
+    /// Makes the response with the function's own error.
     ///
     /// # Errors
-    /// Always: that is how a handler says it.
+    /// Always, because a handler returns the function's error as an `Err`.
     fn fail(self, invocation: &Invocation, error: &E) -> HandlerResult;
 }
 
-/// What a type gets that cannot travel, so that the checks in [`__private`](crate::__private) are
-/// the only ones to complain, and at the right place. Rust prefers every other function of the same
-/// name, since these are not `Value<T>`'s but `&Value<T>`'s.
+/// The fallback for a type that cannot be encoded or decoded.
+///
+/// With it, the only compile error is that of the checks in [`__private`](crate::__private), which
+/// points at the right place. Rust prefers every other function of the same name, because these are
+/// functions of `&Value<T>` and not of `Value<T>`.
 #[allow(missing_docs, clippy::missing_errors_doc)]
 pub trait Refused<T: ?Sized> {
     fn encode(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError>;
@@ -126,7 +128,7 @@ impl<'de, T: Deserialize<'de>> DecodeBySerde<'de, T> for Value<T> {
     }
 }
 
-#[allow(missing_docs, clippy::missing_errors_doc)] // Each is the trait's function of the same name.
+#[allow(missing_docs, clippy::missing_errors_doc)] // See the functions of the same names above.
 impl Value<Vec<u8>> {
     pub fn encode(self, value: &[u8], writer: &mut Writer) -> Result<(), EncodeError> {
         writer.bytes(value)
@@ -154,7 +156,7 @@ impl Value<[u8]> {
         writer.bytes(value)
     }
 
-    /// Borrows them from the request.
+    /// Borrows the bytes from the request.
     pub fn decode_slice<'de>(self, reader: &mut Reader<'de>) -> Result<&'de [u8], DecodeError> {
         reader.value()
     }
