@@ -1,5 +1,5 @@
-//! The stages of a call, one at a time, for the benchmarks: each runs what a call runs, and nothing
-//! here does I/O. Not public API.
+//! The stages of a call for the benchmarks, one at a time. Each stage runs the code that a call
+//! runs. Nothing here does I/O. Not public API.
 
 use std::{
     collections::VecDeque,
@@ -51,18 +51,19 @@ use crate::{
 };
 
 const HEAD: Head<'_> = Head::Request { id: MsgId(7), timeout_ms: Some(30_000), key: None };
-/// Longer than any benchmark lasts.
+/// The time of each call, which is longer than any benchmark.
 const TIME: Duration = Duration::from_secs(3_600);
-/// More than is ever in flight here.
+/// A limit for calls in flight that the benchmarks never reach.
 const MANY: usize = 1_000;
 
-/// What encoding a request takes beside its arguments: the head in front of them.
+/// Makes a request of encoded arguments: writes the head in front of them.
 #[must_use]
 pub fn encode_request<F: RemoteFn>(args: Args<F>) -> Bytes {
     args.into_encoded().into_message(HEAD)
 }
 
-/// What both sides have ready for one function, which is called again and again.
+/// The state of both sides that the stages of a call of one function need. Each stage can be run
+/// any number of times.
 pub struct Stages {
     now: Instant,
     deadline: Instant,
@@ -81,13 +82,13 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Calls of `F`, which must be served by this program, with `args`. One worker is started.
+    /// Prepares calls of `F` with `args`, and starts one worker. This program must implement `F`.
     ///
     /// # Errors
-    /// When the worker cannot be started.
+    /// Fails if the worker cannot be started.
     ///
     /// # Panics
-    /// If `F` is not served here, or outside of a tokio runtime.
+    /// If this program does not implement `F`, or outside of a tokio runtime.
     pub fn new<F: RemoteFn>(args: Args<F>) -> io::Result<Self> {
         let now = Instant::now();
         let deadline = now + TIME;
@@ -140,11 +141,11 @@ impl Stages {
         })
     }
 
-    /// Makes a call in the client's table, from its submission to its outcome. The table keeps the
-    /// arguments, so that they are copied.
+    /// Runs a call through the client's table, from its submission to its outcome. It includes a
+    /// copy of the arguments, because the table keeps them.
     ///
     /// # Panics
-    /// If there is no outcome.
+    /// If the call has no outcome.
     pub fn in_flight_on_client(&mut self) {
         let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: false, key: None };
         let message = self.args.clone().finish().expect("it was encoded before");
@@ -167,13 +168,13 @@ impl Stages {
         black_box(request::parse(black_box(&self.invocation.body))).is_ok()
     }
 
-    /// Looks the function up.
+    /// Looks up the function by its name.
     #[must_use]
     pub fn look_up(&self) -> bool {
         self.registry.find(black_box(self.invocation.context.function())).is_some()
     }
 
-    /// Admits a request, and ends its permit.
+    /// Admits a request, and drops its permit.
     pub fn admit(&self) {
         drop(black_box(self.permit()));
     }
@@ -183,21 +184,21 @@ impl Stages {
         self.admission.admit(Usage::default(), bytes).expect("there is capacity")
     }
 
-    /// Puts a request into the server's table, and removes it.
+    /// Inserts a request into the server's table, and removes it.
     ///
     /// # Panics
-    /// If it is not there.
+    /// If the request is not in the table.
     pub fn in_flight_on_server(&mut self) {
         let request = self.request.take().expect("the last removal has left it");
         let ticket = self.requests.insert(request);
         self.request = self.requests.remove(black_box(ticket));
     }
 
-    /// Has a worker run a function that does nothing, and waits for its completion as a server does. The
-    /// call is admitted first: the worker ends its permit.
+    /// Lets a worker run a function that does nothing, and waits for its completion as a server
+    /// does. The call is admitted first, and the worker drops its permit.
     ///
     /// # Panics
-    /// If there is no worker, or no completion.
+    /// If the call is not accepted, or has no completion.
     pub async fn dispatch(&mut self) {
         let Invocation { function, body, params_at, id, context } = &self.invocation;
         let invocation = Invocation {
@@ -228,7 +229,7 @@ impl Stages {
     }
 }
 
-#[allow(clippy::unnecessary_wraps)] // Handlers have one signature, whether they can fail or not.
+#[allow(clippy::unnecessary_wraps)] // Handlers that cannot fail have this signature too.
 fn nothing(_: &Invocation) -> HandlerResult {
     Ok(Bytes::new())
 }

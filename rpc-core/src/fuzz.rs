@@ -1,8 +1,8 @@
-//! For the fuzz target and the tests of hostile input: one function that drives everything which
-//! decodes what a peer sent, and asserts what must hold of it. It does no I/O and runs no user
+//! The entry point of the fuzz target and of the tests with hostile input. [`decode`] runs all code
+//! that decodes the input of a peer, and asserts its invariants. It does no I/O and runs no user
 //! code. Not public API.
 
-#![allow(clippy::missing_panics_doc)] // To panic is its purpose.
+#![allow(clippy::missing_panics_doc)] // These functions report a broken invariant by a panic.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Debug};
 
@@ -25,14 +25,14 @@ use crate::{
     value::{DecodeBySerde, EncodeBySerde, Value},
 };
 
-/// The longest answer to a request that cannot be served, in bytes: what a stranger sent is quoted
-/// in part only.
+/// The longest answer to a request that cannot be served, in bytes. It is bounded because input of
+/// a peer is quoted only in part.
 const LONGEST_REFUSAL: usize = 2_048;
 
-/// Decodes `bytes` in every way that a peer can make either side decode them.
+/// Decodes `bytes` in every way in which a peer can make either side decode them.
 ///
 /// # Panics
-/// If something holds not that must, whatever the bytes are.
+/// If an invariant of the protocol code is broken. No bytes may cause that.
 pub fn decode(bytes: &[u8]) {
     let body = Bytes::copy_from_slice(bytes);
     if let Some(messages) = batch::unpack(&body) {
@@ -42,7 +42,7 @@ pub fn decode(bytes: &[u8]) {
             as_a_server(&message);
             as_a_client(&message);
         }
-        assert!(packed <= body.len(), "each is behind its length");
+        assert!(packed <= body.len(), "each message has a head of two bytes at least");
     }
     as_a_server(&body);
     as_a_client(&body);
@@ -50,6 +50,7 @@ pub fn decode(bytes: &[u8]) {
     all_params(&body, 0);
 }
 
+/// Decodes a body as a server does.
 fn as_a_server(body: &Bytes) {
     match request::parse(body) {
         Ok(ClientMessage::Request(request)) => {
@@ -57,7 +58,7 @@ fn as_a_server(body: &Bytes) {
             written_again(&request, &body[request.params_at..]);
             all_params(body, request.params_at);
             if let Some(count) = msgpack::count_params(&body[request.params_at..]) {
-                assert!(count <= body.len(), "each takes a byte at least");
+                assert!(count <= body.len(), "each param has one byte at least");
             }
         }
         Ok(ClientMessage::Notification(notification)) => {
@@ -78,7 +79,7 @@ fn as_a_server(body: &Bytes) {
             let refusal = WireError::new(Code::BadRequest, Ran::No, reason);
             let refusal = response::error_response(id, &refusal);
             assert!(refusal.len() < LONGEST_REFUSAL);
-            // Without an id it is no response that a client could match.
+            // A client cannot match a response without an id.
             let expected =
                 id.map_or(ServerMessage::Other, |id| ServerMessage::Response { id, failed: true });
             assert_eq!(response::classify(&refusal), expected);
@@ -87,11 +88,11 @@ fn as_a_server(body: &Bytes) {
     }
 }
 
-/// What was understood is understood in the same way when it is written again.
+/// Checks that a request is the same after it was encoded and parsed again.
 fn written_again(request: &Request<'_>, params: &[u8]) {
     let timeout_ms =
         request.timeout.map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
-    // A key is written beside a timeout only.
+    // A key is written only together with a timeout.
     let key = request.key.filter(|_| timeout_ms.is_some());
     let again =
         message_of(request.method, Head::Request { id: request.id, timeout_ms, key }, params);
@@ -108,6 +109,7 @@ fn message_of(method: &str, head: Head<'_>, params: &[u8]) -> Vec<u8> {
     message
 }
 
+/// Decodes a body as a client does.
 fn as_a_client(body: &Bytes) {
     let (id, failed) = match response::classify(body) {
         ServerMessage::Response { id, failed } => (id, failed),
@@ -123,7 +125,7 @@ fn as_a_client(body: &Bytes) {
             if let Ok(bytes) = reader.shared_bytes() {
                 assert!(bytes.len() < result.len());
             }
-            // What our client makes of an answer to its own questions.
+            // `Client::discover` decodes a result to this type.
             let _ = codec::from_slice::<ServiceDescription>(result);
             if codec::from_slice::<IgnoredAny>(result).is_ok() {
                 let head = response::response_head(id);
@@ -136,7 +138,7 @@ fn as_a_client(body: &Bytes) {
         }
         Some(Err(error)) => {
             assert!(!error.to_string().is_empty());
-            // The function's own error, of whatever type.
+            // Decodes the function's own error to two types, with any outcome.
             let _ = error.data::<String>();
             let _ = error.data::<Point>();
         }
@@ -144,14 +146,14 @@ fn as_a_client(body: &Bytes) {
     }
 }
 
-/// One value of any kind, and nothing behind it.
+/// Decodes and skips a body as one value of any kind, and checks that both agree.
 fn value(body: &Bytes) {
     let mut rest: &[u8] = body;
     let skipped = msgpack::skip_value(&mut rest);
     assert!(rest.len() <= body.len());
     if codec::from_slice::<IgnoredAny>(body).is_ok() {
-        assert_eq!(skipped, Some(()), "what can be decoded can be skipped");
-        assert!(rest.is_empty(), "and both see its end in the same place");
+        assert_eq!(skipped, Some(()), "a value that can be decoded can be skipped");
+        assert!(rest.is_empty(), "decoding and skipping find the same end of the value");
     }
     if let Some(count) = msgpack::count_params(body) {
         assert_eq!(skipped, Some(()));
@@ -174,7 +176,7 @@ enum Shape {
     Polygon { points: Vec<Point>, closed: bool },
 }
 
-/// Nests as deep as it likes.
+/// A type that can be nested to any depth.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Tree {
     leaves: Vec<u8>,
@@ -198,7 +200,7 @@ static NESTED: [Param; 4] = [
     Param::new("rest", "(u8, char, bool)"),
 ];
 
-/// The params of functions of several shapes, as the macro's handlers read them.
+/// Reads params for functions with several kinds of parameters, as the handlers of `#[remote]` do.
 fn all_params(body: &Bytes, at: usize) {
     if !body.get(at).copied().is_some_and(msgpack::is_params_marker) {
         return;
@@ -209,6 +211,7 @@ fn all_params(body: &Bytes, at: usize) {
     check(nested(body, at));
 }
 
+/// Checks that a failure is reported to the caller in a short answer.
 fn check<T>(read: Result<T, WireError>) {
     let Err(error) = read else { return };
     assert!(matches!(error.code, Code::BadArguments | Code::BadRequest), "{error:?}");
@@ -244,7 +247,7 @@ fn bytes(body: &Bytes, at: usize) -> Result<(), WireError> {
     let borrowed = params.next(|reader| Value::<[u8]>::NEW.decode_slice(reader))?;
     params.finish()?;
     let lengths = [data.len(), more.as_ref().map_or(0, Bytes::len), text.len(), borrowed.len()];
-    assert!(lengths.iter().sum::<usize>() <= body.len(), "they are parts of the body");
+    assert!(lengths.iter().sum::<usize>() <= body.len(), "each is a part of the body");
 
     let mut writer = Writer::default();
     Value::<Bytes>::NEW.encode(&data, &mut writer).expect("it was decoded");
@@ -271,13 +274,13 @@ fn nested(body: &Bytes, at: usize) -> Result<(), WireError> {
     same(&shape);
     same(&map);
     same(&rest);
-    // Not the tree: as maps its structs can be nested deeper than as the arrays in which they may
-    // have come.
+    // The tree is not compared. It may have arrived as arrays, and its encoding as maps can be
+    // nested too deeply to be decoded again.
     drop(tree);
     Ok(())
 }
 
-/// A value that was decoded can be encoded, and is the same when it is decoded again.
+/// Checks that a decoded value is the same after it was encoded and decoded again.
 fn same<T: Serialize + for<'de> Deserialize<'de> + PartialEq + Debug>(value: &T) {
     let bytes = codec::to_vec(value).expect("it was decoded");
     let again: Result<T, DecodeError> = codec::from_slice(&bytes);

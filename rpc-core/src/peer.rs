@@ -4,10 +4,11 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// Names the peer that a message came from: a client, or the proxy in front of several clients.
+/// The identity of the peer that sent a message: a client, or the proxy in front of several
+/// clients.
 ///
-/// Today it is an address only: ZeroMQ's routing id, or the number of an in-memory client, which
-/// proves nothing. A transport that verifies its peers will add the verified key here.
+/// Today it is only an address, which proves nothing: the routing id of ZeroMQ, or the number of an
+/// in-memory client. A transport that verifies its peers will add the verified key here.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct PeerId(Bytes);
 
@@ -20,7 +21,7 @@ impl PeerId {
         &self.0
     }
 
-    /// Copies the id, so that it does not keep the buffer alive in which it was received.
+    /// Copies the id, so that it does not keep alive the buffer in which it was received.
     pub(crate) fn detached(&self) -> Self {
         Self(Bytes::copy_from_slice(&self.0))
     }

@@ -1,8 +1,8 @@
-//! The seam between the protocol and its carriers: bodies from and to peers.
+//! The interface between the protocol and the transports, which carry bodies from and to peers.
 //!
 //! A server holds [`Listener`]s. Each connection of a client is a [`LinkSender`] and a
-//! [`LinkReceiver`]. Nothing above the seam knows which carrier it uses: [`open`] chooses one by the
-//! endpoint and the engine, and each carrier is one file.
+//! [`LinkReceiver`]. [`open`] chooses the transport by the endpoint and the engine. The code above
+//! this interface does not know which transport it uses, and each transport is one file.
 
 mod explain;
 mod inproc;
@@ -28,30 +28,32 @@ use bytes::Bytes;
 
 use crate::{endpoint::Endpoint, engine::Engine, peer::PeerId, util::fair_share::Lease};
 
-/// A failure in the words of the engine or of the operating system.
+/// A failure, as the engine or the operating system describes it.
 pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
 
-/// The options of every carrier.
+/// The options of every transport.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TransportConfig {
     pub(crate) engine: Engine,
-    /// The longest body that is of use, in bytes. A carrier that can refuses much longer bodies before
-    /// it reads them.
+    /// The longest body that this side accepts, in bytes. A transport refuses much longer bodies
+    /// before it reads them, if it can.
     pub(crate) max_message_size: usize,
 }
 
-/// The return address of a request, opaque above the seam.
+/// The return address of a request. Its content is opaque above this interface.
 ///
-/// Two are equal if they lead to the same client by the same way. A clone is cheap: all requests of a
-/// batch share one. A carrier may put more into it than the way back (a delivery that is to be
-/// acknowledged), which then lives as long as the request and takes no part in comparisons.
+/// Two addresses are equal if they lead to the same client by the same route. A clone is cheap: all
+/// requests of a batch share one address. A transport may add more than the route, as a delivery
+/// that is to be acknowledged. That addition lives as long as the request, and takes no part in
+/// comparisons.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplyTo(Arc<Origin>);
 
 #[derive(Debug)]
 struct Origin {
     peer: PeerId,
-    /// The envelope of RFC 28, from the identity of the peer on. Empty for a carrier without frames.
+    /// The envelope of RFC 28, from the identity of the peer on. Empty for a transport without
+    /// frames.
     frames: VecDeque<Bytes>,
 }
 
@@ -70,12 +72,12 @@ impl ReplyTo {
         zmtp::reply_to(frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect())
     }
 
-    /// The peer that the transport received the request from.
+    /// Returns the peer from which the transport received the request.
     pub(crate) fn peer(&self) -> &PeerId {
         &self.0.peer
     }
 
-    /// Copies the address, so that it does not keep the buffers alive in which it was received.
+    /// Copies the address, so that it does not keep alive the buffers in which it was received.
     pub(crate) fn detached(&self) -> Self {
         let frames = self.0.frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();
         Self::new(self.0.peer.detached(), frames)
@@ -103,20 +105,21 @@ impl Hash for ReplyTo {
 pub(crate) enum Event {
     /// A body arrived: a message, or a batch.
     Body(ReplyTo, Bytes),
-    /// Frames arrived that contain no body, or more than one.
+    /// Frames arrived that contain no body, or more than one. The text is the reason for the
+    /// answer.
     Malformed(ReplyTo, &'static str),
     /// A peer has disconnected. Replies to it that were not sent yet are lost.
     PeerGone(PeerId),
 }
 
-/// The server's side of a carrier. One listener may stand for several endpoints.
+/// The server's side of a transport. One listener may stand for several endpoints.
 pub(crate) trait Listener: Send {
     /// Polls for the next event.
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event>;
 
-    /// Queues a body for a client, without waiting. The carrier drops `lease` once the peer has taken
-    /// the body, or has gone. Returns false, and drops the body, if the peer has gone or its queue is
-    /// full.
+    /// Queues a body for a client, without waiting. The transport drops `lease` once the peer has
+    /// taken the body or has disconnected. Returns false, and drops the body, if the peer has
+    /// disconnected or its queue is full.
     fn send(&mut self, reply_to: ReplyTo, body: Bytes, lease: Lease) -> bool;
 
     /// Stops accepting new peers. Connected peers stay.
@@ -132,9 +135,9 @@ impl dyn Listener {
 
 /// The sending half of a client's connection.
 pub(crate) trait LinkSender: Send {
-    /// Takes `body` with the first poll, and is ready when the body is in the carrier's queue, which
-    /// may be full for a while. It must then be polled until it is ready. An error means that the link
-    /// has ended.
+    /// Queues a body. The first poll takes `body`. The result is ready once the body is in the
+    /// transport's queue, which may be full for a while. A send that is pending must be polled
+    /// until it is ready. An error means that the link has ended.
     fn poll_send(
         &mut self,
         body: &mut Option<Bytes>,
@@ -146,7 +149,8 @@ impl dyn LinkSender {
     /// Queues a body, and waits while the queue is full.
     ///
     /// # Cancellation
-    /// To be awaited to its end: the next send would otherwise finish this one.
+    /// Not cancel-safe: if the future is dropped, the next send finishes this one and loses its own
+    /// body.
     pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), TransportError> {
         let mut body = Some(body);
         poll_fn(|cx| self.poll_send(&mut body, cx)).await
@@ -155,8 +159,8 @@ impl dyn LinkSender {
 
 /// An event of a client's connection.
 ///
-/// A carrier that learns later what became of a message it was given (confirmed, refused, returned)
-/// will report that as a further event.
+/// A transport that learns the fate of a sent message later (confirmed, refused or returned) will
+/// report that as a further kind of event.
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
     /// A body arrived: a message, or a batch.
@@ -176,7 +180,7 @@ impl dyn LinkReceiver {
     }
 }
 
-/// A client's connection. It is never reconnected: a link that has ended is replaced.
+/// A client's connection. A link that has ended is never reconnected, but replaced by a new one.
 pub(crate) type Link = (Box<dyn LinkSender>, Box<dyn LinkReceiver>);
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,4 +1,4 @@
-//! Building blocks that know nothing of RPC: each would serve any other network program as well.
+//! Building blocks that know nothing of RPC. Any other network program could use them as well.
 
 pub(crate) mod fair_queue;
 pub(crate) mod fair_share;

@@ -1,4 +1,4 @@
-//! Properties of the protocol, for random messages and random bytes.
+//! Property tests of the protocol, with random messages and random bytes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::Serializer;
 use super::*;
 use crate::{error::ErrorKind, protocol::outgoing::EncodedArgs};
 
-/// Any value that MessagePack has, extensions apart.
+/// Any MessagePack value except extensions.
 #[derive(Debug, Clone)]
 enum Any {
     Nil,
@@ -80,7 +80,7 @@ fn any_head() -> impl Strategy<Value = Head<'static>> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(method in ".{0,300}", head in any_head(), params in vec(any_value(), 0..6)) {
+    fn message_round_trips(method in ".{0,300}", head in any_head(), params in vec(any_value(), 0..6)) {
         let body = EncodedArgs::dynamic(method.clone(), &params).into_message(head);
         let params = codec::to_vec(&params).unwrap();
         let params_at = match (request::parse(&body).unwrap(), head) {
@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn a_value_is_skipped_to_its_end_and_no_cut_of_it_is(value in any_value(), behind in vec(any::<u8>(), 0..4)) {
+    fn only_a_whole_value_is_skipped(value in any_value(), behind in vec(any::<u8>(), 0..4)) {
         let mut bytes = codec::to_vec(&value).unwrap();
         let len = bytes.len();
         for cut in (0..len).rev().take(64) {
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn an_error_arrives_as_it_was_meant(message in ".{0,200}", data in option::of(".{0,40}"), id in any::<u32>()) {
+    fn error_round_trips(message in ".{0,200}", data in option::of(".{0,40}"), id in any::<u32>()) {
         let mut error = WireError::new(Code::Failed, Ran::Yes, message.clone());
         error.data = data.as_ref().map(|data| codec::to_vec(data).unwrap());
         let body = response::error_response(Some(MsgId(id)), &error);
@@ -130,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn by_position_and_by_name_are_the_same(a in any::<i64>(), b in ".{0,40}", c in option::of(any::<u8>())) {
+    fn params_by_name_equal_params_by_position(a in any::<i64>(), b in ".{0,40}", c in option::of(any::<u8>())) {
         let read = |body: Vec<u8>| {
             let body = Bytes::from(body);
             let mut params = Params::new(&body, 0, &PLAIN).unwrap();
@@ -149,12 +149,12 @@ proptest! {
     }
 
     #[test]
-    fn noise_breaks_nothing(noise in vec(any::<u8>(), 0..400)) {
+    fn random_bytes_break_no_invariant(noise in vec(any::<u8>(), 0..400)) {
         decode(&noise);
     }
 
     #[test]
-    fn noise_behind_a_good_beginning_breaks_nothing(
+    fn random_bytes_after_a_head_are_handled(
         head in any_head(),
         noise in vec(any::<u8>(), 0..200),
     ) {

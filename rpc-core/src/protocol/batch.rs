@@ -1,49 +1,55 @@
-//! Batches: several small messages in one body, because an engine and a kernel take nearly the same
-//! time for a body of any length below a few KiB. `PROTOCOL.md` has the shape.
+//! Batches: several small messages in one body. They save time because an engine and a kernel need
+//! nearly the same time for a body of any length below a few KiB. `PROTOCOL.md` specifies the
+//! format.
 
 use bytes::Bytes;
 use rmp::decode;
 
-/// The longest batch that is taken, in bytes.
+/// The longest batch that is accepted, in bytes.
 const MAX_LEN: usize = 64 * 1024;
-/// The longest batch that is made, in bytes. Longer ones save nothing more, and keep the other side
-/// waiting. Of a longer one that is received each message is copied, so that it does not keep the
-/// others.
+/// The longest batch that is sent, in bytes. A longer one would save nothing more, and would keep
+/// the other side waiting. If a received batch is longer, each of its messages is copied, so that
+/// one message does not keep alive the memory of the others.
 const FULL_LEN: usize = 8 * 1024;
-/// How many messages are taken in one batch: more than fit into what is made here.
+/// The largest number of messages that is accepted in one batch. Fewer fit into a batch that is
+/// sent.
 const MAX_MESSAGES: u32 = 1_024;
-/// Longer messages travel alone: to copy one takes as long as is saved.
+/// The longest message that is put into a batch, in bytes. A longer message travels alone, because
+/// copying it takes as long as the batch would save.
 const MAX_MESSAGE_LEN: usize = 1_024;
 
 const KIND: u8 = 3;
 const ARRAY16: u8 = 0xdc;
 const BIN16: u8 = 0xc5;
-/// How long the head of a batch is that is made here, and that of a message in it.
+/// The length of the head of a batch that is sent, in bytes.
 const HEAD_LEN: usize = 4;
+/// The length of the head of each message in it, in bytes.
 const MESSAGE_HEAD_LEN: usize = 3;
 
 /// Several messages that become one body.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// The head's place, then each message behind its length. Empty, without an allocation, if
-    /// there is none.
+    /// Space for the head of the batch, and then each message behind its own head. Empty, without
+    /// an allocation, as long as there is no message.
     buffer: Vec<u8>,
     count: u16,
 }
 
 impl Batch {
-    /// Whether a message of `len` bytes travels with others.
+    /// Returns true if a message of `len` bytes is short enough for a batch.
     pub(crate) fn suits(len: usize) -> bool {
         len <= MAX_MESSAGE_LEN
     }
 
+    /// Returns true if a message of `len` bytes still fits into this batch.
     pub(crate) fn has_room(&self, len: usize) -> bool {
         self.buffer.len() + MESSAGE_HEAD_LEN + len <= FULL_LEN
     }
 
-    /// Begins a message of `len` bytes, which [suits](Self::suits) and has [room](Self::has_room):
-    /// the caller appends exactly these to the buffer that it is given. About `more` of such
-    /// messages will follow.
+    /// Begins a message of `len` bytes. The caller must append exactly `len` bytes to the returned
+    /// buffer. It has checked [`suits`](Self::suits) and [`has_room`](Self::has_room) before.
+    ///
+    /// The first message allocates memory for about `more` further messages of the same length.
     pub(crate) fn begin(&mut self, len: usize, more: usize) -> &mut Vec<u8> {
         if self.count == 0 {
             let expected = more.saturating_add(1).saturating_mul(MESSAGE_HEAD_LEN + len);
@@ -60,8 +66,8 @@ impl Batch {
         self.count
     }
 
-    /// The body of what was put in, which is then empty again: a single message is no batch. `None`
-    /// if there is none.
+    /// Returns the body that contains all messages, and empties the batch. A single message is
+    /// returned as it is, and not as a batch. `None` if there is no message.
     pub(crate) fn take(&mut self) -> Option<Bytes> {
         let Self { mut buffer, count } = std::mem::take(self);
         match count {
@@ -70,7 +76,8 @@ impl Batch {
             _ => {
                 let [b, a] = (count + 1).to_be_bytes();
                 buffer[..HEAD_LEN].copy_from_slice(&[ARRAY16, b, a, KIND]);
-                // Fewer came than were expected: what counts for it is its length.
+                // Fewer messages came than were expected. Limits count the length of a body, and
+                // its memory must not be much larger.
                 if buffer.capacity() > 2 * buffer.len() {
                     buffer.shrink_to_fit();
                 }
@@ -80,7 +87,7 @@ impl Batch {
     }
 }
 
-/// The messages of a received batch. After an error comes nothing more.
+/// The messages of a received batch. An error is the last item.
 #[derive(Debug)]
 pub(crate) struct Messages {
     body: Bytes,
@@ -88,7 +95,7 @@ pub(crate) struct Messages {
     left: u32,
 }
 
-/// The messages in `body`. `None` if it is no batch, but a message itself.
+/// Returns the messages in `body`. `None` if it is not a batch, but a single message.
 pub(crate) fn unpack(body: &Bytes) -> Option<Messages> {
     let (elements, at) = match **body {
         [marker @ 0x91..=0x9f, KIND, ..] => (u32::from(marker & 0x0f), 2),
@@ -151,25 +158,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_is_unpacked() {
+    fn batch_round_trips() {
         let messages: [&[u8]; 3] = [b"\x93\x02\xa1a\x90", b"", &[7; MAX_MESSAGE_LEN]];
         let mut batch = batch_of(&messages);
         assert_eq!(batch.count(), 3);
         let body = batch.take().unwrap();
         assert_eq!(body[..7], [ARRAY16, 0, 4, KIND, BIN16, 0, 5]);
         assert_eq!(read(&body), messages.map(|message| Ok(Bytes::copy_from_slice(message))));
-        assert_eq!(batch.take(), None, "it was taken");
+        assert_eq!(batch.take(), None, "the batch is empty");
     }
 
     #[test]
-    fn a_single_message_is_itself() {
+    fn single_message_is_not_wrapped() {
         let body = batch_of(&[b"\x93\x02\xa1a\x90"]).take().unwrap();
         assert_eq!(body, &b"\x93\x02\xa1a\x90"[..]);
         assert!(unpack(&body).is_none());
     }
 
     #[test]
-    fn what_is_made_is_shorter_than_what_is_taken() {
+    fn full_batch_is_within_the_accepted_length() {
         let mut batch = Batch::default();
         while batch.has_room(MAX_MESSAGE_LEN) {
             batch.begin(MAX_MESSAGE_LEN, usize::MAX).extend_from_slice(&[7; MAX_MESSAGE_LEN]);
@@ -180,18 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn arrays_of_any_width_are_batches() {
+    fn array_of_any_width_is_a_batch() {
         for head in [&[0x92, 3][..], &[0xdc, 0, 2, 3], &[0xdd, 0, 0, 0, 2, 3]] {
             for bin in [&[0xc4, 1, 7][..], &[0xc5, 0, 1, 7], &[0xc6, 0, 0, 0, 1, 7]] {
                 assert_eq!(read(&[head, bin].concat()), [Ok(Bytes::from_static(&[7]))]);
             }
         }
         assert_eq!(read(&[0x91, 3]), []);
-        assert!(unpack(&Bytes::from_static(&[0xdc, 0, 0, 3])).is_none(), "an array of nothing");
+        assert!(unpack(&Bytes::from_static(&[0xdc, 0, 0, 3])).is_none(), "an empty array");
     }
 
     #[test]
-    fn a_message_keeps_no_more_than_a_batch_of_ours() {
+    fn message_keeps_little_memory_alive() {
         let long = [&[0x93, 3, 0xc4, 1, 7, 0xc5, 0x20, 0][..], &vec![0; 0x2000]].concat();
         let body = Bytes::from(long);
         let within = |message: &Bytes| body.as_ptr_range().contains(&message.as_ptr());
@@ -201,11 +208,11 @@ mod tests {
         batch.begin(1, 1_000).push(7);
         batch.begin(1, 1_000).push(7);
         let body = batch.take().unwrap();
-        assert!(Vec::from(body.clone()).capacity() < 64, "nothing is kept for what did not come");
+        assert!(Vec::from(body.clone()).capacity() < 64, "unused capacity was freed");
     }
 
     #[test]
-    fn what_is_malformed_ends_it() {
+    fn malformed_batch_ends_with_an_error() {
         let bin: &[u8] = &[0xc4, 1, 7];
         for bad in [&[0xc4, 2, 7][..], &[0xa1, 7], &[7], &[0xc6, 0xff, 0xff, 0xff, 0xff], &[]] {
             let found = read(&[&[0x93, 3], bin, bad].concat());
@@ -221,7 +228,7 @@ mod tests {
         };
         assert!(read(&many(1_024)).iter().all(Result::is_ok));
         assert!(matches!(read(&many(1_025))[..], [Err(_)]));
-        // Announced in 5 bytes, and not believed.
+        // A length of five bytes that claims far too many messages.
         assert!(matches!(read(&[0xdd, 0xff, 0xff, 0xff, 0xff, 3])[..], [Err(_)]));
         assert!(matches!(
             read(&[&[0x92, 3, 0xc6, 0, 1, 0, 0][..], &vec![0; 65_536]].concat())[..],

@@ -1,4 +1,4 @@
-//! The reserved names of the protocol, and the payloads behind them, for both sides.
+//! The reserved names of the protocol and their payloads, for both sides.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use crate::{
     protocol::{MsgId, PROTOCOL_VERSION, outgoing::EncodedArgs, request::Head},
 };
 
-/// Introduces a client to a server. Request.
+/// The request that introduces a client to a server.
 pub(crate) const HELLO: &str = "rpc.hello";
-/// Asks whether the server is there. Request.
+/// The request that asks if the server is alive.
 pub(crate) const PING: &str = "rpc.ping";
-/// Asks for a description of the service. Request.
+/// The request for a description of the service.
 pub(crate) const DISCOVER: &str = "rpc.discover";
-/// Cancels a call. Notification from a client.
+/// The notification with which a client cancels a call.
 pub(crate) const CANCEL: &str = "rpc.cancel";
-/// Announces that a server drains: new calls belong elsewhere. Notification to a client.
+/// The notification with which a server tells a client that it drains: new calls belong elsewhere.
 pub(crate) const GO_AWAY: &str = "rpc.goodbye";
 
 /// Returns true for a name that only the protocol may define.
@@ -31,11 +31,11 @@ pub(crate) fn is_reserved(method: &str) -> bool {
 pub(crate) struct Capabilities(u8);
 
 impl Capabilities {
-    /// Options in requests: timeouts and idempotency keys.
+    /// The options of requests: timeouts and idempotency keys.
     pub(crate) const OPTIONS: Self = Self(1);
     pub(crate) const CANCEL: Self = Self(1 << 1);
     pub(crate) const PING: Self = Self(1 << 2);
-    /// The peer announces that it drains.
+    /// The notification of a server that drains.
     pub(crate) const GO_AWAY: Self = Self(1 << 3);
     /// Several small messages in one body.
     pub(crate) const BATCHES: Self = Self(1 << 4);
@@ -48,7 +48,7 @@ impl Capabilities {
         self.0 & feature.0 == feature.0
     }
 
-    /// Adds `feature` if `has_it`.
+    /// Adds `feature` if `has_it` is true.
     pub(crate) const fn with(self, feature: Self, has_it: bool) -> Self {
         if has_it { Self(self.0 | feature.0) } else { self }
     }
@@ -60,7 +60,7 @@ pub(crate) struct PeerInfo {
     pub(crate) capabilities: Capabilities,
     /// The longest message that both sides accept, in bytes.
     pub(crate) max_message_size: usize,
-    /// The server process, if it has identified itself.
+    /// The random name of the server process. `None` if the server has not stated one.
     pub(crate) instance: Option<Arc<str>>,
 }
 
@@ -96,14 +96,15 @@ struct ReceivedServerHello {
     instance: Option<String>,
 }
 
-/// Encodes the request that introduces a client with this limit, in bytes.
+/// Encodes the request that introduces a client. `max_message_size` is the client's limit, in
+/// bytes.
 pub(crate) fn client_hello(id: MsgId, max_message_size: usize) -> Bytes {
     let hello = ClientHello { protocol: PROTOCOL_VERSION, max_message_size, batches: true };
     let head = Head::Request { id, timeout_ms: None, key: None };
     EncodedArgs::dynamic(HELLO, &(hello,)).into_message(head)
 }
 
-/// Reads the params of a client's hello.
+/// Reads the params of a client's hello, and returns the features that the client understands.
 pub(crate) fn read_client_hello(params: &[u8]) -> Capabilities {
     let hello = codec::from_slice::<(ReceivedClientHello,)>(params);
     let (ReceivedClientHello { batches },) = hello.unwrap_or_default();
@@ -123,8 +124,9 @@ pub(crate) fn server_hello(
     })
 }
 
-/// Reads the answer to a hello. A client with the limit `max_message_size`, in bytes, takes a peer
-/// that answers with an error (`None`), or with anything else, for plain MessagePack-RPC.
+/// Reads the answer to a hello. `max_message_size` is the client's limit, in bytes. A peer that
+/// answers with an error (`result` is `None`), or with anything other than a hello, is taken for a
+/// plain MessagePack-RPC server.
 pub(crate) fn read_server_hello(result: Option<&[u8]>, max_message_size: usize) -> PeerInfo {
     match result.map(codec::from_slice::<ReceivedServerHello>) {
         Some(Ok(hello)) => PeerInfo {
@@ -144,12 +146,13 @@ pub(crate) fn cancel(id: MsgId) -> EncodedArgs {
     EncodedArgs::dynamic(CANCEL, &(id.0,))
 }
 
-/// Reads the params of a cancel. Returns `None` if they are malformed: a notification is not answered.
+/// Reads the params of a cancel. Returns `None` if they are malformed: a notification is not
+/// answered.
 pub(crate) fn read_cancel(params: &[u8]) -> Option<MsgId> {
     codec::from_slice::<(u32,)>(params).ok().map(|(id,)| MsgId(id))
 }
 
-/// Encodes the notification that sends clients elsewhere.
+/// Encodes the go-away, which sends new calls elsewhere.
 pub(crate) fn go_away() -> Bytes {
     EncodedArgs::dynamic(GO_AWAY, &()).into_message(Head::Notification)
 }

@@ -1,4 +1,4 @@
-//! Errors on the wire: the codes, and the fields that travel of an error.
+//! Errors on the wire: their codes and fields.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     protocol::msgpack::find_key,
 };
 
-/// The error codes of PROTOCOL.md.
+/// The error codes that `PROTOCOL.md` specifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     Failed,
@@ -65,7 +65,8 @@ impl WireError {
         Self { code, message: message.into(), ran, data: None, retry_after: None }
     }
 
-    /// Says that a request or reply (`what`) of `size` bytes is over `limit`.
+    /// Makes the error of a request or reply (`what`) of `size` bytes that is over the server's
+    /// `limit`.
     pub(crate) fn too_large(what: &str, ran: Ran, size: usize, limit: usize) -> Self {
         let text =
             format!("the {what} has {size} bytes, and the server's max_message_size is {limit}");
@@ -73,14 +74,15 @@ impl WireError {
         Self { data, ..Self::new(Code::TooLarge, ran, text) }
     }
 
-    /// Says that the server has as much under way as it accepts, and expects capacity after
-    /// `retry_after`.
+    /// Makes the error of a server that has as much in flight as it accepts, and expects capacity
+    /// after `retry_after`.
     pub(crate) fn overloaded(message: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(Code::Overloaded, Ran::No, message) }
     }
 }
 
-/// The `data` of `too_large`, in bytes. A size that a peer leaves out is zero.
+/// The `data` of a `too_large` error. Both fields are in bytes, and zero if the peer leaves them
+/// out.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Sizes {
@@ -99,10 +101,11 @@ struct ErrorReply {
     retry_after_ms: Option<u64>,
 }
 
-/// Reads the error of a response. `encoded` is a part of `body`.
+/// Reads the error of a response. `encoded` is the part of `body` that contains it. If it has no
+/// `data` field, the whole error value becomes the data.
 pub(super) fn parse(body: &Bytes, encoded: &[u8]) -> RpcError {
     let reply = codec::from_slice::<ErrorReply>(encoded).unwrap_or_else(|_| ErrorReply {
-        // Plain MessagePack-RPC allows any value, and most servers send text.
+        // Plain MessagePack-RPC allows any value as an error, and most servers send text.
         message: codec::from_slice::<String>(encoded).unwrap_or_default(),
         ..ErrorReply::default()
     });
@@ -111,7 +114,8 @@ pub(super) fn parse(body: &Bytes, encoded: &[u8]) -> RpcError {
 }
 
 impl ErrorReply {
-    /// Makes the error that the caller sees. `data` is the function's own error, still encoded.
+    /// Makes the error that the caller sees. `data` is the function's own error, or the details of
+    /// the code, in encoded form.
     fn into_error(self, data: Bytes) -> RpcError {
         let kind = CODES
             .iter()

@@ -1,4 +1,4 @@
-//! Walks over MessagePack without decoding it: markers, lengths, and the end of a value.
+//! Walking over MessagePack without decoding it: markers, lengths, and the end of a value.
 
 use rmp::{Marker, decode};
 
@@ -9,8 +9,8 @@ pub(crate) const EMPTY_ARRAY: u8 = 0x90;
 /// The marker of an integer that always takes four bytes, so that it can be overwritten in place.
 pub(crate) const U32: u8 = 0xce;
 
-/// Reads an unsigned integer of any width. After `None` the caller must stop: the marker of a value
-/// that is no integer has been consumed.
+/// Reads an unsigned integer of any width. After `None` the caller must stop, because the marker of
+/// another value may have been consumed.
 pub(crate) fn read_u32(rest: &mut &[u8]) -> Option<u32> {
     decode::read_int(rest).ok()
 }
@@ -70,7 +70,8 @@ pub(crate) fn is_params_marker(marker: u8) -> bool {
     )
 }
 
-/// Counts the params. Returns `None` if they are no well-formed array or map, or bytes follow them.
+/// Counts the params. Returns `None` if they are not a well-formed array or map, or if bytes follow
+/// them.
 pub(crate) fn count_params(params: &[u8]) -> Option<usize> {
     let mut rest = params;
     let count = decode::read_array_len(&mut rest).or_else(|_| {
@@ -85,7 +86,7 @@ pub(crate) fn count_params(params: &[u8]) -> Option<usize> {
     usize::try_from(count.ok()?).ok()
 }
 
-/// Returns the value of `key` in an encoded map.
+/// Returns the encoded value of `key` in an encoded map.
 pub(crate) fn find_key<'a>(mut map: &'a [u8], key: &str) -> Option<&'a [u8]> {
     for _ in 0..decode::read_map_len(&mut map).ok()? {
         let matches = read_str(&mut map)? == key;
@@ -99,9 +100,10 @@ pub(crate) fn find_key<'a>(mut map: &'a [u8], key: &str) -> Option<&'a [u8]> {
 }
 
 /// Moves `rest` behind one value of any kind. Returns `None` if the bytes end too early, nest too
-/// deeply, or contain the one reserved marker.
+/// deeply, or contain the reserved marker (`c1`).
 pub(crate) fn skip_value(rest: &mut &[u8]) -> Option<()> {
-    // The number of values to come on each level. The array is fixed, so that no input makes it grow.
+    // The number of values that are still to come on each level. The array has a fixed length, so
+    // that no input makes it grow.
     let mut open = [0u64; MAX_DEPTH];
     let mut depth = 0;
     open[0] = 1;
@@ -123,8 +125,8 @@ pub(crate) fn skip_value(rest: &mut &[u8]) -> Option<()> {
     }
 }
 
-/// Returns how many plain bytes and how many values follow `marker`, after reading its length field
-/// from `rest`.
+/// Returns the number of plain bytes and the number of values that follow `marker`. Reads its
+/// length field, if it has one, from `rest`.
 fn size_behind(marker: Marker, rest: &mut &[u8]) -> Option<(usize, u64)> {
     let mut length = |width: usize| {
         let (field, after) = rest.split_at_checked(width)?;

@@ -1,7 +1,7 @@
 //! Encoded arguments, and the requests and notifications that are made of them.
 //!
-//! The arguments of a call are encoded once, in the caller's task. Room in front of them takes the
-//! head, so that the whole message is one allocation.
+//! The arguments of a call are encoded once, in the caller's task. The buffer has space for the
+//! head in front of them, so that the whole message is one allocation.
 
 use std::borrow::Cow;
 
@@ -16,13 +16,14 @@ use crate::{
     },
 };
 
-/// Room for options besides the timeout, in bytes, so that they need no second buffer: a random
-/// idempotency key of 16 bytes takes 22, and a W3C `traceparent` as text will take 63.
-const OPTIONS_ROOM: usize = 96;
-/// The space that is reserved for arguments. Most fit, and others cause one reallocation.
-const PARAMS_ROOM: usize = 128;
+/// The space for options besides the timeout, in bytes, so that they need no second buffer. A
+/// random idempotency key of 16 bytes takes 22, and a W3C `traceparent` as text will take 63.
+const OPTIONS_SPACE: usize = 96;
+/// The space that is reserved for arguments, in bytes. Most arguments fit, and longer ones cause a
+/// reallocation.
+const PARAMS_SPACE: usize = 128;
 
-/// Encoded params behind room for the head of their message.
+/// Encoded params, behind space for the head of their message.
 #[derive(Clone, Debug)]
 pub(crate) struct EncodedArgs {
     pub(crate) method: Cow<'static, str>,
@@ -35,15 +36,16 @@ impl EncodedArgs {
         method: Cow<'static, str>,
         encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>,
     ) -> Self {
-        let params_at = request::max_head_len(&method) + OPTIONS_ROOM;
-        let mut buffer = Vec::with_capacity(params_at + PARAMS_ROOM);
+        let params_at = request::max_head_len(&method) + OPTIONS_SPACE;
+        let mut buffer = Vec::with_capacity(params_at + PARAMS_SPACE);
         buffer.resize(params_at, 0);
         let mut writer = Writer::new(buffer);
         let buffer = encode(&mut writer).map(|()| writer.into_buffer());
         Self { method, buffer, params_at }
     }
 
-    /// Encodes `params`, which must become an array or a map. `()` stands for no arguments.
+    /// Encodes `params`, which must become an array or a map. `()` stands for no arguments. A
+    /// failure is reported by [`finish`](Self::finish).
     pub(crate) fn dynamic<P: Serialize + ?Sized>(
         method: impl Into<Cow<'static, str>>,
         params: &P,
@@ -66,24 +68,27 @@ impl EncodedArgs {
     /// Makes the message, which may be sent more than once.
     ///
     /// # Errors
-    /// When the arguments could not be encoded.
+    /// Fails if the arguments could not be encoded.
     pub(crate) fn finish(self) -> Result<OutgoingMessage, EncodeError> {
         let Self { method, buffer, params_at } = self;
         Ok(OutgoingMessage { method, buffer: Buffer::Fresh(buffer?), params_at })
     }
 
-    /// Makes a message that is sent once, of arguments that can always be encoded.
+    /// Makes a message that is sent once.
+    ///
+    /// # Panics
+    /// If the arguments could not be encoded. The function is for arguments that always can be.
     pub(crate) fn into_message(self, head: Head<'_>) -> Bytes {
         self.finish().expect("these arguments can be encoded").with_head(head)
     }
 }
 
-/// A request or notification that gets its head when it is sent: a new head for each try, in front of
-/// the same params.
+/// A request or notification that gets its head when it is sent: each try has a new head, in front
+/// of the same params.
 #[derive(Debug)]
 pub(crate) struct OutgoingMessage {
     method: Cow<'static, str>,
-    /// Room for the head, and the params.
+    /// Space for the head, and the params behind it.
     buffer: Buffer,
     params_at: usize,
 }
@@ -91,7 +96,7 @@ pub(crate) struct OutgoingMessage {
 #[derive(Debug)]
 enum Buffer {
     Fresh(Vec<u8>),
-    /// Sent before. The transport may still hold it.
+    /// The buffer was sent before. The transport may still hold it, so that it must not be changed.
     Sent(Bytes),
 }
 
@@ -106,24 +111,24 @@ impl OutgoingMessage {
             Buffer::Fresh(buffer) => buffer,
             Buffer::Sent(buffer) => buffer,
         };
-        // A message that was cleared has none.
+        // A message that was cleared has no params.
         buffer.get(self.params_at..).unwrap_or_default()
     }
 
-    /// Writes the head, and returns the message. The params are copied only if they were sent before,
-    /// or if the head is longer than the room for it.
+    /// Writes the head, and returns the message. The params are copied only if they were sent
+    /// before, or if the head is longer than the space for it.
     pub(crate) fn with_head(&mut self, head: Head<'_>) -> Bytes {
         let head_len = request::head_len(&self.method, head);
-        let room = head_len.max(self.params_at);
+        let space = head_len.max(self.params_at);
         let mut buffer = match std::mem::replace(&mut self.buffer, Buffer::Fresh(Vec::new())) {
-            Buffer::Fresh(buffer) if room == self.params_at => buffer,
-            Buffer::Fresh(buffer) => with_room(&buffer[self.params_at..], room),
-            Buffer::Sent(buffer) => with_room(&buffer[self.params_at..], room),
+            Buffer::Fresh(buffer) if space == self.params_at => buffer,
+            Buffer::Fresh(buffer) => with_space(&buffer[self.params_at..], space),
+            Buffer::Sent(buffer) => with_space(&buffer[self.params_at..], space),
         };
-        self.params_at = room;
-        request::write_head(&mut buffer[room - head_len..room], &self.method, head);
+        self.params_at = space;
+        request::write_head(&mut buffer[space - head_len..space], &self.method, head);
         let buffer = Bytes::from(buffer);
-        let message = buffer.slice(room - head_len..);
+        let message = buffer.slice(space - head_len..);
         self.buffer = Buffer::Sent(buffer);
         message
     }
@@ -147,10 +152,10 @@ impl OutgoingMessage {
     }
 }
 
-/// Copies `params` into a buffer of their own, behind `room` bytes.
-fn with_room(params: &[u8], room: usize) -> Vec<u8> {
-    let mut buffer = Vec::with_capacity(room + params.len());
-    buffer.resize(room, 0);
+/// Copies `params` into a new buffer, behind `space` bytes for the head.
+fn with_space(params: &[u8], space: usize) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(space + params.len());
+    buffer.resize(space, 0);
     buffer.extend_from_slice(params);
     buffer
 }

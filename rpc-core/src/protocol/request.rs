@@ -1,4 +1,4 @@
-//! Requests and notifications: their heads, which a client writes, and bodies as a server reads them.
+//! Requests and notifications: a client writes their heads, and a server parses their bodies.
 
 use std::time::Duration;
 
@@ -13,14 +13,15 @@ use crate::protocol::msgpack::{
 const TIMEOUT_OPTION: &str = "timeout_ms";
 const KEY_OPTION: &str = "key";
 
-/// The part of a message that stands in front of the params, without the method.
+/// The part of a message that stands in front of its params, without the method.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Head<'a> {
     Request {
         id: MsgId,
-        /// The rest of the caller's time, in milliseconds. `None` for a peer that knows no options.
+        /// The time that the caller has left, in milliseconds. `None` for a peer that knows no
+        /// options.
         timeout_ms: Option<u32>,
-        /// The idempotency key. It is written only if there is a timeout.
+        /// The idempotency key. It is written only together with a timeout.
         key: Option<&'a [u8]>,
     },
     Notification,
@@ -43,8 +44,9 @@ pub(crate) fn head_len(method: &str, head: Head<'_>) -> usize {
     }
 }
 
-/// Fills `out`, which is exactly [`head_len`] long. It is written byte by byte, because every call
-/// passes here; numbers that change between tries have a fixed width.
+/// Writes a head into `out`, whose length is exactly [`head_len`]. Numbers that change between
+/// tries have a fixed width. The bytes are written directly and not by an encoder, because every
+/// call comes through here.
 pub(crate) fn write_head(out: &mut [u8], method: &str, head: Head<'_>) {
     let mut rest = out;
     let mut put = |bytes: &[u8]| {
@@ -74,7 +76,7 @@ pub(crate) fn write_head(out: &mut [u8], method: &str, head: Head<'_>) {
     }
 }
 
-/// A message from a client, its params still encoded.
+/// A message from a client, with encoded params.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ClientMessage<'a> {
     Request(Request<'a>),
@@ -88,7 +90,8 @@ pub(crate) struct Request<'a> {
     pub(crate) timeout: Option<Duration>,
     /// The idempotency key, which is the same in all tries of a call.
     pub(crate) key: Option<&'a [u8]>,
-    /// The start of the params in the body. They end with the body, or the request is malformed.
+    /// The start of the params in the body. They end with the body: a request with more bytes is
+    /// malformed.
     pub(crate) params_at: usize,
 }
 
@@ -98,16 +101,17 @@ pub(crate) struct Notification<'a> {
     pub(crate) params_at: usize,
 }
 
-/// A body that is no message, and the reason.
+/// The reason why a body is not a valid message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
-    /// To be answered `bad_request`, with the id if it could be read, so that a REQ socket goes on.
+    /// The body is to be answered with `bad_request`, so that a REQ socket can go on. The answer
+    /// has the id of the request if that could be read.
     Request(Option<MsgId>, &'static str),
-    /// Not to be answered: a notification never is.
+    /// The body is not to be answered, because a notification never is.
     Notification(&'static str),
 }
 
-/// Reads a body that a server received.
+/// Parses a body that a server received.
 pub(crate) fn parse(body: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
     match parse_plain(body) {
         Some(request) => Ok(ClientMessage::Request(request)),
@@ -115,7 +119,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
     }
 }
 
-/// Reads a request exactly as our clients write it, without a key: the fast path of nearly every call.
+/// Parses a request without a key, in exactly the form in which our clients write it. This is the
+/// fast path of nearly every call. `None` leaves the body to [`parse_any`].
 pub(super) fn parse_plain(body: &[u8]) -> Option<Request<'_>> {
     let (id, rest) = body.strip_prefix(&[0x95, 0, U32])?.split_first_chunk()?;
     let (len, rest) = match rest {
@@ -137,6 +142,7 @@ pub(super) fn parse_plain(body: &[u8]) -> Option<Request<'_>> {
     })
 }
 
+/// Parses a message in any valid form.
 pub(super) fn parse_any(body: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
     let bad = |reason| Malformed::Request(None, reason);
     let mut rest = body;
@@ -162,7 +168,8 @@ pub(super) fn parse_any(body: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
     }
 }
 
-/// Reads the rest of a message that has `before` elements in front of its options or params.
+/// Parses the rest of a message, from its method on. `before` is the number of elements in front of
+/// the options or params, including the method.
 fn parse_method<'a>(
     body: &'a [u8],
     mut rest: &'a [u8],
@@ -188,7 +195,8 @@ struct Options<'a> {
     key: Option<&'a [u8]>,
 }
 
-/// Reads the options that this version knows, and skips all others: a later version may know them.
+/// Reads the options that this version knows. It skips all others, which a later version may
+/// define.
 fn read_options<'a>(rest: &mut &'a [u8]) -> Result<Options<'a>, &'static str> {
     const NO_MAP: &str = "the options are no map of strings to values";
     let mut options = Options::default();

@@ -1,4 +1,4 @@
-//! Responses, as a server writes them, and the messages of a server, as a client reads them.
+//! Responses: a server writes them, and a client parses them and the other messages of a server.
 
 use std::ops::Range;
 
@@ -21,20 +21,20 @@ pub(crate) fn response_head(id: MsgId) -> [u8; 8] {
     [0x94, 0x01, U32, a, b, c, d, NIL]
 }
 
-/// Makes a response of an encoded result.
+/// Makes the response with an encoded result.
 pub(crate) fn response(id: MsgId, result: &[u8]) -> Bytes {
     Bytes::from([&response_head(id), result].concat())
 }
 
-/// Copies `response`, which this side has made, as the answer to another request.
+/// Copies `response` as the answer to another request. It must have been made by this file.
 pub(crate) fn with_id(response: &[u8], id: MsgId) -> Bytes {
     let mut copy = response.to_vec();
-    // The id stands behind the markers of the array and of the number, and the kind.
+    // Three bytes stand in front of the id: the marker of the array, the kind, and the id's marker.
     copy[3..7].copy_from_slice(&id.0.to_be_bytes());
     Bytes::from(copy)
 }
 
-/// Makes a response that reports an error.
+/// Makes a response that reports an error. `id` is `None` if the id of the request is not known.
 pub(crate) fn error_response(id: Option<MsgId>, error: &WireError) -> Bytes {
     const INFALLIBLE: &str = "a Vec takes any number of bytes";
     let mut out = Vec::with_capacity(64 + error.message.len());
@@ -84,14 +84,15 @@ pub(crate) enum ServerMessage {
         /// True if the error is not nil.
         failed: bool,
     },
-    /// The server drains: new calls belong elsewhere.
+    /// The server drains, and new calls belong elsewhere.
     GoAway,
-    /// A message that this version does not know, or cannot match. A caller ignores it.
+    /// The message is unknown to this version, or cannot be matched with a call. The client ignores
+    /// it.
     Other,
 }
 
-/// The msgid of a response as our servers write it when all is well; the result follows it, and
-/// ends the body.
+/// Returns the msgid of a successful response in exactly the form in which our servers write it.
+/// `None` for any other body. The result follows that head, and ends the body.
 fn plain_response(body: &[u8]) -> Option<MsgId> {
     match body {
         [0x94, 1, U32, a, b, c, d, NIL, ..] => Some(MsgId(u32::from_be_bytes([*a, *b, *c, *d]))),
@@ -99,7 +100,7 @@ fn plain_response(body: &[u8]) -> Option<MsgId> {
     }
 }
 
-/// Classifies a body that a client received. The waiting call reads the rest in its own task.
+/// Classifies a body that a client received. The task of the waiting call parses the rest.
 pub(crate) fn classify(body: &[u8]) -> ServerMessage {
     if let Some(id) = plain_response(body) {
         return ServerMessage::Response { id, failed: false };
@@ -119,8 +120,8 @@ pub(crate) fn classify(body: &[u8]) -> ServerMessage {
     }
 }
 
-/// Reads a response that [`classify`] has recognized: the range of the result in the body, or the
-/// error. Returns `None` if the response is malformed after all.
+/// Parses a response that [`classify`] has recognized. Returns the range of the result in the body,
+/// or the error. `None` means that the response is malformed after all.
 pub(crate) fn parse_response(body: &Bytes) -> Option<Result<Range<usize>, RpcError>> {
     if plain_response(body).is_some() {
         return Some(Ok(response_head(MsgId(0)).len()..body.len()));
@@ -140,7 +141,7 @@ pub(crate) fn parse_response(body: &Bytes) -> Option<Result<Range<usize>, RpcErr
     }
     let start = body.len() - rest.len();
     let end = if elements == 5 {
-        // The `info` that follows is of no use to this version.
+        // This version makes no use of the `info` that follows.
         skip_value(&mut rest)?;
         body.len() - rest.len()
     } else {

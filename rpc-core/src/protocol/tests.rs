@@ -1,4 +1,4 @@
-//! Every kind of message there and back, and bytes that are none.
+//! Round trips of every kind of message, and invalid bytes.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn request(timeout_ms: Option<u32>) -> Bytes {
 }
 
 #[test]
-fn requests_are_read_as_they_are_written() {
+fn request_round_trips() {
     for (timeout_ms, timeout) in [(None, None), (Some(250), Some(Duration::from_millis(250)))] {
         let body = request(timeout_ms);
         let Ok(ClientMessage::Request(request)) = parse(&body) else { panic!("{body:?}") };
@@ -36,7 +36,7 @@ fn requests_are_read_as_they_are_written() {
 }
 
 #[test]
-fn a_request_that_is_read_at_once_is_read_as_any_other() {
+fn fast_path_agrees_with_the_full_parser() {
     let head = Head::Request { id: MsgId(0x0102_0304), timeout_ms: Some(0x0506_0708), key: None };
     for method in [String::new(), "add".to_owned(), "é".repeat(15), "x".repeat(32), "x".repeat(255)]
     {
@@ -55,7 +55,7 @@ fn a_request_that_is_read_at_once_is_read_as_any_other() {
 }
 
 #[test]
-fn any_width_of_a_number_is_accepted() {
+fn msgid_of_any_width_is_accepted() {
     for id in [
         &b"\x07"[..],
         b"\xcc\x07",
@@ -76,7 +76,7 @@ fn any_width_of_a_number_is_accepted() {
 }
 
 #[test]
-fn names_of_any_length_fit_in_front_of_the_params() {
+fn method_of_any_length_round_trips() {
     for len in [0, 31, 32, 255, 256, 65_535, 65_536] {
         let method = "x".repeat(len);
         for head in [
@@ -96,7 +96,7 @@ fn names_of_any_length_fit_in_front_of_the_params() {
 }
 
 #[test]
-fn unknown_options_are_skipped_and_wrong_ones_refused() {
+fn unknown_options_pass_and_wrong_ones_fail() {
     let with = |options: &[u8]| [b"\x95\x00\x07\xa1f", options, b"\x90"].concat();
     let unknown = with(b"\x83\xa1a\x93\x01\x81\xa1b\xc0\xc4\x02xx\xaatimeout_ms\x05\xa5trace\xa1t");
     let Ok(ClientMessage::Request(request)) = parse(&unknown) else { panic!() };
@@ -116,7 +116,7 @@ fn unknown_options_are_skipped_and_wrong_ones_refused() {
 }
 
 #[test]
-fn a_key_is_text_or_bytes_of_a_bounded_length() {
+fn key_is_text_or_bin_of_1_to_64_bytes() {
     let with =
         |key: &[u8]| [b"\x95\x00\x07\xa1f\x82\xaatimeout_ms\x05\xa3key", key, b"\x90"].concat();
     let long = [&b"\xd9\x40"[..], &[b'x'; 64]].concat();
@@ -140,7 +140,7 @@ fn a_key_is_text_or_bytes_of_a_bounded_length() {
 }
 
 #[test]
-fn a_response_can_answer_another_request() {
+fn response_is_copied_for_another_request() {
     let error = WireError::new(Code::Failed, Ran::Yes, "no");
     for make in [&|id| response(id, b"\x2a") as Bytes, &|id| error_response(Some(id), &error)]
         as [&dyn Fn(MsgId) -> Bytes; 2]
@@ -150,7 +150,7 @@ fn a_response_can_answer_another_request() {
 }
 
 #[test]
-fn every_cut_of_a_message_is_refused_and_none_panics() {
+fn truncated_message_is_refused() {
     let body = request(Some(250));
     for len in 0..body.len() - 3 {
         assert!(matches!(parse(&body[..len]), Err(Malformed::Request(..))), "{len}");
@@ -162,7 +162,7 @@ fn every_cut_of_a_message_is_refused_and_none_panics() {
 }
 
 #[test]
-fn a_malformed_notification_is_known_to_be_one() {
+fn malformed_notification_is_recognized() {
     for body in [
         &b"\x93\x02\xc0\x90"[..],
         b"\x93\x02\xa1f\xc0",
@@ -174,7 +174,7 @@ fn a_malformed_notification_is_known_to_be_one() {
 }
 
 #[test]
-fn values_of_every_kind_are_skipped_whole() {
+fn every_kind_of_value_is_skipped() {
     let values: [&[u8]; 20] = [
         b"\xc0",
         b"\xc2",
@@ -211,7 +211,7 @@ fn values_of_every_kind_are_skipped_whole() {
 }
 
 #[test]
-fn params_are_counted_only_if_they_are_whole() {
+fn only_well_formed_params_are_counted() {
     assert_eq!(count_params(b"\x90"), Some(0));
     assert_eq!(count_params(b"\x92\x01\x02"), Some(2));
     assert_eq!(count_params(b"\x81\xa1a\x01"), Some(1));
@@ -221,7 +221,7 @@ fn params_are_counted_only_if_they_are_whole() {
 }
 
 #[test]
-fn responses_are_read_as_they_are_written() {
+fn response_round_trips() {
     let body = response(MsgId(9), b"\x2a");
     assert_eq!(classify(&body), ServerMessage::Response { id: MsgId(9), failed: false });
     let range = parse_response(&body).unwrap().unwrap();
@@ -229,14 +229,14 @@ fn responses_are_read_as_they_are_written() {
 }
 
 #[test]
-fn an_info_after_the_result_is_ignored() {
+fn info_after_the_result_is_ignored() {
     let body = Bytes::from_static(b"\x95\x01\x09\xc0\x2a\x80");
     let range = parse_response(&body).unwrap().unwrap();
     assert_eq!(&body[range], b"\x2a");
 }
 
 #[test]
-fn errors_are_read_as_they_are_written() {
+fn error_round_trips() {
     let mut error = WireError::new(Code::Failed, Ran::Yes, "no");
     error.data = Some(codec::to_vec(&"data").unwrap());
     let body = error_response(Some(MsgId(9)), &error);
@@ -245,19 +245,19 @@ fn errors_are_read_as_they_are_written() {
     assert_eq!(read.data::<String>().unwrap(), "data");
 
     let body = error_response(None, &WireError::new(Code::BadRequest, Ran::No, "what?"));
-    assert_eq!(classify(&body), ServerMessage::Other, "nobody knows whose it is");
+    assert_eq!(classify(&body), ServerMessage::Other, "the id is nil");
 }
 
 #[test]
-fn what_an_error_says_of_sizes_and_of_trying_again_arrives() {
+fn sizes_and_retry_after_round_trip() {
     let read = |error: &WireError| {
         parse_response(&error_response(Some(MsgId(9)), error)).unwrap().unwrap_err()
     };
     let too_large = WireError::too_large("reply", Ran::Yes, 1_001, 1_000);
     assert_eq!(read(&too_large).kind(), ErrorKind::TooLarge { size: 1_001, limit: 1_000 });
-    let silent = WireError::new(Code::TooLarge, Ran::No, "no sizes");
-    assert_eq!(read(&silent).kind(), ErrorKind::TooLarge { size: 0, limit: 0 });
-    let odd = WireError { data: Some(codec::to_vec(&"odd").unwrap()), ..silent };
+    let without_sizes = WireError::new(Code::TooLarge, Ran::No, "no sizes");
+    assert_eq!(read(&without_sizes).kind(), ErrorKind::TooLarge { size: 0, limit: 0 });
+    let odd = WireError { data: Some(codec::to_vec(&"odd").unwrap()), ..without_sizes };
     assert_eq!(read(&odd).kind(), ErrorKind::TooLarge { size: 0, limit: 0 });
 
     let overloaded = read(&WireError::overloaded("later", Duration::from_millis(250)));
@@ -280,7 +280,7 @@ fn plain_messagepack_rpc_errors_are_understood() {
 }
 
 #[test]
-fn a_client_makes_nothing_of_nonsense() {
+fn client_ignores_unknown_bodies() {
     for body in [
         &b""[..],
         b"\xc0",

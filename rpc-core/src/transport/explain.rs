@@ -1,4 +1,4 @@
-//! Why a connection cannot be made, for engines that try for long and do not say it.
+//! The reason why a connection cannot be made, for engines that keep trying and do not report it.
 
 use std::{io, time::Duration};
 
@@ -12,15 +12,15 @@ use crate::{
     transport::TransportError,
 };
 
-/// What is said of somebody who takes connections and does not shake hands.
+/// The error text for a peer that accepts connections and does not complete the handshake.
 pub(super) const NOT_ZEROMQ: &str = "something takes connections there, but does not answer as ZeroMQ (ZMTP 3): it is frozen, or something else";
 
-/// How long an engine is given before anybody looks: one that succeeds with a machine nearby is
-/// faster, and its server never sees a second connection.
+/// The time that an engine is given before this file makes a connection of its own. An engine that
+/// connects to a machine nearby is faster, so that its server never sees a second connection.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 
-/// Tells why nobody can be reached, or that nobody could be within `timeout`. It never ends if
-/// there is somebody.
+/// Returns the reason why no peer can be reached at `endpoint`, at the latest after `timeout`. The
+/// future never completes if a peer accepts the connection.
 pub(super) async fn unreachable(endpoint: &Endpoint, timeout: Duration) -> TransportError {
     time::sleep(FIRST_LOOK).await;
     match time::timeout(timeout.saturating_sub(FIRST_LOOK), reach(endpoint)).await {
@@ -30,7 +30,7 @@ pub(super) async fn unreachable(endpoint: &Endpoint, timeout: Duration) -> Trans
     }
 }
 
-/// Connects without ZeroMQ.
+/// Makes a connection without ZeroMQ, and closes it. The error is that of the operating system.
 pub(super) async fn reach(endpoint: &Endpoint) -> io::Result<()> {
     match endpoint {
         Endpoint::Tcp { host: Host::Address(address), port } => {

@@ -1,5 +1,5 @@
-//! `inproc://name`: clients and servers of one process, over channels. The body is the same as on a
-//! wire.
+//! The transport for `inproc://name`: channels between clients and servers of one process. The
+//! bodies are the same as on a wire.
 
 use std::{
     collections::HashMap,
@@ -19,14 +19,15 @@ use crate::{
     util::fair_share::Lease,
 };
 
-/// The requests that may wait for a server to take them. While the queue is full, a client's sending
-/// task waits.
+/// The number of requests that may wait until a server takes them. While the queue is full, the
+/// sending task of a client waits.
 const REQUEST_QUEUE: usize = 4_096;
-/// The replies that may wait for a client to take them. More are dropped. A server's egress quota lets
-/// one peer have about as many unread, so that only a client that stopped reading gets there.
+/// The number of replies that may wait until a client takes them. Further replies are dropped. The
+/// egress quota of a server allows one peer about as many, so that only a client that has stopped
+/// reading fills the queue.
 const REPLY_QUEUE: usize = 65_536;
 
-/// A body, and the lease that it holds while it is unread.
+/// A body that a client has not taken yet, with its lease of the server's egress quota.
 type UnreadBody = (Bytes, Lease);
 
 #[derive(Debug)]
@@ -35,16 +36,16 @@ enum FromClient {
     Body { peer: PeerId, body: Bytes },
 }
 
-/// The way to a listener.
+/// The sending ends of the channels to a listener.
 #[derive(Clone)]
 struct Entrance {
     requests: mpsc::Sender<FromClient>,
-    /// Apart from the bounded queue, because a client that disconnects cannot wait. It takes one
-    /// message for each client.
+    /// The peers that have disconnected. They do not use the bounded queue, because a client that
+    /// disconnects cannot wait. The channel takes one message for each client.
     gone: mpsc::UnboundedSender<PeerId>,
 }
 
-/// The entrances of all names that are listened on in this process.
+/// The entrances of all listeners in this process, by name.
 static ENTRANCES: LazyLock<Mutex<HashMap<String, Entrance>>> = LazyLock::new(Mutex::default);
 
 fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
@@ -54,12 +55,12 @@ fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
 pub(super) struct Listener {
     requests: mpsc::Receiver<FromClient>,
     gone: mpsc::UnboundedReceiver<PeerId>,
-    /// A peer from `gone`, and the number of requests that were queued then: the last ones of the peer
-    /// are among them, and come first.
+    /// A peer from `gone`, and the number of queued requests that must be handled before its
+    /// departure is reported: the last requests of the peer are among them.
     going: Option<(PeerId, usize)>,
-    /// One for each client that is connected.
+    /// The reply queue of each connected client.
     peers: HashMap<PeerId, mpsc::Sender<UnreadBody>>,
-    /// `None` once the listener has stopped accepting.
+    /// The name of the listener. `None` once it has stopped accepting.
     name: Option<String>,
 }
 
@@ -83,7 +84,7 @@ pub(super) fn listen(name: &str) -> Result<Listener, TransportError> {
 impl transport::Listener for Listener {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
-            // Polled even if there is always something to receive.
+            // This comes first, so that it is polled even if there is always a request to receive.
             if self.going.is_none()
                 && let Poll::Ready(Some(peer)) = self.gone.poll_recv(cx)
             {
@@ -93,7 +94,7 @@ impl transport::Listener for Listener {
                 self.peers.remove(&peer);
                 return Poll::Ready(Event::PeerGone(peer));
             }
-            // None means that every client has gone and the name was given up.
+            // `None` means that every client has disconnected and the name was given up.
             let Some(message) = ready!(self.requests.poll_recv(cx)) else { return Poll::Pending };
             if let Some((_, queued)) = &mut self.going {
                 *queued -= 1;
@@ -169,7 +170,7 @@ impl transport::LinkSender for LinkSender {
     }
 }
 
-/// Waits for room in the queue.
+/// Waits for capacity in the queue, and sends `message` if there is one.
 async fn send(
     requests: mpsc::Sender<FromClient>,
     message: Option<FromClient>,
@@ -183,7 +184,7 @@ async fn send(
 
 impl Drop for LinkSender {
     fn drop(&mut self) {
-        // It fails only if the server has gone as well.
+        // An error means that the listener has gone as well.
         let _ = self.gone.send(self.peer.clone());
     }
 }
@@ -207,8 +208,8 @@ mod tests {
     use super::*;
     use crate::util::fair_share::{Share, SharedLimit};
 
-    /// Returns the output of a future that is ready at once. It is polled outside of a runtime, which
-    /// would make a busy sender wait for others.
+    /// Returns the output of a future that is ready at once. The future is polled outside of a
+    /// runtime, because a runtime would make a busy sender yield to other tasks.
     fn ready<T>(future: impl Future<Output = T>) -> T {
         future.now_or_never().expect("there is nothing to wait for")
     }
@@ -221,7 +222,7 @@ mod tests {
     fn sender_waits_while_the_request_queue_is_full() {
         let mut listener = listen_boxed("a test of requests");
         let (mut sender, _replies) = ready(connect("a test of requests")).unwrap();
-        // The first of them is that it has connected.
+        // The queue already contains the message that the client has connected.
         for _ in 1..REQUEST_QUEUE {
             ready(sender.send(Bytes::new())).unwrap();
         }
@@ -238,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_dropped_while_their_queue_is_full() {
+    fn replies_are_dropped_if_their_queue_is_full() {
         let mut listener = listen_boxed("a test of replies");
         let (mut sender, mut replies) = ready(connect("a test of replies")).unwrap();
         ready(sender.send(Bytes::new())).unwrap();
         let Event::Body(reply_to, _) = ready(listener.recv()) else { panic!("it has sent a body") };
         let share = Share::new(&Arc::new(SharedLimit::new(0, 0)));
         let mut reply = || {
-            let lease = share.acquire(0).expect("it counts nothing");
+            let lease = share.acquire(0).expect("an amount of zero is always allowed");
             listener.send(reply_to.clone(), Bytes::new(), lease)
         };
         assert!((0..REPLY_QUEUE).all(|_| reply()));
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_disconnect_together_are_forgotten() {
+    fn simultaneous_disconnects_are_all_noticed() {
         const CLIENTS: usize = 1_000;
         let name = "a test of many";
         let mut listener = listen_boxed(name);

@@ -1,11 +1,11 @@
-//! tcp and ipc on the `omq-tokio` crate: the only file that names it.
+//! The transport for tcp and ipc on the `omq-tokio` crate. No other file names that crate.
 //!
-//! The engine bounds what strangers can do: sizes, handshakes and queues have limits, which are set
-//! here. It never makes a connection again: what was sent on a lost one may have been sent
-//! elsewhere since.
+//! The engine bounds what untrusted peers can do: this file sets its limits for sizes, handshakes
+//! and queues. The engine is configured never to reconnect, because requests of a lost connection
+//! may have been sent elsewhere since.
 //!
-//! What the engine leaves to us: it tells of lost peers through its monitor only, and does not say
-//! why a host cannot be reached.
+//! Two tasks are left to this file: the engine reports lost peers only through its monitor, and it
+//! does not report why a host cannot be reached.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,50 +34,53 @@ use crate::{
     util::{fair_share::Lease, io_thread::LINGER},
 };
 
-/// How long a peer may take to shake hands: a few round trips on the slowest network.
+/// The time that a peer has for its handshake: a few round trips on the slowest network.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How many accepted peers may be shaking hands at once; the engine gives each host an eighth of
-/// it, and the machine's own peers all. One more is closed, and comes again. It bounds what
-/// strangers can hold, and is more than a fleet of clients that a restarted server sees at the same
-/// moment.
+/// The number of accepted peers whose handshake may be in progress. The engine gives each host an
+/// eighth of it, and peers on the same machine all of it. Further connections are closed, and their
+/// clients try again. The limit bounds what untrusted peers can hold. It is larger than the fleet
+/// of clients that connects to a restarted server at the same moment.
 const MAX_HANDSHAKES: usize = 1_024;
-/// How often a silent peer is asked whether it is there. Only peers that speak ZMTP 3.1 are asked.
+/// The interval of the heartbeats to a peer that sends nothing. Only peers that speak ZMTP 3.1 get
+/// heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long after being asked it may be silent. It is looked at with every beat, so that a peer
-/// that vanished is noticed within 25 s: before the default timeout of a call.
+/// The time that a peer has to answer a heartbeat. It is checked with every heartbeat, so that a
+/// peer that has vanished is noticed within 25 s, before the default timeout of a call.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How the system asks peers, also those that do not speak ZMTP 3.1. With [`UNREAD`], which Linux
-/// applies to its questions as well, it notices in a little more than a minute that one has
-/// vanished.
+/// The TCP keepalive of the operating system, which also works for peers that do not speak ZMTP
+/// 3.1. Linux applies [`UNREAD`] to its probes as well, so that it notices in a little more than a
+/// minute that a peer has vanished.
 const KEEPALIVE: KeepAlive =
     KeepAlive::Enabled { idle: Duration::from_secs(15), intvl: Duration::from_secs(5), cnt: 3 };
-/// How long a peer may take nothing of what was sent. Until then it may be slow; heartbeats cannot
-/// tell, because they wait behind what it does not take.
+/// The time for which a peer may accept none of the bytes that were sent. Until then it may just be
+/// slow. Heartbeats do not detect such a peer, because they wait behind those bytes.
 const UNREAD: Duration = Duration::from_secs(60);
-/// How many messages may wait in each of the engine's queues. It keeps the memory, 64 bytes a
-/// message, for every connection. When one is full a client's sending task waits, a server's
-/// replies wait elsewhere (see [`REPLIES`]), and nothing more is received.
+/// The number of messages that may wait in each of the engine's queues. For every connection the
+/// engine keeps the memory for all of them, 64 bytes per message. When a queue is full, the sending
+/// task of a client waits, the replies of a server wait elsewhere (see [`REPLIES`]), and no further
+/// messages are received.
 const MESSAGES: u32 = 1_024;
-/// How many more replies may wait for a peer that does not read as fast as it asks; beyond it they
-/// are dropped. A client of ours has no more calls in flight, unless it is told to, and so finds
-/// them all.
+/// The number of further replies that may wait for a peer that reads more slowly than it sends
+/// requests. Replies beyond that are dropped. By default, a client of this library has no more
+/// calls in flight than that, and so gets all replies.
 const REPLIES: usize = 65_536;
-/// Events wait for the server's loop, which takes them before anything else. Each peer that comes
-/// and goes makes three. The engine keeps the memory for all, some 300 bytes each.
+/// The number of events that may wait for the server's event loop, which takes them before anything
+/// else. Each peer that connects and disconnects causes three. The engine keeps the memory for all
+/// of them, some 300 bytes per event.
 const EVENTS: usize = 4_096;
-/// The same for a client's socket, which has one peer, once.
+/// The number of events that may wait for a client, whose socket has only one peer, and only once.
 const CLIENT_EVENTS: usize = 64;
-/// What a message may be longer than its body: identities of proxies, and what the engine counts
-/// for each frame.
+/// The length by which a message may exceed its body, in bytes: for the identities of proxies, and
+/// for what the engine counts for each frame.
 const ENVELOPE: usize = 64 * 1024;
-/// The engine only says that a connection could not be made if it is to try again. So it is to, but
-/// not before the socket has long gone.
+/// The pause before the engine reconnects. It reports a failed connection only if it is to
+/// reconnect. So it is told to, but at a time when the socket is long gone.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
-/// What servers and clients have in common.
+/// Returns the options that servers and clients have in common.
 fn options(max_message_size: usize) -> Options {
-    // Messages a little over a small limit are answered `too_large`, which is better than to lose
-    // the connection and whatever else is on it.
+    // With a small limit, messages that are a little longer are still answered `too_large`. That is
+    // better than losing the connection and everything else on it.
     let longest = max_message_size.max(DEFAULT_MAX_MESSAGE_SIZE).saturating_add(ENVELOPE);
     Options::new()
         .max_message_size(longest)
@@ -92,20 +95,20 @@ fn options(max_message_size: usize) -> Options {
         .linger(LINGER)
 }
 
-/// Lives on the runtime that this is called in.
+/// Opens a socket. Its tasks run on the tokio runtime in which this is called.
 fn socket(kind: SocketType, options: Options) -> Socket {
     Socket::try_new(kind, options).expect("the options are within the engine's limits")
 }
 
 fn address(endpoint: &Endpoint) -> Result<Address, TransportError> {
     match endpoint {
-        // As text, a path that begins with `@` would not be a file.
+        // The text is not parsed, because a path that begins with `@` would not become a file.
         Endpoint::Ipc(path) => Ok(Address::Ipc(IpcPath::Filesystem(path.clone()))),
         other => other.to_string().parse().map_err(cause),
     }
 }
 
-/// The engine wraps what the system says in words of its own.
+/// Unwraps the error of the operating system, if the engine has wrapped one.
 fn cause(error: Error) -> TransportError {
     match error {
         Error::Io(cause) => cause.into(),
@@ -118,7 +121,8 @@ pub(super) struct Binding(Listener);
 
 impl Binding {
     pub(super) fn new(max_message_size: usize) -> Self {
-        // With `router_mandatory` the engine reports a peer that has gone, or whose queue is full.
+        // With `router_mandatory`, a send reports that the peer has disconnected or its queue is
+        // full.
         let options = options(max_message_size).router_mandatory(true).monitor_capacity(EVENTS);
         let socket = socket(SocketType::Router, options);
         let incoming =
@@ -139,7 +143,7 @@ impl Binding {
             let bound = listener.socket.bind(address(endpoint)?).await.map_err(cause)?;
             listener.bound.push(bound.clone());
             return Ok(match (endpoint, bound) {
-                // The name that was asked for, and not the address that it has at the moment.
+                // The result has the requested host name, and not the address that it has now.
                 (Endpoint::Tcp { host, .. }, Address::Tcp { port, .. }) => {
                     Endpoint::Tcp { host: host.clone(), port }.to_string()
                 }
@@ -169,32 +173,34 @@ impl transport::Binding for Binding {
 
 /// A ROUTER socket.
 struct Listener {
-    /// These go before the socket does, see [`SocketFile`].
+    /// The socket files. They must be dropped before the socket, see [`SocketFile`].
     files: Vec<SocketFile>,
-    /// The addresses that accept peers.
+    /// The addresses on which the socket accepts peers.
     bound: Vec<Address>,
     socket: Socket,
     incoming: PollAdapter<Incoming, Raw>,
-    /// Peers whose queue in the engine was full once, each with a task that waits for room in it. A
-    /// task ends with its peer, or with this, once it has passed everything on.
+    /// The peers whose queue in the engine was full before, each with the queue of a task that
+    /// waits for capacity there. A task ends when its peer has gone, or once its queue is closed
+    /// and everything in it was passed on.
     slow: HashMap<PeerId, mpsc::Sender<Message>>,
     /// True once the socket has closed itself.
     closed: bool,
 }
 
-/// The messages and the connection events of a socket.
+/// The messages and the connection events that a socket receives.
 struct Incoming {
     socket: Socket,
     monitor: MonitorStream,
     first: First,
 }
 
-/// The kind of item that comes first when there are both.
+/// The kind of item that comes first when both kinds are ready.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum First {
-    /// On a server: the engine keeps a bounded number of events, and receiving produces more.
+    /// For a server, because the engine keeps a bounded number of events, and receiving messages
+    /// causes more.
     Events,
-    /// On a client: the replies that came before the connection was lost still count.
+    /// For a client, because replies that arrived before the connection was lost still count.
     Messages,
 }
 
@@ -205,7 +211,7 @@ enum Raw {
 }
 
 impl Incoming {
-    /// Returns an item that is there already.
+    /// Returns an item that is ready. `None` if there is none.
     fn try_next(&mut self) -> Option<Raw> {
         match self.first {
             First::Events => self.try_event().or_else(|| self.try_message()),
@@ -229,7 +235,8 @@ impl Incoming {
         }
     }
 
-    /// Waits for an item. Call [`try_next`](Self::try_next) first, which keeps the order.
+    /// Waits for an item. The caller must call [`try_next`](Self::try_next) first, which respects
+    /// `first`.
     async fn next(mut self) -> (Self, Raw) {
         let raw = match self.first {
             First::Events => tokio::select! {
@@ -266,7 +273,8 @@ impl transport::Listener for Listener {
                         return Poll::Ready(Event::PeerGone(peer));
                     }
                 }
-                // The peers that have gone meanwhile are unknown. Their requests run to their end.
+                // Events were lost, so that it is unknown which peers have disconnected. Their
+                // requests run to the end.
                 Raw::Event(Err(MonitorRecvError::Lagged(events))) => {
                     tracing::warn!(events, "peers came and went faster than they were looked at");
                     self.slow.clear();
@@ -276,7 +284,7 @@ impl transport::Listener for Listener {
                         return Poll::Ready(event);
                     }
                 }
-                // The socket closes itself only if something in the engine has failed.
+                // The socket closes itself only after a failure in the engine.
                 Raw::Event(Err(_)) | Raw::Message(Err(_)) => {
                     self.closed = true;
                     tracing::error!(
@@ -311,17 +319,18 @@ impl transport::Listener for Listener {
     fn stop_accepting(&mut self) {
         self.files.clear();
         let (socket, bound) = (self.socket.clone(), std::mem::take(&mut self.bound));
-        // The task ends by itself: the engine answers, or the engine's own task has ended.
+        // The task always ends: the engine answers, or reports that its own task has ended.
         tokio::spawn(async move {
             for address in bound {
-                // An error means that the address is not bound any more.
+                // An error means that the address is not bound any more, which serves as well.
                 let _ = socket.unbind(address).await;
             }
         });
     }
 }
 
-/// Passes replies on to the engine as it has room for them, until no more come or their peer has gone.
+/// Passes replies on to the engine as its queue has capacity for them. Ends when there will be no
+/// more replies, or when the peer has disconnected.
 async fn pass_on(mut waiting: mpsc::Receiver<Message>, socket: Socket) {
     while let Some(message) = waiting.recv().await {
         if socket.send(message).await.is_err() {
@@ -333,12 +342,13 @@ async fn pass_on(mut waiting: mpsc::Receiver<Message>, socket: Socket) {
 /// Returns the peer that an event reports as lost.
 fn lost_peer(event: MonitorEvent) -> Option<PeerId> {
     match event {
-        // Another connection has the name now, and answers to the name may still be sent there.
+        // Another connection has the identity now, and replies to the identity are sent there.
         MonitorEvent::Disconnected { reason: DisconnectReason::Handover, .. } => None,
         MonitorEvent::Disconnected {
             peer: PeerInfo { peer_identity, connection_id, .. }, ..
         } => {
-            // A peer without a name is called by the number of its connection.
+            // For a peer without an identity, the engine makes one from the number of its
+            // connection.
             let name = peer_identity.unwrap_or_else(|| generated_identity(connection_id));
             Some(PeerId::new(name))
         }
@@ -346,8 +356,8 @@ fn lost_peer(event: MonitorEvent) -> Option<PeerId> {
     }
 }
 
-/// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another
-/// client's place.
+/// Opens a DEALER socket, and waits for its handshake. The server chooses the identity of the
+/// socket: a fixed identity could displace another client.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     max_message_size: usize,
@@ -361,7 +371,7 @@ pub(super) async fn connect(
     let mut monitor = socket.monitor();
     socket.connect(address(endpoint)?).await.map_err(cause)?;
     let mut reached = false;
-    // The engine keeps the time of the handshake, this one that of looking up a name.
+    // The engine's own timeout covers the handshake. This one also covers the lookup of a name.
     let Ok(up) = time::timeout(timeout, is_up(&mut monitor, &mut reached)).await else {
         return Err("the host's name was not found in time".into());
     };
@@ -378,8 +388,8 @@ pub(super) async fn connect(
     }
 }
 
-/// Waits until the handshake is done, or tells why it was not. `reached` is set if there is
-/// anybody.
+/// Waits until the handshake has succeeded, or returns the reason why it has not. Sets `reached` if
+/// a peer has accepted the connection.
 async fn is_up(monitor: &mut MonitorStream, reached: &mut bool) -> Result<(), String> {
     loop {
         match monitor.recv().await {
@@ -389,7 +399,7 @@ async fn is_up(monitor: &mut MonitorStream, reached: &mut bool) -> Result<(), St
             Ok(MonitorEvent::ConnectDelayed { .. }) => {
                 return Err("it closed the connection".to_owned());
             }
-            // There are not that many.
+            // There are too few events for one to be lost.
             Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
             Err(closed) => return Err(closed.to_string()),
         }
@@ -421,7 +431,7 @@ impl transport::LinkReceiver for LinkReceiver {
         loop {
             match ready!(self.0.poll_next(cx)) {
                 Raw::Message(message) => {
-                    // The frames in front of the body are the envelope that this side has made.
+                    // The frames in front of the body are the envelope that this side has sent.
                     let frames: VecDeque<_> = message.map_err(cause)?.iter().collect();
                     if let Some(body) = frames.into_iter().next_back() {
                         return Poll::Ready(Ok(LinkEvent::Body(body)));

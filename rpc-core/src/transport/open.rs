@@ -1,4 +1,4 @@
-//! Opens listeners and links: chooses the carrier by the endpoint and the engine.
+//! Opening of listeners and links: the endpoint and the engine decide about the transport.
 
 use std::time::Instant;
 
@@ -23,12 +23,13 @@ fn binding(config: TransportConfig) -> Box<dyn Binding> {
     }
 }
 
-/// Listens on all `endpoints`. Returns the listeners, and the addresses in the order of the endpoints.
+/// Listens on all `endpoints`. Returns the listeners, and the bound endpoints in the same order. An
+/// error names the endpoint that failed.
 pub(crate) async fn listen(
     endpoints: Vec<Endpoint>,
     config: TransportConfig,
 ) -> Result<(Vec<Box<dyn Listener>>, Vec<String>), (Endpoint, TransportError)> {
-    // One socket stands for all endpoints that ZeroMQ carries.
+    // One socket serves all endpoints that ZeroMQ carries.
     let mut socket = None;
     let (mut listeners, mut bound) = (Vec::<Box<dyn Listener>>::new(), Vec::new());
     for endpoint in endpoints {
@@ -45,7 +46,7 @@ pub(crate) async fn listen(
     Ok((listeners, bound))
 }
 
-/// Opens a link, or fails by `by`.
+/// Opens a link to `endpoint`. Fails at the latest at `by`.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
     config: TransportConfig,
@@ -65,7 +66,7 @@ pub(crate) async fn connect(
     tokio::select! {
         biased;
         link = connecting => link,
-        // Less time than the engine has, because this error says more.
+        // This has less time than the engine, because its error says more.
         reason = explain::unreachable(endpoint, timeout * 3 / 4) => Err(reason),
     }
 }

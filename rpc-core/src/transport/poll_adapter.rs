@@ -1,4 +1,4 @@
-//! Polls an object whose methods are async, as the traits of the seam require.
+//! An adapter that polls an object with async methods, as the traits of `transport.rs` require.
 
 use std::{
     future::Future,
@@ -6,16 +6,17 @@ use std::{
     task::{Context, Poll},
 };
 
-/// An object that is either idle, or lent to the future of one of its methods, which gives it back.
+/// An object that is either idle, or owned by the future of one of its methods. The future returns
+/// the object together with its output.
 pub(super) enum PollAdapter<P, T> {
     Idle(P),
     Busy(Pin<Box<dyn Future<Output = (P, T)> + Send>>),
-    /// Between the two, and after a panic of the future.
+    /// The state during a poll, and after a panic of the future.
     Taken,
 }
 
 impl<P, T> PollAdapter<P, T> {
-    /// Returns the object, unless it is lent to a future.
+    /// Returns the object. `None` while a future owns it.
     pub(super) fn idle(&mut self) -> Option<&mut P> {
         match self {
             Self::Idle(object) => Some(object),
@@ -23,7 +24,7 @@ impl<P, T> PollAdapter<P, T> {
         }
     }
 
-    /// Polls the pending future, or begins one.
+    /// Polls the pending future. If there is none, makes one with `begin` and polls that.
     pub(super) fn poll<F>(&mut self, begin: impl FnOnce(P) -> F, cx: &mut Context<'_>) -> Poll<T>
     where
         F: Future<Output = (P, T)> + Send + 'static,

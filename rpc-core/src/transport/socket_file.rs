@@ -1,5 +1,5 @@
-//! Listening on a path, so that a server that was killed leaves nothing that is in the way, and one
-//! that stops never removes the file of its successor.
+//! Listening on a path, for `ipc://`. The socket file that a killed server has left behind is
+//! replaced, and a server that stops never removes the file of its successor.
 
 use std::{
     fs,
@@ -14,48 +14,51 @@ use std::{
 
 use tokio::net::UnixStream;
 
-/// The file of a listening socket. To be dropped before the listener: as long as that is open,
-/// nobody else takes the path over.
+/// The file of a listening socket. It must be dropped before the listener: as long as the listener
+/// is open, no other server takes over the path.
 ///
-/// An engine removes the path that a socket was bound to some time after it has closed it, and a
-/// new server may listen there by then. So the socket is bound under a name of its own, which is
-/// then exchanged for the right one; dropping this gives it its own name back, for the engine to
-/// remove.
+/// An engine removes the path that a socket was bound to some time after it has closed the socket.
+/// By then a new server may listen on that path. So the socket is bound under a unique name, and
+/// the file is renamed to the requested path after that. Dropping this renames it back to the
+/// unique name, which the engine then removes.
 pub(super) struct SocketFile {
+    /// The path that clients connect to.
     path: PathBuf,
+    /// The unique name under which the socket was bound.
     bound: PathBuf,
     identity: Identity,
 }
 
-/// Tells a file from another that has taken its name: device and inode.
+/// The device and the inode of a file. They distinguish it from another file of the same name.
 type Identity = (u64, u64);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // If somebody has removed it, another server may have the name by now.
+        // If the file was removed, another server may have taken the path by now.
         if identity(&self.path) == Some(self.identity) {
-            // If it was removed at this very moment, that is as good.
+            // An error means that the file was removed since the check, which does no harm.
             let _ = fs::rename(&self.path, &self.bound);
         }
     }
 }
 
-/// Listens on `path`, in place of a server that is no longer there.
+/// Listens on `path`. Replaces the file of a server that does not run any more.
 pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let (listener, bound) = bind_beside(path)?;
     Ok((listener, publish(bound, path).await?))
 }
 
-/// Gives the socket that listens at `bound`, a name of its own in the same folder, the name `path`.
+/// Renames the socket file `bound` to `path`. `bound` is a unique name in the same folder, and the
+/// socket must be listening.
 pub(super) async fn publish(bound: PathBuf, path: &Path) -> io::Result<SocketFile> {
     let linked = link(&bound, path).await;
-    // The socket has its right name now, or none.
+    // If the link failed, the socket has no name after this.
     fs::remove_file(&bound)?;
     let identity = linked?;
     Ok(SocketFile { path: path.to_owned(), bound, identity })
 }
 
-/// Binds a socket in the same folder as `path`, under a name that nobody else has.
+/// Binds a socket in the same folder as `path`, under a unique name.
 fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
     loop {
         let bound = unused_name(path);
@@ -67,15 +70,17 @@ fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
     }
 }
 
-/// Short, because the path of a socket is; and random, because processes in containers can share a
-/// folder and have the same number.
+/// Returns a unique name in the same folder as `path`. The name is short, because the path of a
+/// socket must be. It is random, because processes in containers can share a folder and have the
+/// same process id.
 pub(super) fn unused_name(path: &Path) -> PathBuf {
     let random = RandomState::new().hash_one(std::process::id());
     path.with_file_name(format!(".{random:016x}"))
 }
 
-/// Gives a file a second name, which a server that is no longer there may still have. It begins
-/// again whenever somebody else has changed what is there.
+/// Gives `file` the second name `path`. Removes a file of that name first if it is the socket of a
+/// server that does not run any more. Starts again whenever another process has changed the file at
+/// `path` meanwhile.
 async fn link(file: &Path, path: &Path) -> io::Result<Identity> {
     loop {
         match fs::hard_link(file, path) {
@@ -95,13 +100,13 @@ async fn link(file: &Path, path: &Path) -> io::Result<Identity> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 take_away(path, (metadata.dev(), metadata.ino()))?;
             }
-            // Somebody listens there, even if it takes no more connections at the moment.
+            // Another server listens there, even if it accepts no connections at the moment.
             _ => return Err(io::ErrorKind::AddrInUse.into()),
         }
     }
 }
 
-/// Removes the file that nobody listens at, and no other.
+/// Removes the file at `path` if it is the `stale` one, and no other file.
 fn take_away(path: &Path, stale: Identity) -> io::Result<()> {
     let aside = unused_name(path);
     match fs::rename(path, &aside) {
@@ -109,8 +114,8 @@ fn take_away(path: &Path, stale: Identity) -> io::Result<()> {
         renamed => renamed?,
     }
     if identity(&aside) != Some(stale) {
-        // Another server has taken the path over meanwhile: it gets it back, unless a third one has
-        // it now.
+        // Another server has taken over the path since the check. It gets the path back, unless a
+        // third server has it by now.
         let _ = fs::hard_link(&aside, path);
     }
     fs::remove_file(&aside)

@@ -1,8 +1,8 @@
-//! tcp and ipc on the `zeromq` crate: the only file that names it.
+//! The transport for tcp and ipc on the `zeromq` crate. No other file names that crate.
 //!
-//! What the engine leaves to us: it does not reconnect, it tells of a lost peer through its monitor
-//! only, its `send` waits when a peer's queue (100,000 messages) is full. The server sees to it
-//! that this never is.
+//! The engine does not reconnect, and reports a lost peer only through its monitor. Its `send`
+//! waits while the queue of a peer (100,000 messages) is full. The egress quota of the server keeps
+//! that queue from ever being full.
 
 use std::{
     collections::VecDeque,
@@ -66,11 +66,11 @@ impl transport::Binding for Binding {
     }
 
     fn listen(mut self: Box<Self>) -> Box<dyn transport::Listener> {
-        // Its own monitor has room for 1,024 events, and one look at the sockets can find more
-        // peers that have gone.
+        // The engine's own monitor has capacity for 1,024 events, and one poll of the sockets can
+        // find more peers that have disconnected.
         let (events, monitor) = mpsc::channel(MAX_EVENTS);
         self.socket.backend().monitor().lock().replace(events);
-        // The halves cannot unbind: these handles stop accepting when they are dropped.
+        // The two halves cannot unbind. Dropping these handles stops the accepting.
         let accepting = std::mem::take(self.socket.binds());
         let (sender, receiver) = self.socket.split();
         let accepting = Accepting { _files: self.files, _handles: Box::new(accepting) };
@@ -78,7 +78,7 @@ impl transport::Binding for Binding {
     }
 }
 
-/// The engine wraps what went wrong in words of its own, of which the innermost say enough.
+/// Unwraps the innermost error, which says enough, from the engine's own errors around it.
 fn cause(error: ZmqError) -> TransportError {
     match error {
         ZmqError::Network(cause) => cause.into(),
@@ -92,15 +92,16 @@ struct Listener {
     sender: RouterSendHalf,
     receiver: RouterRecvHalf,
     monitor: mpsc::Receiver<SocketEvent>,
-    /// `None` once it has stopped accepting.
+    /// `None` once the listener has stopped accepting.
     accepting: Option<Accepting>,
 }
 
-/// How many events may wait: more than a process has connections, and so more than can be lost at
-/// once.
+/// The number of events that may wait. It is larger than the number of connections of a process,
+/// and so larger than the number of peers that can be lost at once.
 const MAX_EVENTS: usize = 1 << 20;
 
-/// Dropped to stop accepting. The files go first, see [`SocketFile`].
+/// The handles that keep a socket accepting, until they are dropped. The files must be dropped
+/// first, see [`SocketFile`].
 struct Accepting {
     _files: Vec<SocketFile>,
     _handles: Box<dyn Send>,
@@ -109,14 +110,14 @@ struct Accepting {
 impl transport::Listener for Listener {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
-            // Lost peers come first, because receiving produces more of them.
+            // Lost peers come first, because receiving messages reports more of them.
             while let Poll::Ready(Some(event)) = self.monitor.poll_next_unpin(cx) {
                 if let SocketEvent::Disconnected(peer) = event {
                     return Poll::Ready(Event::PeerGone(PeerId::new(peer.into())));
                 }
             }
             let message = ready!(pin!(self.receiver.recv()).poll(cx));
-            // The engine's queue never ends, so that there are no errors to be seen here.
+            // An error cannot occur, because the engine's queue never ends.
             if let Some(event) =
                 message.ok().and_then(|message| zmtp::split(message.into_vecdeque()))
             {
@@ -128,8 +129,8 @@ impl transport::Listener for Listener {
     fn send(&mut self, reply_to: ReplyTo, body: Bytes, lease: Lease) -> bool {
         let frames = zmtp::frames_to(reply_to, body, lease);
         let Ok(message) = ZmqMessage::try_from(frames) else { return false };
-        // Polled once: a send that waited would hold the engine's entry for the peer, and block every
-        // other.
+        // The send is polled only once. A send that waits would hold the engine's entry for the
+        // peer, and block the sends to all other peers.
         self.sender.send(message).now_or_never().is_some_and(|sent| sent.is_ok())
     }
 
@@ -138,8 +139,8 @@ impl transport::Listener for Listener {
     }
 }
 
-/// Opens a DEALER socket. Its identity is the server's choice: a fixed one could take another
-/// client's place.
+/// Opens a DEALER socket. The server chooses the identity of the socket: a fixed identity could
+/// displace another client.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     timeout: Duration,
@@ -149,7 +150,7 @@ pub(super) async fn connect(
     let mut socket = DealerSocket::with_options(options);
     let monitor = Box::new(socket.monitor());
     if let Err(error) = socket.connect(&endpoint.to_string()).await {
-        // It has tried again and again until its time was up, and does not say why it failed.
+        // The engine has retried until its time was up, and does not say why it has failed.
         let ZmqError::ConnectTimeout(_) = error else { return Err(cause(error)) };
         return Err(explain::NOT_ZEROMQ.into());
     }
@@ -158,8 +159,8 @@ pub(super) async fn connect(
     Ok((Box::new(sender), Box::new(LinkReceiver { receiver, monitor })))
 }
 
-/// The sending half. While the engine's queue (100,000 messages) is full, the sending task waits, and
-/// calls stay in the client's table.
+/// The sending half of a link. While the engine's queue (100,000 messages) is full, the sending
+/// task waits, and calls stay in the client's table.
 struct LinkSender(PollAdapter<DealerSendHalf, Result<(), TransportError>>);
 
 impl transport::LinkSender for LinkSender {
@@ -192,7 +193,7 @@ impl transport::LinkReceiver for LinkReceiver {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkEvent, TransportError>> {
         while let Poll::Ready(message) = pin!(self.receiver.recv()).poll(cx) {
             let message = message.map_err(cause)?;
-            // The frames in front of the body are the envelope that this side has made.
+            // The frames in front of the body are the envelope that this side has sent.
             if let Some(body) = message.into_vecdeque().pop_back() {
                 return Poll::Ready(Ok(LinkEvent::Body(body)));
             }

@@ -1,4 +1,5 @@
-//! The envelope of [RFC 28](https://rfc.zeromq.org/spec/28/), which every ZeroMQ engine carries.
+//! The request-reply envelope of [RFC 28](https://rfc.zeromq.org/spec/28/), for every ZeroMQ
+//! engine.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,18 +11,18 @@ use crate::{
     util::fair_share::Lease,
 };
 
-/// The longest envelope that is accepted, in bytes. An identity has at most 255, and mostly 5, so that
-/// this is enough for many proxies. The envelope is kept until its request has ended, and after a
-/// hello until its connection has.
+/// The longest envelope that is accepted, in bytes. An identity has at most 255 bytes, and usually
+/// 5, so that this is enough for many proxies. The envelope of a request is kept until the request
+/// has ended, and that of a hello until the connection has ended.
 const MAX_ENVELOPE: usize = 1_024;
 
-/// Makes a return address of the envelope that begins with the identity of the peer.
+/// Makes a return address from an envelope, whose first frame is the identity of the peer.
 pub(super) fn reply_to(frames: VecDeque<Bytes>) -> ReplyTo {
     ReplyTo::new(PeerId::new(frames[0].clone()), frames)
 }
 
-/// Puts `body` behind the envelope. The frames are ready to be sent, and hold `lease` until the engine
-/// drops the body, after it has written it.
+/// Puts `body` behind the envelope. The returned frames are ready to be sent. They hold `lease`
+/// until the engine drops the body, after it has written it.
 pub(super) fn frames_to(reply_to: ReplyTo, body: Bytes, lease: Lease) -> VecDeque<Bytes> {
     let mut frames = match Arc::try_unwrap(reply_to.0) {
         Ok(origin) => origin.frames,
@@ -31,7 +32,7 @@ pub(super) fn frames_to(reply_to: ReplyTo, body: Bytes, lease: Lease) -> VecDequ
     frames
 }
 
-/// Returns the same bytes, which hold `lease` until the last of them is dropped.
+/// Returns the same bytes, which hold `lease` until their last clone is dropped.
 fn holding(body: Bytes, lease: Lease) -> Bytes {
     struct Held {
         body: Bytes,
@@ -45,8 +46,9 @@ fn holding(body: Bytes, lease: Lease) -> Bytes {
     Bytes::from_owner(Held { body, _lease: lease })
 }
 
-/// Splits the frames that a ROUTER received into envelope and body. Returns `None` if there is nothing
-/// to be answered, as from a peer that only probes the connection, or no way to answer it.
+/// Splits the frames that a ROUTER received into envelope and body. Returns `None` for frames that
+/// need no answer, as from a peer that only probes the connection, and for frames that cannot be
+/// answered.
 pub(super) fn split(frames: VecDeque<Bytes>) -> Option<Event> {
     let event = split_any(frames)?;
     let (Event::Body(reply_to, _) | Event::Malformed(reply_to, _)) = &event else {
@@ -60,6 +62,7 @@ pub(super) fn split(frames: VecDeque<Bytes>) -> Option<Event> {
     Some(event)
 }
 
+/// Splits frames as [`split`] does, with an envelope of any length.
 fn split_any(mut frames: VecDeque<Bytes>) -> Option<Event> {
     let delimiter = frames.iter().skip(1).position(Bytes::is_empty).map(|position| position + 1);
     let bodies = match delimiter {

@@ -1,8 +1,9 @@
-//! A queue that serves its senders in turn, each first in, first out.
+//! A queue that serves its senders in turn. The items of one sender are first in, first out.
 //!
-//! A sender with a long line so delays itself, and not the others. The queue is bounded: a sender gets
-//! no more places once its line is as long as what is left, by the rule of
-//! [`fair_share`](crate::util::fair_share). It does no locking: see `server/workers.rs`.
+//! So a sender with a long line delays only itself, and not the others. The queue is bounded, and
+//! its capacity is shared by the rule of [`fair_share`](crate::util::fair_share): the reserve is
+//! for senders whose line is no longer than the capacity that is free. The queue does no locking;
+//! `server/workers.rs` puts it behind a lock.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -32,7 +33,7 @@ pub(crate) struct FairQueue<K, T> {
 /// The items of one sender.
 #[derive(Debug)]
 struct Line<T> {
-    /// By number, which counts up.
+    /// The items by number, which counts up.
     items: BTreeMap<u64, T>,
     /// True while the sender is in `turns`.
     has_turn: bool,
@@ -56,8 +57,8 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.waiting
     }
 
-    /// Appends an item to the line of `sender`, or returns it if there is no room for it. The limit is
-    /// exceeded by up to `extra` items.
+    /// Appends an item to the line of `sender`, or returns it if there is no capacity for it. The
+    /// queue may exceed its limit by `extra` items.
     pub(crate) fn push(&mut self, sender: &K, item: T, extra: usize) -> Result<Position<K>, T> {
         let line = self.lines.get_mut(sender);
         let held = line.as_ref().map_or(0, |line| line.items.len());
@@ -82,7 +83,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         Ok(Position { sender: sender.clone(), number })
     }
 
-    /// Removes the first item of the sender whose turn it is.
+    /// Removes and returns the first item of the sender whose turn it is.
     pub(crate) fn pop(&mut self) -> Option<T> {
         loop {
             let sender = self.turns.pop_front()?;
@@ -92,7 +93,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             if line.has_turn {
                 self.turns.push_back(sender);
             }
-            // The line is empty if all its items were removed.
+            // A line without items is passed over: they were all removed before its turn.
             if let Some((_, item)) = item {
                 self.waiting -= 1;
                 self.drop_empty_lines();
@@ -110,6 +111,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         Some(item)
     }
 
+    /// Drops the empty lines if there are many of them.
     fn drop_empty_lines(&mut self) {
         if self.lines.len() > 2 * self.waiting + EMPTY_LINES {
             self.lines.retain(|_, line| !line.items.is_empty());
@@ -163,17 +165,17 @@ mod tests {
     }
 
     #[test]
-    fn greedy_sender_leaves_room_for_others() {
+    fn greedy_sender_spares_the_reserve() {
         let mut queue = Tested::new(10);
         let greedy = (0..10).take_while(|item| queue.push(&0, *item, 0).is_ok()).count();
         assert_eq!(greedy, 9, "all but the reserve");
         push(&mut queue, 1, 100);
         assert_eq!(queue.pop(), Some(0));
-        assert_eq!(queue.pop(), Some(100), "it is the turn of the other");
+        assert_eq!(queue.pop(), Some(100), "it is the turn of the other sender");
     }
 
     #[test]
-    fn removed_item_makes_room() {
+    fn removed_item_frees_capacity() {
         let mut queue = Tested::new(2);
         let first = push(&mut queue, 0, 1);
         let second = push(&mut queue, 0, 2);
@@ -205,7 +207,7 @@ mod tests {
             if n % 2 == 0 {
                 queue.remove(&position).unwrap();
             } else {
-                // The senders of removed items are passed over.
+                // The turn of the sender whose item was removed is passed over.
                 assert_eq!(queue.pop(), Some(n));
             }
         }

@@ -1,17 +1,19 @@
-//! A limit that many holders share so that none can take all of it. No I/O, no clock.
+//! A limit that many holders share in such a way that none can take all of it. No I/O, no clock.
 //!
-//! Part of the limit is a reserve. A holder gets more of the reserve only while it holds no more than
-//! what is free: the dynamic thresholds of Choudhury and Hahne (IEEE/ACM Transactions on Networking,
-//! 1998). A greedy holder so gets all but the reserve. Half of the reserve is left for the next one,
-//! which then holds the others back until it has as much as is free. No holder needs a number of its
-//! own.
+//! Part of the limit is a reserve. A holder may take from the reserve only while it holds no more
+//! than what is free. This is the rule of dynamic thresholds by Choudhury and Hahne (IEEE/ACM
+//! Transactions on Networking, 1998).
+//!
+//! So a single greedy holder gets everything but the reserve. The next holder gets half of the
+//! reserve, and then holds as much as is free. What the first holder releases goes to the second,
+//! because the first still holds more than is free. No holder needs a limit of its own.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A limit, in units of the user's choice, and how much of it is taken.
+/// A limit, in units of the user's choice, and the amount of it that is taken.
 #[derive(Debug)]
 pub(crate) struct SharedLimit {
     limit: usize,
@@ -19,8 +21,9 @@ pub(crate) struct SharedLimit {
     taken: AtomicUsize,
 }
 
-/// The usual reserve, where everything that is taken comes back by itself. It is small, so that a
-/// single holder has nearly the whole limit, and large enough for a newcomer to begin with.
+/// Returns the usual reserve, for limits of which everything that is taken is released after some
+/// time anyway. It is a sixteenth of the limit: small enough that a single holder has nearly the
+/// whole limit, and large enough for a newcomer to begin with.
 pub(crate) fn reserve_of(limit: usize) -> usize {
     limit.div_ceil(16)
 }
@@ -38,8 +41,8 @@ impl SharedLimit {
         self.taken.load(Ordering::Acquire)
     }
 
-    /// Takes `amount` for a holder that has `held` of the limit. Returns false if it may not have so
-    /// much.
+    /// Takes `amount` for a holder that already has `held` of the limit. Returns false, and takes
+    /// nothing, if the holder may not have so much.
     pub(crate) fn acquire(&self, held: usize, amount: usize) -> bool {
         let more = |taken| {
             let free = self.limit - taken;
@@ -48,25 +51,26 @@ impl SharedLimit {
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Gives back what was acquired.
+    /// Releases an amount that was acquired.
     pub(crate) fn release(&self, amount: usize) {
         self.taken.fetch_sub(amount, Ordering::AcqRel);
     }
 }
 
-/// Returns true if a holder of `held` may take `amount` of what is `free`, with this reserve.
+/// Returns true if a holder that has `held` may take `amount` of the `free` rest of a limit with
+/// this `reserve`.
 pub(crate) fn is_allowed(held: usize, amount: usize, free: usize, reserve: usize) -> bool {
     amount <= free && (free - amount >= reserve || held <= free)
 }
 
-/// The holdings of one holder, for amounts that are given back on other threads.
+/// The holdings of one holder, for amounts that are released on other threads.
 #[derive(Debug)]
 pub(crate) struct Share {
     limit: Arc<SharedLimit>,
     held: AtomicUsize,
 }
 
-/// An amount that a holder has until this is dropped.
+/// An amount that a holder has taken. Dropping the lease releases it.
 #[derive(Debug)]
 pub(crate) struct Lease {
     share: Arc<Share>,
@@ -78,7 +82,7 @@ impl Share {
         Arc::new(Self { limit: Arc::clone(limit), held: AtomicUsize::new(0) })
     }
 
-    /// Takes `amount`. Returns `None` if the holder may not have so much.
+    /// Takes `amount`. Returns `None`, and takes nothing, if the holder may not have so much.
     pub(crate) fn acquire(self: &Arc<Self>, amount: usize) -> Option<Lease> {
         let acquired = self.limit.acquire(self.held(), amount);
         acquired.then(|| {
@@ -103,7 +107,7 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
-    /// Lets `holders` acquire one unit after the other until none gets more, and returns their
+    /// Lets `holders` acquire one unit each in turn until none gets more, and returns their
     /// holdings.
     fn fill(limit: &SharedLimit, holders: usize) -> Vec<usize> {
         let mut held = vec![0; holders];
@@ -119,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_holders_leave_room_for_a_newcomer() {
+    fn greedy_holders_leave_a_share_for_a_newcomer() {
         for (holders, share) in [(1, 600), (2, 400), (3, 300), (11, 100)] {
             let limit = SharedLimit::new(1_200, 1_200);
             for held in fill(&limit, holders) {
@@ -137,16 +141,16 @@ mod tests {
         assert_eq!(first, 1_500);
         let second = fill(&limit, 1)[0];
         assert_eq!(second, 51, "half of the reserve, and one");
-        // The first gives something back: the second gets it, and the first does not.
+        // What the first holder releases goes to the second holder, and not back to the first.
         limit.release(40);
         assert!(!limit.acquire(first - 40, 1));
         assert!(limit.acquire(second, 1));
     }
 
     #[test]
-    fn holder_of_nothing_gets_all_that_is_free() {
+    fn holder_of_nothing_may_take_all_that_is_free() {
         let limit = SharedLimit::new(100, 100);
-        assert!(limit.acquire(0, 100), "the largest amount");
+        assert!(limit.acquire(0, 100), "the whole limit is free");
         assert!(!limit.acquire(0, 1));
         limit.release(100);
         assert!(!limit.acquire(0, 101));

@@ -1,7 +1,7 @@
-//! A thread that owns sockets, with a current-thread runtime of its own.
+//! A thread that owns sockets, and runs a current-thread tokio runtime of its own.
 //!
-//! Neither a busy runtime nor a blocking function can starve the I/O then, and a socket, the tasks of
-//! its engine and our loops share one thread.
+//! Because of it, neither a busy runtime nor a blocking function can starve the I/O. A socket, the
+//! tasks of its engine and the event loops of this crate share the thread.
 
 use std::{
     future::Future,
@@ -14,10 +14,11 @@ use tokio::{
     sync::oneshot,
 };
 
-/// The longest time that a stopping thread waits for its tasks to send what they still have.
+/// The longest time that a stopping thread waits for its tasks to send what is still queued.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
-/// A running I/O thread. Dropping it ends the thread once its tasks have ended, or after [`LINGER`].
+/// A running I/O thread. Dropping it ends the thread once its tasks have ended, or after
+/// [`LINGER`].
 #[derive(Debug)]
 pub(crate) struct IoThread {
     handle: Handle,
@@ -27,6 +28,7 @@ pub(crate) struct IoThread {
 }
 
 impl IoThread {
+    /// Starts a thread with this name.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -57,15 +59,17 @@ impl IoThread {
         self.handle.spawn(work).await.expect("the runtime lives, and this work does not panic")
     }
 
-    /// Stops the thread, and waits until its tasks have sent what they still had, or for [`LINGER`].
+    /// Stops the thread. Waits until its tasks have sent what was still queued, but no longer than
+    /// [`LINGER`].
     pub(crate) async fn finish(self) {
         let Self { _stop: stop, ended, .. } = self;
         drop(stop);
-        // An error would mean that the thread has ended without saying so, which is as good.
+        // An error means that the thread has ended without this message, which serves as well.
         let _ = ended.await;
     }
 }
 
+/// Waits until the tasks of the runtime have ended, but no longer than [`LINGER`].
 async fn wait_for_tasks(runtime: &Handle) {
     const POLL_INTERVAL: Duration = Duration::from_millis(2);
     let give_up = Instant::now() + LINGER;

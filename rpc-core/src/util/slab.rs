@@ -1,18 +1,20 @@
-//! A table of values by an id that counts up: one index, no hashing, no allocation per value.
+//! A table of values by an id that counts up. A lookup is one index operation without hashing, and
+//! a value needs no allocation of its own.
 
-/// Values by `u32` id. Ids count up and are not reused before the counter has wrapped around, so that
-/// a late answer to an id that has left the table cannot be taken for the answer to another.
+/// Values by `u32` id. Ids count up, and are not reused before the counter has wrapped around. So a
+/// late answer to an id that has left the table cannot be taken for the answer to another id.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    /// The value of `id` is at `id % len`. The length is a power of two, and at most half of the slots
-    /// are in use.
+    /// The value of `id` is at `id % len`. The length is a power of two, and at most half of the
+    /// slots are in use.
     slots: Vec<Option<(u32, T)>>,
     next: u32,
     used: usize,
 }
 
-/// The first allocation, in slots. It is small because a process may hold a thousand tables with one
-/// value each: ids count up, so that every slot is used in turn, and all slots should stay in the cache.
+/// The length of the first allocation, in slots. It is small because a process may hold a thousand
+/// tables with one value each. Since ids count up, every slot of a table is used in turn, and all
+/// of them should stay in the cache.
 const INITIAL_LEN: usize = 4;
 
 impl<T> Slab<T> {
@@ -36,7 +38,8 @@ impl<T> Slab<T> {
         loop {
             let id = self.next;
             self.next = self.next.wrapping_add(1);
-            // An occupied slot belongs to an id that has stayed for a whole round. The next slot will do.
+            // An occupied slot belongs to an older id that has stayed in the table while the
+            // counter went around all slots. The next id has another slot.
             let index = self.index(id);
             if self.slots[index].is_none() {
                 self.slots[index] = Some((id, value));
@@ -74,7 +77,8 @@ impl<T> Slab<T> {
         loop {
             let id = self.next;
             self.next = self.next.wrapping_add(1);
-            // An id that has stayed for a whole round would receive the answer of the other.
+            // An id that is still in use, after the counter has wrapped around, would receive the
+            // answer to this message.
             if self.get_mut(id).is_none() {
                 return id;
             }
@@ -91,7 +95,7 @@ impl<T> Slab<T> {
         let slots = std::iter::repeat_with(|| None).take(len).collect();
         let old = std::mem::replace(&mut self.slots, slots);
         for (id, value) in old.into_iter().flatten() {
-            // Ids that differed modulo the old length differ modulo the new one.
+            // Ids that differed modulo the old length also differ modulo the new one.
             let index = self.index(id);
             self.slots[index] = Some((id, value));
         }

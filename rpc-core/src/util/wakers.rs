@@ -1,11 +1,12 @@
-//! The tasks that a state machine wants woken.
+//! The wakers of the tasks that a state machine wants to wake.
 //!
-//! State machines here are changed under a lock, and a waker runs foreign code. So they return the
-//! wakers, and their owner wakes them once it has released the lock.
+//! The state machines of this crate are changed under a lock, and a waker may run any code. So the
+//! state machines return their wakers, and the owner calls them once it has released the lock.
 
 use std::task::Waker;
 
-/// A list of wakers that allocates only for its third element: most changes wake one task or two.
+/// A list of wakers. It allocates only for its third element, because most changes wake one task or
+/// two.
 #[derive(Debug, Default)]
 pub(crate) struct Wakers {
     first: [Option<Waker>; 2],
@@ -20,8 +21,8 @@ impl Wakers {
         }
     }
 
-    /// Wakes every task, in the order in which they were added. The list is then empty, and keeps its
-    /// memory.
+    /// Wakes all tasks, in the order in which they were added. The list is empty afterwards, and
+    /// keeps its memory.
     pub(crate) fn wake(&mut self) {
         let Self { first, rest } = self;
         first.iter_mut().filter_map(Option::take).for_each(Waker::wake);

@@ -1,4 +1,4 @@
-//! Bounds how much a task does before the other tasks of its runtime run.
+//! A bound on the work that a task does before the other tasks of its runtime run.
 
 use std::{future::poll_fn, task::Poll};
 
@@ -12,11 +12,12 @@ pub(crate) struct YieldBudget {
 }
 
 impl YieldBudget {
-    /// The messages that a task receives or sends before it yields. The messages of one body are
-    /// handled together, so that it may be exceeded by a batch.
+    /// The number of messages that a task receives or sends before it yields. The messages of a
+    /// batch are handled together, and may exceed it.
     const MESSAGES: usize = 256;
-    /// The bytes. A task that yields so often finds the memory of the previous messages free, and in
-    /// the cache: with messages of 1 MiB that is twice as fast as to take all that is there.
+    /// The number of bytes that a task receives or sends before it yields. The memory of the
+    /// previous messages is then free again, and still in the cache. With messages of 1 MiB this is
+    /// twice as fast as handling all messages that are ready.
     const BYTES: usize = 64 * 1024;
 
     pub(crate) fn add(&mut self, messages: usize, bytes: usize) {
@@ -28,10 +29,10 @@ impl YieldBudget {
         self.messages >= Self::MESSAGES || self.bytes >= Self::BYTES
     }
 
-    /// Lets every task of this runtime run that is ready, and begins a new budget.
+    /// Lets all other tasks of this runtime run that are ready, and begins a new budget.
     ///
-    /// The runtime polls its sockets meanwhile only if many bytes were moved, because that is a system
-    /// call.
+    /// If the bytes are spent, the runtime also polls its sockets meanwhile. After few bytes it
+    /// does not, because that is a system call.
     pub(crate) async fn yield_now(&mut self) {
         let Self { bytes, .. } = std::mem::take(self);
         if bytes >= Self::BYTES {
