@@ -1,4 +1,4 @@
-//! The client: connects, and makes calls.
+//! The client, which connects to servers and calls their functions.
 
 pub(crate) mod balancer;
 mod blocking;
@@ -31,32 +31,37 @@ pub use self::{
     status::{ClientStatus, Connectivity, EndpointStatus},
 };
 
-/// Calls the functions of a server, or of several that serve the same: any number of tasks and
-/// threads make calls at the same time.
+/// A client of one server, or of several servers that offer the same functions.
 ///
-/// Cheap to clone: the clones share one connection to each endpoint. The I/O runs on a thread that
-/// all clients of the process share, so that no async runtime is needed; see also
+/// A client is cheap to clone, and the clones share one connection to each endpoint. Any number of
+/// tasks and threads can make calls at the same time. The I/O runs on a thread that all clients of
+/// the process share, so that no async runtime is needed. See also
 /// [`ClientBuilder::use_current_runtime`].
 ///
-/// # When things fail
-/// - A lost connection is made again, for ever, with pauses that grow to two seconds. Calls that
-///   were not sent yet go to another endpoint, or wait within their deadline, or end at once if
-///   they [`fail_fast`](Call::fail_fast).
-/// - Of several endpoints, each call goes to the one with less to do of two that are chosen at
-///   random. One that is overloaded, or has not answered a ping, gets calls only if there is no
-///   other, until it answers.
-/// - A server that owes replies and says nothing is pinged; after a
-///   [while](ClientBuilder::keepalive_timeout) its connection counts as lost. Pings are answered while
-///   every worker is busy.
-/// - A call that failed because its connection was lost, or its server was overloaded or shutting
-///   down, is made again within its deadline, elsewhere if possible, if that is safe: the function
-///   is `idempotent`, or it is known not to have run. Otherwise it ends as
-///   [`Disconnected`](crate::ErrorKind::Disconnected), and [`ran`](RpcError::ran) says `Maybe`. See
-///   [`Call::retries`] and [`Call::idempotency_key`].
+/// # Failures
+/// - **Lost connections.** The client reconnects for as long as it exists, with a backoff that
+///   grows to two seconds. A call that was not sent yet goes to another endpoint, or waits for a
+///   connection within its deadline. With [`fail_fast`](Call::fail_fast), the call ends at once
+///   instead of waiting.
+/// - **Load balancing.** Of two endpoints chosen at random, each call goes to the one with fewer
+///   calls in flight. A server that is overloaded gets calls only if there is no other server,
+///   until the pause that it asked for has passed. The same is true of a server that owes the
+///   answer to a ping, until it answers.
+/// - **Unresponsive servers.** The client pings a server that owes replies and sends nothing. After
+///   the [keepalive timeout](ClientBuilder::keepalive_timeout), the connection counts as lost. A
+///   server answers pings even while all of its workers are busy.
+/// - **Retries.** A call is retried if its connection was lost, or if its server was overloaded or
+///   shutting down. It is retried within its deadline, at another server if possible, and only if
+///   that is safe: the function is `idempotent`, or is known not to have run, or the call has an
+///   [idempotency key](Call::idempotency_key). Otherwise, a call whose connection was lost ends as
+///   [`Disconnected`](crate::ErrorKind::Disconnected), and its [`ran`](RpcError::ran) is `Maybe`.
+///   See also [`Call::retries`].
 ///
-/// When the last clone and the last [`Call`] have gone, what is still to be sent is sent in the
-/// background, for a second at most. [`close`](Self::close) waits for that.
+/// # Closing
+/// Once the last clone and the last [`Call`] have been dropped, the client sends what is still
+/// queued in the background, for at most one second. To wait for this, use [`close`](Self::close).
 ///
+/// # Examples
 /// ```
 /// use rpc_core::{Client, Server, remote};
 ///
@@ -81,7 +86,8 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     core: Arc<ClientCore>,
     config: ClientConfig,
-    /// Ends with the last client that uses it. `None` if the client runs on its caller's runtime.
+    /// The I/O thread, which ends with the last client that uses it. `None` if the client runs on
+    /// its caller's runtime.
     _io: Option<Arc<IoThread>>,
 }
 
@@ -96,26 +102,30 @@ impl Client {
         Self(Arc::new(Inner { core, config, _io: io }))
     }
 
-    /// Returns the endpoints, as they were given.
+    /// Returns the endpoints, as they were given to the client.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Arc<str>> {
         self.0.core.endpoints()
     }
 
-    /// How the client is doing right now: which endpoints are connected, what is in flight, how
-    /// often calls were made again. It looks at every endpoint under the lock that calls take, so
-    /// it is not for each call.
+    /// Returns the current state of the client: the connections, the calls in flight, and the
+    /// number of retries.
+    ///
+    /// This visits every endpoint while it holds the lock that calls take, so do not use it for
+    /// every call.
     #[must_use]
     pub fn status(&self) -> ClientStatus {
         self.0.core.status()
     }
 
-    /// Takes no new calls, waits until the servers have read what was sent (a second at most), and
-    /// ends the connections. Calls that are still waiting then end as
-    /// [`Disconnected`](crate::ErrorKind::Disconnected). The same goes for every clone of this
-    /// client.
+    /// Closes this client and all of its clones.
     ///
-    /// It is lazy, and once begun it is to be finished: await it, or block with [`Close::wait`].
+    /// The client refuses new calls, waits for at most one second until the servers have read what
+    /// was sent, and then ends the connections. Calls that still wait for a reply end as
+    /// [`Disconnected`](crate::ErrorKind::Disconnected).
+    ///
+    /// Nothing happens until the returned future is awaited, or [`Close::wait`] is called. Once
+    /// begun, closing should be awaited to its end.
     pub fn close(self) -> Close {
         Close(Box::pin(async move {
             self.0.core.close();
@@ -138,15 +148,15 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Closing, made by [`Client::close`]. Await it, or block with [`wait`](Self::wait).
+/// The future that [`Client::close`] returns. Await it, or block with [`wait`](Self::wait).
 #[must_use = "await it, or call `.wait()`, to close the client"]
 pub struct Close(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl Close {
-    /// Blocks the thread until the client is closed, for programs without an async runtime.
+    /// Blocks the current thread until the client is closed, for programs without an async runtime.
     pub fn wait(self) {
-        // The connection's own task ends within the lingering time; if it does not run there is
-        // nothing to wait for.
+        // The tasks of the client end within `LINGER`. After twice that time, their runtime does
+        // not run any more, and there is nothing to wait for.
         let _ = blocking::wait_until(Instant::now() + 2 * LINGER, self.0);
     }
 }

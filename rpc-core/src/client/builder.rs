@@ -1,4 +1,4 @@
-//! The options of a client, and connecting.
+//! The options of a client, and the functions that connect it.
 
 use std::{
     fmt,
@@ -30,87 +30,129 @@ use crate::{
     util::{io_thread::IoThread, setters::setters},
 };
 
-/// The options of a [`Client`]. Begin with [`Client::builder`].
+/// The options of a [`Client`], made by [`Client::builder`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rpc_core::{Client, RpcError};
+///
+/// # async fn example() -> Result<(), RpcError> {
+/// let client = Client::builder()
+///     .timeout(Duration::from_secs(2))
+///     .retries(3)
+///     .connect("tcp://127.0.0.1:5555")
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
     config: ClientConfig,
 }
 
 impl Client {
-    /// Sets options before connecting.
+    /// Returns a builder with the default options.
     #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder { config: ClientConfig::default() }
     }
 
-    /// Connects to the servers at one endpoint or several (`tcp://host:port`, `ipc:///path` or
-    /// `inproc://name`), and waits until one answers. See [`ClientBuilder::connect`].
+    /// Connects to one endpoint or several, and waits until one server has answered.
+    ///
+    /// An endpoint is `tcp://host:port`, `ipc:///path` or `inproc://name`. See
+    /// [`ClientBuilder::connect`].
+    ///
+    /// # Errors
+    /// The errors of [`ClientBuilder::connect`].
     pub fn connect(endpoints: impl Endpoints) -> Connect {
         Self::builder().connect(endpoints)
     }
 
-    /// Makes a client that connects in the background. See [`ClientBuilder::connect_lazy`].
+    /// Returns a client that connects in the background. See [`ClientBuilder::connect_lazy`].
     ///
     /// # Errors
-    /// [`InvalidEndpoint`](ErrorKind::InvalidEndpoint), or if the I/O thread cannot be started.
+    /// The errors of [`ClientBuilder::connect_lazy`].
     pub fn connect_lazy(endpoints: impl Endpoints) -> Result<Self, RpcError> {
         Self::builder().connect_lazy(endpoints)
     }
 }
 
 setters! { ClientBuilder {
-    /// Sets the time that a call may take, where neither it nor its function has a timeout. The default
-    /// is 30 s: users of other frameworks expect it, and most functions are faster.
+    /// Sets the timeout of calls. A timeout of the call itself, or of its function, takes
+    /// precedence.
+    ///
+    /// The default is 30 s: users of other frameworks expect it, and most functions are faster.
     timeout: Duration,
 
-    /// Sets the time for which [`connect`](Self::connect) waits until a server answers. The default is
-    /// 5 s, long enough for a server that is just starting.
+    /// Sets the longest time for which [`connect`](Self::connect) waits until a server answers.
+    ///
+    /// The default is 5 s, which is long enough for a server that is just starting.
     connect_timeout: Duration,
 
-    /// Sets the number of times that a call may be tried again, where neither it nor its function has a
-    /// number. By default a call is tried again as often as its deadline allows. Backoff up to a second,
-    /// and a budget for all calls of the client, keep retries from becoming a storm. See
+    /// Sets the maximum number of retries of a call. A number that is set for the call itself, or
+    /// for its function, takes precedence.
+    ///
+    /// By default, a call is retried as often as its deadline allows. A backoff of up to one
+    /// second, and a retry budget for all calls of the client, prevent a retry storm. See
     /// [`Call::retries`](crate::Call::retries).
     retries: u32,
 
-    /// Sets the time after which a connection counts as lost, if the server owes replies and sends
-    /// nothing.
+    /// Sets the time after which a connection counts as lost, if the server owes replies and has
+    /// sent nothing.
     ///
-    /// The client pings the server meanwhile. A healthy server answers from its I/O thread, however busy
-    /// its workers are. So a server that does not answer is frozen, dead, or cut off. It is noticed up to
-    /// a quarter of this time later. The default is 5 s: far longer than any pause of a healthy process
-    /// or network, and far shorter than the default timeout of a call. The minimum is 20 ms. A message
-    /// counts when all of it has arrived: set a longer time if one takes longer over the network.
+    /// The client pings the server meanwhile. A healthy server answers pings from its I/O thread,
+    /// however busy its workers are. A server that does not answer is therefore frozen, dead, or
+    /// cut off. The client notices this up to a quarter of the timeout later.
+    ///
+    /// A message counts only once all of it has arrived. Set a longer timeout if a large message
+    /// can take longer than this over your network.
+    ///
+    /// The default is 5 s, which is far longer than any pause of a healthy process or network, and
+    /// far shorter than the default timeout of a call. The minimum is 20 ms.
     keepalive_timeout: Duration,
 
-    /// Sets the number of calls that may be in flight at once, from submission until the outcome is
-    /// taken. The default is 65,536: more than a server admits by default, at a few hundred bytes each.
-    /// See [`when_full`](Self::when_full).
+    /// Sets the maximum number of calls in flight.
+    ///
+    /// A call is in flight from its submission until its caller has taken the outcome. Beyond this
+    /// limit, [`when_full`](Self::when_full) applies. The default is 65,536, which is more than a
+    /// server admits by default. Each call in flight takes a few hundred bytes.
     max_in_flight: usize,
 
-    /// Sets the number of bytes that requests which await their replies, and replies that were not taken
-    /// yet, may have together. A larger call is made when nothing else is in flight. The default is
-    /// 256 MiB: sixteen messages of the largest size, and small enough for most machines. See
-    /// [`when_full`](Self::when_full).
+    /// Sets the maximum number of bytes in flight. Requests that wait for their replies count, and
+    /// so do replies that their callers have not taken yet.
+    ///
+    /// Beyond this limit, [`when_full`](Self::when_full) applies. A single request that exceeds the
+    /// limit is sent when no other call is in flight. The default is 256 MiB, which is sixteen
+    /// messages of the largest size, and small enough for most machines.
     max_bytes_in_flight: usize,
 
-    /// Sets what happens to a call when as much is in flight as may be. By default it waits within its
-    /// deadline: a program that is faster than its servers is slowed down, and does not fail.
+    /// Sets the treatment of a call that would exceed [`max_in_flight`](Self::max_in_flight) or
+    /// [`max_bytes_in_flight`](Self::max_bytes_in_flight).
+    ///
+    /// By default, the call waits within its deadline. A program that is faster than its servers is
+    /// then slowed down, and does not fail.
     when_full: WhenFull,
 
-    /// Sets the longest request that is sent and the longest reply that is accepted, in bytes. The
-    /// server's limit for requests holds as well. The default is 16 MiB: far more than most calls need,
-    /// and small enough that a hundred of them fit into a machine.
+    /// Sets the maximum size of a request that the client sends, and of a reply that it accepts, in
+    /// bytes.
+    ///
+    /// The server's limit for requests applies as well. The default is 16 MiB, which is far more
+    /// than most calls need, and small enough that the memory of a machine holds a hundred such
+    /// messages.
     max_message_size: usize,
 
-    /// Sets the ZeroMQ implementation for `tcp://` and `ipc://`. The default is [`Engine::Zeromq`]. The
-    /// server may use another one.
+    /// Sets the ZeroMQ implementation for `tcp://` and `ipc://`.
+    ///
+    /// The server may use another implementation. The default is [`Engine::Zeromq`].
     engine: Engine,
 } }
 
 impl ClientBuilder {
-    /// Ends calls at once as [`Disconnected`](ErrorKind::Disconnected) while there is no connection,
-    /// instead of letting them wait for one within their deadline. See
+    /// Lets all calls of the client end at once as [`Disconnected`](ErrorKind::Disconnected) while
+    /// there is no connection.
+    ///
+    /// Without this option, calls wait for a connection within their deadline. See
     /// [`Call::fail_fast`](crate::Call::fail_fast).
     #[must_use]
     pub fn fail_fast(mut self) -> Self {
@@ -118,24 +160,34 @@ impl ClientBuilder {
         self
     }
 
-    /// Runs the connections on the tokio runtime that `connect` is called in, instead of the I/O thread
-    /// that the clients of the process share.
+    /// Runs the connections on the tokio runtime in which `connect` or `connect_lazy` is called,
+    /// instead of the I/O thread that the clients of the process share.
     ///
-    /// On a current-thread runtime this saves a hop between threads for each call and each reply. On a
-    /// multi-thread runtime it is slower under load. The runtime must have its I/O and time drivers
-    /// enabled. The client ends with the runtime, and deadlines are kept only while the runtime runs.
+    /// On a current-thread runtime, this saves a hop between threads for each call and each reply.
+    /// On a multi-thread runtime, it is slower under load.
+    ///
+    /// The runtime must have its I/O and time drivers enabled. The client ends with the runtime,
+    /// and deadlines are kept only while the runtime runs.
     #[must_use]
     pub fn use_current_runtime(mut self) -> Self {
         self.config.use_current_runtime = true;
         self
     }
 
-    /// Connects to one endpoint or several, and waits until one has answered. The others are connected in
-    /// the background. A server that is not there yet is waited for.
+    /// Connects to one endpoint or several, and waits until one server has answered.
+    ///
+    /// The client connects to the other endpoints in the background. If no server is there yet, the
+    /// client tries again until the [`connect_timeout`](Self::connect_timeout).
     ///
     /// # Errors
-    /// [`InvalidEndpoint`](ErrorKind::InvalidEndpoint) at once. [`Disconnected`](ErrorKind::Disconnected)
-    /// when the connect timeout has passed, with the reasons why the last attempts failed.
+    /// - [`InvalidEndpoint`](ErrorKind::InvalidEndpoint), without waiting.
+    /// - [`Disconnected`](ErrorKind::Disconnected) if no server has answered within the connect
+    ///   timeout. Its source states the reasons why the last attempts failed.
+    /// - [`Disconnected`](ErrorKind::Disconnected) if the I/O thread cannot be started.
+    ///
+    /// # Panics
+    /// Panics if it is called outside a tokio runtime, with
+    /// [`use_current_runtime`](Self::use_current_runtime).
     pub fn connect(self, endpoints: impl Endpoints) -> Connect {
         let timeout = self.config.connect_timeout;
         let by = deadline_after(Instant::now(), timeout);
@@ -151,14 +203,17 @@ impl ClientBuilder {
         Connect { connecting: Box::pin(connecting), by }
     }
 
-    /// Connects in the background. Calls that are made meanwhile wait for a connection, within their
-    /// deadline.
+    /// Returns a client at once, and connects it in the background.
+    ///
+    /// Calls that are made before there is a connection wait for one, within their deadline.
     ///
     /// # Errors
-    /// [`InvalidEndpoint`](ErrorKind::InvalidEndpoint), or if the I/O thread cannot be started.
+    /// - [`InvalidEndpoint`](ErrorKind::InvalidEndpoint).
+    /// - [`Disconnected`](ErrorKind::Disconnected) if the I/O thread cannot be started.
     ///
     /// # Panics
-    /// With [`use_current_runtime`](Self::use_current_runtime), outside a tokio runtime.
+    /// Panics if it is called outside a tokio runtime, with
+    /// [`use_current_runtime`](Self::use_current_runtime).
     pub fn connect_lazy(self, endpoints: impl Endpoints) -> Result<Client, RpcError> {
         self.start(endpoints, None).map(|(client, _)| client)
     }
@@ -188,7 +243,8 @@ impl ClientBuilder {
     }
 }
 
-/// Returns the thread that all clients of this process share. It ends when the last of them has gone.
+/// Returns the I/O thread that all clients of this process share, and starts it if there is none.
+/// The thread ends when the last of these clients was dropped.
 fn shared_io_thread() -> io::Result<Arc<IoThread>> {
     static SHARED: Mutex<Weak<IoThread>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,8 +274,12 @@ fn parse(endpoints: impl Endpoints) -> Result<Vec<Arc<EndpointState>>, RpcError>
     texts.into_iter().map(parse).collect()
 }
 
-/// The future of [`Client::connect`]. Connecting has begun already: await it, or block with
-/// [`wait`](Self::wait). Dropping it ends the connection.
+/// The future that [`Client::connect`] returns. Await it, or block with [`wait`](Self::wait).
+///
+/// Connecting begins when the future is created, not when it is first polled.
+///
+/// # Cancellation
+/// Dropping the future ends the connections.
 #[must_use = "await it, or call `.wait()`, to get the client"]
 pub struct Connect {
     connecting: Pin<Box<dyn Future<Output = Result<Client, RpcError>> + Send>>,
@@ -227,12 +287,13 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Blocks the thread until the server has answered, for programs without an async runtime.
+    /// Blocks the current thread until a server has answered, for programs without an async
+    /// runtime.
     ///
     /// # Errors
-    /// As awaiting it.
+    /// The errors of [`ClientBuilder::connect`].
     pub fn wait(self) -> Result<Client, RpcError> {
-        /// The client's own task keeps the time. It counts as stopped when it is so late.
+        /// The delay after which the client's own task counts as stopped. That task keeps the time.
         const GRACE: Duration = Duration::from_millis(500);
         blocking::wait_until(self.by + GRACE, self.connecting).unwrap_or_else(|| {
             let message = "the connection's runtime does not run: `.await` instead of `.wait()`";

@@ -1,4 +1,5 @@
-//! A call as its caller holds it: lazy, owning its arguments, cancelled when dropped.
+//! Calls and notifications as futures: they are lazy, own their arguments, and are cancelled when
+//! they are dropped.
 
 use std::{
     fmt,
@@ -28,20 +29,23 @@ use crate::{
 };
 
 impl Client {
-    /// Returns the call of `F` with `args`. For generic code: `F::call(&client, ...)` is shorter.
+    /// Returns a call of the function `F` with `args`, for generic code. Other code uses the
+    /// shorter `F::call(&client, ...)`.
     pub fn call<F: RemoteFn>(&self, args: Args<F>) -> Call<F> {
         Call::new(self.clone(), args)
     }
 
-    /// Returns the notification of `F` with `args`. For generic code: `F::notify(&client, ...)` is
-    /// shorter.
+    /// Returns a notification of the function `F` with `args`, for generic code. Other code uses
+    /// the shorter `F::notify(&client, ...)`.
     pub fn notify<F: RemoteFn>(&self, args: Args<F>) -> Notify {
         Notify::new(self.clone(), args)
     }
 
-    /// Returns the call of a function that is known by name only. `params` becomes the params of the
-    /// request: a tuple or sequence by position, a struct or map by parameter name, `()` for none.
-    /// Bytes among them need `serde_bytes`. The result is decoded to `R`.
+    /// Returns a call of a function that is known by name only. Its result is decoded as `R`.
+    ///
+    /// `params` becomes the params of the request. A tuple or a sequence passes them by position, a
+    /// struct or a map passes them by name, and `()` passes none. Byte strings among them need
+    /// `serde_bytes`.
     ///
     /// ```
     /// # async fn example(client: rpc_core::Client) -> Result<(), rpc_core::RpcError> {
@@ -50,8 +54,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`RpcError`]. The function's own error has kind [`Failed`](ErrorKind::Failed), and
-    /// [`RpcError::data`] decodes it.
+    /// The call ends with an [`RpcError`] if it fails. The function's own error has the kind
+    /// [`Failed`](ErrorKind::Failed), and [`RpcError::data`] decodes it.
     pub fn call_dynamic<R>(&self, name: &str, params: impl Serialize) -> Call<Dynamic<R>>
     where
         R: DeserializeOwned + Send + 'static,
@@ -59,19 +63,21 @@ impl Client {
         self.call(Args::dynamic(name, &params))
     }
 
-    /// Asks a server whether it is there. The answer comes from its I/O thread, so that a server with
-    /// busy workers answers as fast as an idle one.
+    /// Returns a call that checks that a server answers.
+    ///
+    /// The answer comes from the I/O thread of the server. A server with busy workers therefore
+    /// answers as fast as an idle one.
     ///
     /// # Errors
-    /// [`RpcError`] if it did not answer in the client's timeout.
+    /// The call ends with an [`RpcError`] if no server has answered within the client's timeout.
     pub fn ping(&self) -> Call<Dynamic<()>> {
         self.call_dynamic(control::PING, ()).idempotent()
     }
 
-    /// Asks a server for a description of its functions.
+    /// Returns a call that asks a server for a description of its functions.
     ///
     /// # Errors
-    /// [`RpcError`] if it did not answer in the client's timeout.
+    /// The call ends with an [`RpcError`] if no server has answered within the client's timeout.
     pub fn discover(&self) -> Call<Dynamic<ServiceDescription>> {
         self.call_dynamic(control::DISCOVER, ()).idempotent()
     }
@@ -79,8 +85,8 @@ impl Client {
 
 /// A call of the remote function `F`, made by `F::call(&client, ...)`.
 ///
-/// It is a lazy future: nothing is sent, and its time does not run, until it is polled. It owns its
-/// encoded arguments, so that it can be spawned, joined and selected.
+/// A call is a lazy future: nothing is sent, and its timeout does not begin, until it is first
+/// polled. The call owns its encoded arguments, so that it can be spawned, joined and selected.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -101,13 +107,19 @@ impl Client {
 /// ```
 ///
 /// # Cancellation
-/// Dropping it cancels the call. If it was not sent yet it never will be; otherwise the server is
-/// told: what has not started never starts, an async function is dropped, a sync one can ask its
-/// context.
+/// Dropping the future cancels the call. A call that was not sent yet is never sent. Otherwise, the
+/// client tells the server:
+///
+/// - A function that has not started never starts.
+/// - An async function is dropped.
+/// - A sync function runs on, and can ask its [`Context`](crate::Context).
 ///
 /// # Errors
-/// [`RpcError`], or [`CallError<E>`](crate::CallError) if the function returns `Result<T, E>`. It
-/// never waits beyond its timeout.
+/// The call ends with an [`RpcError`] if it fails, or with a [`CallError<E>`](crate::CallError) if
+/// the function returns `Result<T, E>`. A call never waits beyond its timeout.
+///
+/// # Panics
+/// Like most futures, a call panics if it is polled again after it has ended.
 #[must_use = "a call does nothing until it is awaited, or `.wait()` is called"]
 pub struct Call<F> {
     raw: RawCall,
@@ -125,77 +137,107 @@ impl<F: RemoteFn> Call<F> {
         self
     }
 
-    /// Sets how long the call may take, from its first poll to the reply. Without it the function's
-    /// timeout holds, then the client's, then 30 s; and never more than what is left of the call
-    /// that this one is made in: that is found out when the call is created, on the thread or in
-    /// the task of the function that runs. In a task or thread that the function spawned there is
-    /// no such call: pass on what [`Context::remaining`](crate::Context::remaining) says.
+    /// Sets the timeout of the call, from its first poll to the reply.
+    ///
+    /// If it is not set, the timeout of the function applies, or else that of the client, which is
+    /// 30 s by default.
+    ///
+    /// A call that is made in a remote function never gets more time than is left of the outer
+    /// call. The deadline of the outer call is looked up when this call is created, on the thread
+    /// or in the task that runs the function. In a task or thread that the function has spawned,
+    /// there is no outer call: set the timeout to
+    /// [`Context::remaining`](crate::Context::remaining).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.raw.options.timeout = Some(timeout);
         self
     }
 
-    /// Sets how often the call may be made again when its connection was lost, or its server was
-    /// overloaded or shutting down; `0` for never. Without it the function's number holds, then the
-    /// client's, then as often as the deadline allows.
+    /// Sets the maximum number of retries of the call. With `0`, the call is never retried.
     ///
-    /// It is made again only if that is safe: the function is `idempotent`, the failure says that
-    /// it never ran, or it has an [idempotency key](Self::idempotency_key). After any other failure
-    /// it is never made again. The pause before a retry grows from 10 ms to 1 s, or is as long as
-    /// the server asked for; another endpoint is preferred to the one that failed. All retries of a
-    /// client share a budget: a fifth of its calls, ten a second, and a thousand at once; a retry
-    /// that exceeds it waits.
+    /// If it is not set, the number of the function applies, or else that of the client. By
+    /// default, a call is retried as often as its deadline allows.
+    ///
+    /// A call is retried if its connection was lost, or if its server was overloaded or shutting
+    /// down. It is never retried after another failure. It is retried only if that is safe:
+    ///
+    /// - the function is `idempotent`, or
+    /// - the failure tells that the function never ran, or
+    /// - the call has an [idempotency key](Self::idempotency_key).
+    ///
+    /// The backoff before a retry grows from 10 ms to 1 s, or is as long as the server asked for. A
+    /// retry prefers another endpoint to the one that failed. All retries of a client share a
+    /// budget: 1,000 at once, and after that a fifth of its calls plus ten a second. A retry beyond
+    /// the budget waits.
     pub fn retries(mut self, retries: u32) -> Self {
         self.raw.options.retries = Some(retries);
         self
     }
 
-    /// The call ends at once as [`Disconnected`](ErrorKind::Disconnected) if there is no connection
-    /// to any endpoint (or, for a call with a key that may have run, to the server that remembers
-    /// it), instead of waiting for one within its deadline. An endpoint that is being connected for
-    /// the first time is waited for.
+    /// Lets the call end at once as [`Disconnected`](ErrorKind::Disconnected) if there is no
+    /// connection to any endpoint.
+    ///
+    /// Without this option, the call waits for a connection within its deadline. Even with this
+    /// option, the call waits while an endpoint is being connected for the first time.
+    ///
+    /// A call with an [idempotency key](Self::idempotency_key) that may have run can be retried
+    /// only at the server that remembers it. Such a call ends at once if there is no connection to
+    /// that server.
     pub fn fail_fast(mut self) -> Self {
         self.raw.options.fail_fast = true;
         self
     }
 
-    /// Says that making the call twice does no harm, of a function that is known by name only;
-    /// others say it in their attribute.
+    /// Declares that it does no harm to run the function twice, so that the call can be retried.
+    ///
+    /// This is for functions that are known by name only. Other functions declare it in their
+    /// `#[remote]` attribute.
     pub fn idempotent(mut self) -> Self {
         self.raw.options.idempotent = true;
         self
     }
 
-    /// Names the call, with 1 to 64 bytes, so that it can be made again although its function is
-    /// not idempotent: the server remembers the reply under this name, and answers a call of the
-    /// same name with it instead of running the function once more. The name must be this call's
-    /// own, such as a random UUID.
+    /// Sets an idempotency key of 1 to 64 bytes, so that the call can be retried although its
+    /// function is not idempotent.
     ///
-    /// Replies are remembered by one server process, for a bounded time and in bounded number (see
-    /// [`ServerBuilder`](crate::ServerBuilder::remember_replies_for)). So a call that may have run
-    /// is made again on the same process only: it waits within its deadline for the connection to
-    /// that process (with [`fail_fast`](Self::fail_fast) it does not), and if another process has
-    /// taken the place it ends as [`Disconnected`](ErrorKind::Disconnected). Either way it may have
-    /// run. To make such a call again by hand, with the same key, is safe only if it reaches the
-    /// same process: another would run it again.
+    /// The server remembers the reply under this key. It answers another call with the same key
+    /// from memory, instead of running the function again. The key must be unique to this call,
+    /// such as a random UUID.
     ///
-    /// What is remembered is what came of the first call that has started, whatever that was: also
-    /// that its time ran out, or that it panicked. To use a key for another function or other
-    /// arguments is a [`BadRequest`](ErrorKind::BadRequest). If the function is idempotent besides,
-    /// any server will do.
+    /// # Scope of a key
+    /// A single server process remembers the reply, for a bounded time and in a bounded number. See
+    /// [`ServerBuilder::remember_replies_for`](crate::ServerBuilder::remember_replies_for). A call
+    /// that may have run is therefore retried only at the same process:
+    ///
+    /// - The call waits within its deadline for a connection to that process. With
+    ///   [`fail_fast`](Self::fail_fast), it does not wait.
+    /// - If another process has taken over the endpoint, the call ends as
+    ///   [`Disconnected`](ErrorKind::Disconnected).
+    ///
+    /// In both cases, a call that fails may have run. Retrying it by hand with the same key is safe
+    /// only if the retry reaches the same process, because another process would run the function
+    /// again.
+    ///
+    /// If the function is idempotent as well, the call can be retried at any server.
+    ///
+    /// # Remembered outcomes
+    /// The server remembers the outcome of the first call that has started, whatever the outcome
+    /// was. This includes a deadline that has passed, and a panic. A call that uses the same key
+    /// for another function or with other arguments fails as [`BadRequest`](ErrorKind::BadRequest).
     pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.raw.options.key = Some(Bytes::copy_from_slice(key.as_ref()));
         self
     }
 
-    /// Makes the call and blocks the thread until it has ended, for programs without an async
-    /// runtime. In an async function it would block the runtime's thread: await the call there.
+    /// Makes the call and blocks the current thread until it has ended, for programs without an
+    /// async runtime.
+    ///
+    /// In an async function, this would block a thread of the runtime: await the call instead.
     ///
     /// # Errors
-    /// As awaiting it.
+    /// The errors of awaiting the [call](Call#errors).
     ///
     /// # Panics
-    /// As every future, if it was polled before and has ended.
+    /// Panics if the call was polled before and has ended.
     pub fn wait(self) -> Result<F::Output, F::Error> {
         let client = self.raw.client.clone();
         blocking::wait(client.core(), self)
@@ -248,15 +290,23 @@ impl<F: RemoteFn> fmt::Debug for Call<F> {
     }
 }
 
-/// A notification: a call whose result, and whether it ran at all, nobody will know. Made by
-/// `F::notify(&client, ...)`.
+/// A notification, made by `F::notify(&client, ...)`: a call without a response.
 ///
-/// A lazy future that is ready when the message is with the socket. Dropping it before that means
-/// that it is not sent. What is with the socket is sent in the background: a program that ends soon
-/// after has to [close](Client::close) the client first.
+/// The client learns neither the result of the function nor that the function has run at all.
+///
+/// A notification is a lazy future that is ready once the socket has accepted the message. The
+/// message is then sent in the background. A program that ends soon afterwards must
+/// [close](Client::close) the client first.
+///
+/// # Cancellation
+/// A notification that is dropped while it is queued in the client is not sent. Once the client has
+/// begun to hand it to the socket, dropping the future has no effect.
 ///
 /// # Errors
-/// [`RpcError`] if there was no connection to send it on before its time ran out.
+/// The future ends with an [`RpcError`], for example if there was no connection before its timeout.
+///
+/// # Panics
+/// Like most futures, a notification panics if it is polled again after it has ended.
 #[must_use = "a notification is not sent until it is awaited, or `.wait()` is called"]
 pub struct Notify {
     raw: RawCall,
@@ -267,17 +317,21 @@ impl Notify {
         Self { raw: RawCall::new(client, args, CallKind::Notification) }
     }
 
-    /// Sets how long sending may take, from the first poll until the message is with the socket.
+    /// Sets the timeout of the notification, from its first poll until the socket has accepted the
+    /// message.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.raw.options.timeout = Some(timeout);
         self
     }
 
-    /// Blocks the thread until the message is with the socket, for programs without an async
-    /// runtime.
+    /// Sends the notification and blocks the current thread until the socket has accepted it, for
+    /// programs without an async runtime.
     ///
     /// # Errors
-    /// As awaiting it.
+    /// The errors of awaiting the [notification](Notify#errors).
+    ///
+    /// # Panics
+    /// Panics if the notification was polled before and has ended.
     pub fn wait(self) -> Result<(), RpcError> {
         let client = self.raw.client.clone();
         blocking::wait(client.core(), self)
@@ -298,8 +352,8 @@ impl fmt::Debug for Notify {
     }
 }
 
-/// Stands for a function that is known by name only, whose result is an `R`. See
-/// [`Client::call_dynamic`].
+/// The type of a remote function that is known by name only, and whose result is decoded as `R`.
+/// See [`Client::call_dynamic`].
 pub struct Dynamic<R>(PhantomData<fn() -> R>);
 
 impl<R: DeserializeOwned + Send + 'static> RemoteFn for Dynamic<R> {
@@ -318,7 +372,7 @@ impl<R> fmt::Debug for Dynamic<R> {
     }
 }
 
-/// What a call says that its client, or its function, would say otherwise.
+/// The options of a call, which override those of its function and of its client.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
@@ -328,22 +382,24 @@ pub(crate) struct CallOptions {
     pub(crate) key: Option<Bytes>,
 }
 
-/// What calls and notifications have in common: everything but the types.
+/// The common part of calls and notifications, which does not depend on the types of the function.
 struct RawCall {
     client: Client,
     function: std::borrow::Cow<'static, str>,
     signature: &'static Signature,
     kind: CallKind,
     options: CallOptions,
-    /// What is left of the call that this one was made in.
+    /// The deadline of the call in whose function this call was created.
     inherited: Option<Instant>,
     stage: Stage,
 }
 
 enum Stage {
-    /// Not polled yet.
+    /// The call was not polled yet.
     New(EncodedArgs),
+    /// The client core has the call under this id.
     Waiting(MsgId),
+    /// The outcome was returned, or the call was refused.
     Ended,
 }
 
@@ -407,8 +463,8 @@ impl RawCall {
 
 impl Drop for RawCall {
     fn drop(&mut self) {
-        // The reply may arrive at this very moment. The table decides: if the call has ended
-        // nothing is sent, and a reply that comes later finds nobody.
+        // The reply may arrive at this very moment. The lock of the client core decides this race.
+        // If the call has ended already, no cancel is sent. A reply that comes later is ignored.
         if let Stage::Waiting(id) = self.stage {
             self.client.core().cancel(id);
         }

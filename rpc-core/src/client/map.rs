@@ -1,4 +1,4 @@
-//! One remote function over many inputs, with a bounded number of calls under way.
+//! Calls of one remote function for many inputs, with a bounded number in flight.
 
 use std::{
     fmt,
@@ -20,15 +20,15 @@ use crate::{
     function::RemoteFn,
 };
 
-/// How many calls are under way unless [`Map::concurrency`] says otherwise: enough to keep a few
-/// servers busy over a network, few enough not to fill their queues.
+/// The default of [`Map::concurrency`]: enough to keep a few servers busy over a network, and few
+/// enough not to fill their queues.
 const CONCURRENCY: usize = 64;
 
-/// The calls of the remote function `F` for each of many inputs, made by `F::map(&client, inputs)`.
+/// A stream that calls the remote function `F` for each input, made by `F::map(&client, inputs)`.
 ///
-/// A `Stream` that yields `(index of the input, result)` as calls end, or in the order of the
-/// inputs if [`ordered`](Self::ordered). Inputs are taken one by one, as calls can begin. An error
-/// does not end it.
+/// The stream yields `(index of the input, result)` whenever a call ends. With
+/// [`ordered`](Self::ordered), it yields the results in the order of the inputs. The stream takes
+/// inputs one by one, as calls can begin. A call that fails does not end the stream.
 ///
 /// ```
 /// use rpc_core::{Client, remote};
@@ -49,7 +49,7 @@ const CONCURRENCY: usize = 64;
 /// ```
 ///
 /// # Cancellation
-/// Dropping it cancels the calls that are under way.
+/// Dropping the stream cancels the calls that are in flight.
 #[must_use = "nothing is called until the stream is polled, or `.wait()` is called"]
 pub struct Map<F: RemoteFn, I: Iterator> {
     client: Client,
@@ -64,11 +64,11 @@ pub struct Map<F: RemoteFn, I: Iterator> {
 
 enum Running<F: RemoteFn> {
     Unordered(FuturesUnordered<Indexed<F>>),
-    /// Results that wait for an earlier one count as under way, so they are bounded as well.
+    /// Results that wait for an earlier one count as in flight, so that they are bounded as well.
     Ordered(FuturesOrdered<Indexed<F>>),
 }
 
-/// What a [`Map`] yields for one input.
+/// The item that a [`Map`] yields for one input: its index, and the result of its call.
 pub type MapItem<F> = (usize, Result<<F as RemoteFn>::Output, <F as RemoteFn>::Error>);
 
 struct Indexed<F> {
@@ -86,7 +86,7 @@ impl<F: RemoteFn> Future for Indexed<F> {
 }
 
 impl<F: RemoteFn, I: Iterator> Map<F, I> {
-    /// For generated code.
+    /// Returns the stream, for generated code.
     #[doc(hidden)]
     pub fn new(client: &Client, inputs: I, encode: fn(I::Item) -> Args<F>) -> Self {
         Self {
@@ -101,7 +101,7 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
         }
     }
 
-    /// Sets how many calls may be under way at once; at least one. 64 unless set.
+    /// Sets the maximum number of calls in flight. The minimum is 1, and the default is 64.
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.concurrency = calls.max(1);
         self
@@ -113,31 +113,37 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
         self
     }
 
-    /// Sets how often each call may be tried again. See [`Call::retries`].
+    /// Sets the maximum number of retries of each call. See [`Call::retries`].
     pub fn retries(mut self, retries: u32) -> Self {
         self.options.retries = Some(retries);
         self
     }
 
-    /// Calls end at once while there is no connection. See [`Call::fail_fast`].
+    /// Lets calls end at once while there is no connection. See [`Call::fail_fast`].
     pub fn fail_fast(mut self) -> Self {
         self.options.fail_fast = true;
         self
     }
 
-    /// Yields results in the order of the inputs. A slow call then holds back those behind it. To
-    /// be called before the first result is taken: calls that are under way are cancelled.
+    /// Yields the results in the order of the inputs. A slow call then holds back the results of
+    /// the calls after it.
+    ///
+    /// Call this before the first result is taken, because it cancels the calls that are in flight.
     pub fn ordered(mut self) -> Self {
         self.running = Running::Ordered(FuturesOrdered::new());
         self
     }
 
-    /// The next result, `None` after the last. Cancel-safe.
+    /// Returns the next result, or `None` after the last one.
+    ///
+    /// # Cancellation
+    /// This is cancel-safe: dropping the returned future loses no result.
     pub async fn next(&mut self) -> Option<MapItem<F>> {
         std::future::poll_fn(|cx| self.poll_item(cx)).await
     }
 
-    /// Blocks the thread for each result, for programs without an async runtime.
+    /// Returns an iterator that blocks the current thread for each result, for programs without an
+    /// async runtime.
     pub fn wait(mut self) -> impl Iterator<Item = MapItem<F>> {
         let client = self.client.clone();
         std::iter::from_fn(move || blocking::wait(client.core(), self.next()))
@@ -174,7 +180,7 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
     }
 }
 
-/// Nothing in it is ever pinned: inputs are taken by `&mut`, and calls are `Unpin`.
+/// A `Map` pins none of its fields: it takes inputs by `&mut`, and calls are `Unpin`.
 impl<F: RemoteFn, I: Iterator> Unpin for Map<F, I> {}
 
 impl<F: RemoteFn, I: Iterator> Stream for Map<F, I> {

@@ -1,4 +1,4 @@
-//! The state of a client, for whoever watches: a progress bar, a health check, a log.
+//! The state of a client, for health checks, logs and progress bars.
 
 use std::{fmt, sync::Arc};
 
@@ -8,14 +8,16 @@ use std::{fmt, sync::Arc};
 pub struct ClientStatus {
     /// The endpoints, in the order in which they were given.
     pub endpoints: Vec<EndpointStatus>,
-    /// The number of calls in flight, whose outcome has not been taken.
+    /// The number of calls in flight. A call that has ended counts until its caller has taken the
+    /// outcome.
     pub calls: usize,
-    /// The bytes that count for these calls. See
+    /// The number of bytes in flight. See
     /// [`max_bytes_in_flight`](crate::ClientBuilder::max_bytes_in_flight).
     pub bytes: usize,
-    /// The number of calls that wait for capacity.
+    /// The number of calls that wait because the limits for calls or bytes in flight are reached.
+    /// See [`when_full`](crate::ClientBuilder::when_full).
     pub waiting: usize,
-    /// The number of retries since the client began.
+    /// The number of retries since the client was made.
     pub retries: u64,
 }
 
@@ -23,11 +25,11 @@ pub struct ClientStatus {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EndpointStatus {
-    /// The endpoint as it was given.
+    /// The endpoint, as it was given to the client.
     pub endpoint: Arc<str>,
-    /// The state of the connection.
+    /// The state of the connection to the endpoint.
     pub state: Connectivity,
-    /// The number of calls that wait for replies from there.
+    /// The number of calls that were sent to the endpoint and wait for a reply.
     pub calls: usize,
 }
 
@@ -35,15 +37,17 @@ pub struct EndpointStatus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Connectivity {
-    /// Calls go there.
+    /// The server is connected, and takes calls.
     Connected,
-    /// The server is overloaded and asked for a pause: calls go there only if there is no alternative.
+    /// The server is overloaded and asked for a pause. It gets calls only if there is no other
+    /// server.
     Overloaded,
-    /// The server owes an answer to a ping: calls go there only if there is no alternative.
+    /// The server owes the answer to a ping. It gets calls only if there is no other server.
     Unresponsive,
-    /// There is no connection, and one is being made.
+    /// There is no connection that takes calls, and the client is connecting.
     Connecting {
-        /// The reason why the last one failed or ended. `None` during the first attempt.
+        /// The reason why the last connection was lost, or the last attempt has failed. `None`
+        /// during the first attempt.
         reason: Option<Arc<str>>,
     },
 }

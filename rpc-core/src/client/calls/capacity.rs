@@ -1,16 +1,18 @@
-//! The bounds of a client: calls and bytes in flight. No I/O, no clock.
+//! The limits of a client for calls and bytes in flight. This code does no I/O and reads no clock.
 
-/// The way in which a client treats a call when as much is in flight as may be.
+/// The treatment of a call that would exceed the limits of its client for calls or bytes in flight.
+/// See [`ClientBuilder::when_full`](crate::ClientBuilder::when_full).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
-    /// The call waits, in the order in which calls were made, until there is capacity or its time is up.
+    /// The call waits until there is capacity, or until its deadline. Waiting calls get capacity in
+    /// the order in which they were made.
     #[default]
     Wait,
-    /// The call fails at once as [`Overloaded`](crate::ErrorKind::Overloaded), and was never sent.
+    /// The call fails at once as [`Overloaded`](crate::ErrorKind::Overloaded), and is never sent.
     Fail,
 }
 
-/// The bounds, and the amounts in use.
+/// The limits, and the amounts in use.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     pub(crate) max_calls: usize,
@@ -25,8 +27,8 @@ impl Capacity {
         Self { max_calls: max_calls.max(1), max_bytes, when_full, calls: 0, bytes: 0 }
     }
 
-    /// Returns true if one more call of `bytes` may be in flight. A call that is larger than the whole
-    /// capacity may be in flight alone.
+    /// Returns true if there is capacity for one more call of `bytes`. A call that is larger than
+    /// the whole capacity may be in flight alone.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.calls == 0
             || (self.calls < self.max_calls && self.bytes.saturating_add(bytes) <= self.max_bytes)
@@ -50,7 +52,7 @@ mod tests {
     #[test]
     fn calls_and_bytes_are_bounded() {
         let mut capacity = Capacity::new(2, 100, WhenFull::Wait);
-        assert!(capacity.fits(1_000), "alone");
+        assert!(capacity.fits(1_000), "a large call fits alone");
         capacity.acquire(60);
         assert!(!capacity.fits(41));
         assert!(capacity.fits(40));
