@@ -1,4 +1,5 @@
-//! The links of a client, and the choice of the link for the next call. No I/O, no clock.
+//! The load balancer of a client: its links, and the choice of the link for the next call. This
+//! code does no I/O and reads no clock.
 
 use std::{collections::VecDeque, sync::Arc, task::Waker, time::Instant};
 
@@ -8,34 +9,36 @@ use crate::{
     util::wakers::Wakers,
 };
 
-/// Names a link. It is never used again, so that a reply that was meant for a lost link cannot be taken
-/// for one of the next.
+/// The id of a link. An id is not used for another link, so that a reply from a lost link is not
+/// taken for a reply from the next link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct LinkId(u32);
 
-/// A link that is up: the calls that wait to be sent on it, and the number of replies that it owes.
+/// A link that is up, with the calls that wait to be sent on it, and the state of its server.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: LinkId,
     pub(crate) endpoint: Arc<EndpointState>,
     pub(crate) peer: PeerInfo,
-    /// The calls to be sent, in order. Some may have ended meanwhile. There are no more than calls in
-    /// flight, so that it is never full.
+    /// The calls to be sent, in order. Some may have ended meanwhile. The queue is never full: the
+    /// calls in it have capacity, so that there are no more than calls in flight.
     pub(crate) queue: VecDeque<MsgId>,
-    /// The calls to be cancelled. Each was sent, and they are taken before more calls are sent, so that
-    /// there are no more than calls in flight.
+    /// The calls to be cancelled. Each of them was sent, and cancels are sent before more calls.
+    /// There are therefore never more cancels than calls that may be in flight.
     pub(crate) cancels: VecDeque<MsgId>,
     /// True if a ping is to be sent.
     pub(crate) ping: bool,
     /// The number of calls whose replies are awaited.
     pub(crate) sent: usize,
-    /// True if the server drains: it answers the calls that it has, and takes no new ones.
+    /// True if the server is draining: it answers the calls that it has, and takes no new ones.
     pub(crate) draining: bool,
-    /// True if the server owes the answer to a ping. It then gets new calls only if there is no other.
+    /// True if the server owes the answer to a ping. It then gets new calls only if there is no
+    /// other server.
     pub(crate) unresponsive: bool,
-    /// The time until which an overloaded server is spared, if there is another.
+    /// The end of the backoff for an overloaded server. Until then, it gets new calls only if there
+    /// is no other server.
     pub(crate) backs_off_until: Option<Instant>,
-    /// The task that sends, while it sleeps.
+    /// The waker of the task that sends, while that task waits.
     pub(crate) sender: Option<Waker>,
 }
 
@@ -44,7 +47,7 @@ impl Link {
         self.queue.len() + self.sent
     }
 
-    /// Returns true if something waits to be sent.
+    /// Returns true if messages wait to be sent.
     pub(crate) fn has_outgoing(&self) -> bool {
         !self.queue.is_empty() || !self.cancels.is_empty() || self.ping
     }
@@ -59,17 +62,17 @@ impl Link {
         wakers.extend(self.sender.take());
     }
 
-    /// Notes that a reply, or an error in its place, has come.
+    /// Notes that a reply, or an error in its place, was received.
     pub(crate) fn handle_reply(&mut self, wakers: &mut Wakers) {
         self.unresponsive = false;
         self.sent -= 1;
-        // A link that drains ends with its last reply.
+        // A draining link ends with its last reply.
         if self.draining && self.sent == 0 {
             self.wake_sender(wakers);
         }
     }
 
-    /// Returns the rank of the link as a choice: the lower the better.
+    /// Returns the tier of the link. A link with a lower tier is preferred.
     fn tier(&self, now: Instant) -> u8 {
         match (self.unresponsive, self.backs_off_until) {
             (true, _) => 2,
@@ -88,7 +91,7 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    /// `random` chooses among links.
+    /// Returns a balancer without links, which uses `random` to choose among links.
     pub(crate) fn new(random: fastrand::Rng) -> Self {
         Self { links: Vec::new(), next: 0, random }
     }
@@ -117,7 +120,8 @@ impl Balancer {
         Some(self.links.swap_remove(index))
     }
 
-    /// Finds a link. There are about as many as endpoints, for which a search is faster than a hash.
+    /// Finds a link. There are about as many links as endpoints, and for so few a linear search is
+    /// faster than a hash map.
     pub(crate) fn find(&mut self, id: LinkId) -> Option<&mut Link> {
         self.links.iter_mut().find(|link| link.id == id)
     }
@@ -130,7 +134,7 @@ impl Balancer {
         self.links.iter_mut()
     }
 
-    /// Asks the peer of a link for an answer, and chooses the link last until the peer has given it.
+    /// Queues a ping. Until the peer has answered, the link is chosen only if there is no other.
     pub(crate) fn ping(&mut self, id: LinkId, wakers: &mut Wakers) {
         if let Some(link) = self.find(id) {
             (link.unresponsive, link.ping) = (true, true);
@@ -144,9 +148,9 @@ impl Balancer {
         self.links.iter().any(|link| !link.draining && is_other(link) && link.tier(now) == 0)
     }
 
-    /// Chooses the link for the next call: of two at random, the one with less load. Links that are
-    /// unresponsive or overloaded, and links to the endpoint `avoid`, are chosen only if there is no
-    /// other. Returns `None` if no link takes calls.
+    /// Chooses the link for the next call: of two random links, the one with less load. Links that
+    /// are unresponsive or overloaded, and links to the endpoint `avoid`, are chosen only if there
+    /// is no other link. Returns `None` if no link takes calls.
     pub(crate) fn choose(
         &mut self,
         now: Instant,
@@ -158,7 +162,7 @@ impl Balancer {
 
     fn choose_index(&mut self, now: Instant, avoid: Option<&Arc<EndpointState>>) -> Option<usize> {
         let Self { links, random, .. } = self;
-        // The case of most clients.
+        // Most clients have a single link.
         if let [link] = links.as_slice() {
             return (!link.draining).then_some(0);
         }
@@ -168,7 +172,7 @@ impl Balancer {
         let open = || links.iter().enumerate().filter(|(_, link)| !link.draining);
         let best = open().map(|(_, link)| rank(link)).min()?;
         let mut two = [None, None];
-        // Two of the best at random, by reservoir sampling, which needs no list of them.
+        // Takes two of the best links at random. Reservoir sampling needs no list of them.
         for (seen, (index, _)) in open().filter(|(_, link)| rank(link) == best).enumerate() {
             if seen < 2 {
                 two[seen] = Some(index);
@@ -205,7 +209,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A balancer with a link to each of some endpoints.
+    /// A balancer with one link to each of several endpoints.
     struct Tested {
         balancer: Balancer,
         endpoints: Vec<Arc<EndpointState>>,
@@ -225,7 +229,8 @@ pub(crate) mod tests {
             self.balancer.find(self.links[index]).unwrap()
         }
 
-        /// Counts how often each link is chosen in 1,000 choices, each of which adds load if `loaded`.
+        /// Makes 1,000 choices, and returns the number of times that each link was chosen. If
+        /// `loaded`, each choice adds load to the chosen link.
         fn choose(&mut self, avoid: Option<usize>, loaded: bool) -> [usize; 4] {
             let mut counts = [0; 4];
             let avoid = avoid.map(|avoid| Arc::clone(&self.endpoints[avoid]));
@@ -246,14 +251,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn busier_of_two_is_not_chosen() {
+    fn busier_of_two_links_is_not_chosen() {
         let mut tested = Tested::new(2);
         tested.link(0).sent = 10;
         assert_eq!(tested.choose(None, false), [0, 1_000, 0, 0]);
     }
 
     #[test]
-    fn equals_are_chosen_equally_often() {
+    fn equal_links_are_chosen_equally_often() {
         let counts = Tested::new(3).choose(None, false);
         assert!(counts[..3].iter().all(|count| (250..=420).contains(count)), "{counts:?}");
     }

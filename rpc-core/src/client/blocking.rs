@@ -1,4 +1,5 @@
-//! Waiting for a future by blocking the thread, for programs without an async runtime.
+//! Functions that block the current thread until a future is ready, for programs without an async
+//! runtime.
 
 use std::{
     future::Future,
@@ -19,10 +20,10 @@ impl Wake for Unpark {
     }
 }
 
-/// Blocks until `future` is ready, which it is when a call of `core` ends.
+/// Blocks until `future` is ready, which becomes ready when a call of `core` ends.
 ///
-/// Deadlines are kept by the client's own task. If that does not run, because its runtime is the
-/// one that this thread blocks, they are kept here, a little later.
+/// Normally, the client's own task ends calls at their deadlines. That task does not run if this
+/// thread blocks its runtime. This function then ends the calls instead, a little later.
 pub(crate) fn wait<F: Future>(core: &ClientCore, future: F) -> F::Output {
     const GRACE: Duration = Duration::from_millis(100);
     park_until_ready(future, || {
@@ -31,7 +32,7 @@ pub(crate) fn wait<F: Future>(core: &ClientCore, future: F) -> F::Output {
     })
 }
 
-/// Blocks until `future` is ready, or `by` has passed.
+/// Blocks until `future` is ready. Returns `None` if it is not ready at the time `by`.
 pub(crate) fn wait_until<F: Future>(by: Instant, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let in_time = std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -42,7 +43,7 @@ pub(crate) fn wait_until<F: Future>(by: Instant, future: F) -> Option<F::Output>
     park_until_ready(in_time, || Some(by))
 }
 
-/// Polls `future` whenever it is woken, and when the moment that `look_again` names has come.
+/// Polls `future` whenever it is woken, and at the times that `look_again` returns.
 fn park_until_ready<F: Future>(future: F, look_again: impl Fn() -> Option<Instant>) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);

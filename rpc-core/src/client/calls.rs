@@ -1,11 +1,13 @@
-//! The calls of a client, from submission until the caller has the outcome: the link of each call, and
-//! what follows when a try fails.
+//! The calls of a client, from submission until the caller has taken the outcome. This module
+//! routes each call to a link, and handles tries that fail.
 //!
-//! A call waits for capacity, then in the queue of a link (or unrouted, if there is no link), then for
-//! its reply. If it is to be tried again it backs off, and is routed once more.
+//! A call waits for capacity, then in the queue of a link, and then for its reply. If there is no
+//! link, the call waits among the unrouted calls. A call that is to be retried backs off, and is
+//! then routed once more.
 //!
-//! No I/O, no clock, no lock: the owner says what time it is. Methods add the tasks that are to be woken
-//! to a list, which the owner wakes once it has released its lock.
+//! This code does no I/O, reads no clock and takes no lock: the owner passes the current time.
+//! Methods add the tasks that must be woken to a list. The owner wakes them once it has released
+//! its lock.
 
 pub(crate) mod capacity;
 pub(crate) mod retry;
@@ -41,13 +43,13 @@ pub(crate) use self::route::{LinkProgress, Transmit};
 /// The kind of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallKind {
-    /// A call that awaits a reply.
+    /// A call that waits for a reply.
     Request,
-    /// A call that is done when the socket has it.
+    /// A call that is complete when the socket has accepted it.
     Notification,
 }
 
-/// A call that is to be made.
+/// A call that is to be submitted.
 #[derive(Debug)]
 pub(crate) struct NewCall {
     pub(crate) message: OutgoingMessage,
@@ -63,9 +65,9 @@ pub(crate) type Outcome = Result<Reply, RpcError>;
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) body: Bytes,
-    /// The name of the endpoint that it came from.
+    /// The name of the endpoint that the response came from.
     pub(crate) endpoint: Arc<str>,
-    /// True if an earlier try may have run, whatever the response says of the last one.
+    /// True if an earlier try may have run, even if the last try has not.
     pub(crate) maybe_ran: bool,
 }
 
@@ -73,25 +75,26 @@ pub(crate) struct Reply {
 struct Slot {
     call: NewCall,
     state: CallState,
-    /// The caller.
+    /// The waker of the caller.
     waker: Waker,
-    /// The bytes that count for this call: those of the request, then those of the reply. `None` until
-    /// the call has capacity.
+    /// The number of bytes that this call takes of the capacity: first those of the request, then
+    /// those of the reply. `None` until the call has capacity.
     charged: Option<usize>,
-    /// The earlier tries.
+    /// The earlier tries. `None` during the first try.
     history: Option<Box<History>>,
 }
 
 #[derive(Debug)]
 enum CallState {
-    /// As much is in flight as may be.
+    /// The call waits for capacity.
     AwaitsCapacity,
-    /// In the queue of a link, or unrouted. In this try, it has not left the process.
+    /// The call is in the queue of a link, or unrouted. In this try, it has not left the process.
     Queued,
-    /// It has failed, and will be tried again.
+    /// A try has failed, and the call waits for its retry.
     BacksOff,
-    /// The socket has it, or is about to.
+    /// The socket has accepted the call, or is about to.
     Sent(LinkId),
+    /// The call has ended, and its caller has not taken the outcome yet.
     Done(Outcome),
 }
 
@@ -99,12 +102,14 @@ enum CallState {
 #[derive(Debug)]
 struct History {
     retries: u32,
-    /// True if a try was lost that may have run.
+    /// True if the function may have run in one of the tries.
     maybe_ran: bool,
-    /// The last failure, and the endpoint that it happened at.
+    /// The error of the last try.
     error: RpcError,
+    /// The endpoint of the last try.
     endpoint: Arc<EndpointState>,
-    /// The server process that may keep the reply: of a call with an idempotency key that may have run.
+    /// The server process that may have the reply in its cache. `None` unless the call has an
+    /// idempotency key, is not idempotent, and may have run.
     cached_by: Option<Arc<str>>,
 }
 
@@ -115,23 +120,23 @@ pub(crate) struct Calls {
     pub(crate) balancer: Balancer,
     endpoints: Vec<Arc<EndpointState>>,
     capacity: Capacity,
-    /// The calls that wait for capacity. It is bounded by the callers, each of which holds its own
-    /// arguments anyway.
+    /// The calls that wait for capacity. The callers bound this queue, because each of them holds
+    /// the arguments of its own call.
     waiting: VecDeque<MsgId>,
-    /// The calls that wait for a link. Like every queue here it contains calls that have capacity, so
-    /// that it is never full, and no more ended ones than [`prune`](Self::prune) leaves.
+    /// The calls that wait for a link. This queue is never full, because the calls in it have
+    /// capacity. [`prune`](Self::prune) bounds the number of ended calls in it.
     unrouted: VecDeque<MsgId>,
-    /// The calls that back off, and until when. Bounded like the others.
+    /// The calls that back off, by the time of their retry. It is bounded like `unrouted`.
     backoffs: BinaryHeap<Reverse<(Instant, MsgId)>>,
     budget: RetryBudget,
     /// The number of retries that were made.
     retries: u64,
-    /// The time at which the budget allows the next retry, if it did not.
+    /// The time at which the budget allows the next retry. `None` unless the budget was spent.
     budget_at: Option<Instant>,
     /// A lower bound of all deadlines.
     next_deadline: Option<Instant>,
     random: fastrand::Rng,
-    /// The task that keeps the time. It is woken when the next timeout becomes earlier.
+    /// The waker of the timer task, which is woken when the next timeout becomes earlier.
     timer: Option<Waker>,
 }
 
@@ -154,8 +159,9 @@ impl Calls {
         }
     }
 
-    /// Takes a call in. Its id is to be given to [`poll_outcome`](Self::poll_outcome) until that has an
-    /// outcome, or to [`cancel`](Self::cancel). The call may have an outcome already.
+    /// Submits a call, and returns its id. The caller must pass the id to
+    /// [`poll_outcome`](Self::poll_outcome) until that returns the outcome, or to
+    /// [`cancel`](Self::cancel). The call may have an outcome already.
     pub(crate) fn submit(
         &mut self,
         call: NewCall,
@@ -186,6 +192,7 @@ impl Calls {
         MsgId(self.slots.insert(Slot { call, state, waker, charged: None, history: None }))
     }
 
+    /// Makes the error of a call for which there is no capacity.
     fn full(&self) -> RpcError {
         let Capacity { calls, bytes, max_calls, max_bytes, .. } = self.capacity;
         let message = format!(
@@ -195,6 +202,7 @@ impl Calls {
         RpcError::new(ErrorKind::Overloaded, Ran::No, message)
     }
 
+    /// Gives a call of `len` bytes its capacity, and routes it.
     fn enter(&mut self, id: MsgId, len: usize, now: Instant, wakers: &mut Wakers) {
         self.capacity.acquire(len);
         if let Some(slot) = self.slots.get_mut(id.0) {
@@ -203,8 +211,8 @@ impl Calls {
         }
     }
 
-    /// Gives capacity to the calls that wait for it, after a [`poll_outcome`](Self::poll_outcome) or
-    /// [`cancel`](Self::cancel) has freed some.
+    /// Gives capacity to the calls that wait for it. To be called after
+    /// [`poll_outcome`](Self::poll_outcome) or [`cancel`](Self::cancel) has released some.
     pub(crate) fn admit(&mut self, now: Instant, wakers: &mut Wakers) {
         while let Some(id) = self.waiting.front().copied() {
             let slot = self.slots.get_mut(id.0);
@@ -225,12 +233,13 @@ impl Calls {
         !self.waiting.is_empty()
     }
 
-    /// Returns an id that no call has, for a message that the client sends on its own account.
+    /// Returns an id that no call has, for a request of the client itself.
     pub(crate) fn skip_id(&mut self) -> MsgId {
         MsgId(self.slots.skip_id())
     }
 
-    /// Takes in a ping that goes to `link` and no other, and needs no capacity.
+    /// Submits a ping that is sent on `link` only, and that needs no capacity. Returns `None` if
+    /// the link has ended.
     pub(crate) fn submit_ping(
         &mut self,
         link: LinkId,
@@ -243,9 +252,11 @@ impl Calls {
         Some(id)
     }
 
-    /// Takes the outcome, if there is one. Otherwise `waker` is woken when there is. The waker that was
-    /// here before is put into `old`: the owner drops it once it has released its lock, because that may
-    /// run foreign code.
+    /// Takes the outcome of a call, if there is one. Otherwise, `waker` will be woken once there
+    /// is.
+    ///
+    /// The previous waker is moved to `old`. The owner drops it once it has released its lock,
+    /// because dropping a waker may run foreign code.
     pub(crate) fn poll_outcome(
         &mut self,
         id: MsgId,
@@ -266,6 +277,7 @@ impl Calls {
         None
     }
 
+    /// Removes a call, and releases its capacity.
     fn remove(&mut self, id: MsgId) -> Option<Slot> {
         let slot = self.slots.remove(id.0)?;
         if let Some(bytes) = slot.charged {
@@ -274,7 +286,7 @@ impl Calls {
         Some(slot)
     }
 
-    /// Describes the calls and the endpoints.
+    /// Returns the state of the calls and of the endpoints.
     pub(crate) fn status(&self, now: Instant) -> ClientStatus {
         let status = |endpoint: &Arc<EndpointState>| {
             let is_here = |to: &Arc<EndpointState>| Arc::ptr_eq(to, endpoint);
@@ -303,7 +315,8 @@ impl Calls {
         &self.endpoints
     }
 
-    /// Returns the reasons why there is no link. `None` if there is one, or no reason is known yet.
+    /// Returns the reasons why there is no link. Returns `None` if there is a link, or if no reason
+    /// is known yet.
     pub(crate) fn why_no_link(&self) -> Option<String> {
         if self.balancer.iter().next().is_some() {
             return None;
@@ -318,7 +331,7 @@ impl Calls {
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    /// Adds the reasons why there is no link to an error.
+    /// Adds the reasons why there is no link to an error, as its source.
     fn explain(&self, error: RpcError) -> RpcError {
         match self.why_no_link() {
             Some(reasons) => error.with_source(reasons),
@@ -326,7 +339,8 @@ impl Calls {
         }
     }
 
-    /// Ends a call that has failed for good. The error tells the truth of all its tries.
+    /// Ends a call that has failed and is not retried. The `ran` of its error covers all of its
+    /// tries.
     fn fail(&mut self, id: MsgId, mut error: RpcError, wakers: &mut Wakers) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         if slot.history.as_ref().is_some_and(|history| history.maybe_ran) {
@@ -341,7 +355,7 @@ impl Calls {
         self.end(id, Err(error), wakers);
     }
 
-    /// Ends a call with its outcome. Every call that is not cancelled ends here.
+    /// Ends a call with its outcome. Every call ends here, except those that are cancelled.
     fn end(&mut self, id: MsgId, outcome: Outcome, wakers: &mut Wakers) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         slot.call.message.clear();
@@ -354,8 +368,8 @@ impl Calls {
         wakers.push(std::mem::replace(&mut slot.waker, Waker::noop().clone()));
     }
 
-    /// Forgets a call whose caller has gone, and cancels it on its server. The waker of the caller is
-    /// put into `old`, as by [`poll_outcome`](Self::poll_outcome).
+    /// Removes a call whose caller has dropped it, and cancels it on its server. The waker of the
+    /// caller is moved to `old`, as by [`poll_outcome`](Self::poll_outcome).
     pub(crate) fn cancel(&mut self, id: MsgId, old: &mut Option<Waker>, wakers: &mut Wakers) {
         let Some(slot) = self.remove(id) else { return };
         *old = Some(slot.waker);
@@ -366,7 +380,8 @@ impl Calls {
         }
     }
 
-    /// Awaits the reply to a call no longer.
+    /// Stops waiting for the reply to a call that was sent, and queues its cancel if the peer
+    /// supports that.
     fn abandon(&mut self, link: LinkId, id: MsgId, kind: CallKind, wakers: &mut Wakers) {
         let Some(link) = self.balancer.find(link) else { return };
         link.sent -= 1;
@@ -376,8 +391,8 @@ impl Calls {
         link.wake_sender(wakers);
     }
 
-    /// Removes ended calls from the queues where they are the greater part: while there is no
-    /// connection, nothing else would.
+    /// Removes ended calls from each queue in which they are the majority. While there is no
+    /// connection, nothing else removes them.
     fn prune(&mut self) {
         let most = 2 * self.slots.len() + 64;
         let slots = &mut self.slots;
@@ -393,21 +408,22 @@ impl Calls {
         }
     }
 
-    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is to be called next.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let retry = self.backoffs.peek();
         let retry = retry.map(|Reverse((due, _))| (*due).max(self.budget_at.unwrap_or(*due)));
         self.next_deadline.into_iter().chain(retry).min()
     }
 
-    /// Returns [`next_timeout`](Self::next_timeout), and wakes `timer` when it becomes earlier.
+    /// Returns [`next_timeout`](Self::next_timeout), and wakes `timer` once this time becomes
+    /// earlier.
     pub(crate) fn poll_timeout(&mut self, timer: &Waker) -> Option<Instant> {
         self.timer = Some(timer.clone());
         self.next_timeout()
     }
 
-    /// Ends every call whose time is up, and makes the retries that are due. Servers are told of the
-    /// calls that they have: their clocks may have started later.
+    /// Ends every call whose deadline has passed, and makes the retries that are due. Calls that
+    /// were sent are also cancelled on their servers, where the timeout may have started later.
     pub(crate) fn handle_timeout(&mut self, now: Instant, wakers: &mut Wakers) {
         if self.next_deadline.is_some_and(|next| next <= now) {
             self.expire(now, wakers);
@@ -429,6 +445,7 @@ impl Calls {
         }
     }
 
+    /// Ends every call whose deadline has passed.
     fn expire(&mut self, now: Instant, wakers: &mut Wakers) {
         let mut next_deadline: Option<Instant> = None;
         let mut overdue = Vec::new();
@@ -452,7 +469,7 @@ impl Calls {
         self.prune();
     }
 
-    /// Makes the error of a call whose time is up.
+    /// Makes the error of a call whose deadline has passed, and cancels the call if it was sent.
     fn deadline_error(&mut self, id: MsgId, wakers: &mut Wakers) -> Option<RpcError> {
         let slot = self.slots.get_mut(id.0)?;
         Some(match slot.state {
@@ -497,7 +514,8 @@ fn deadline_exceeded(ran: Ran, when: &str) -> RpcError {
     RpcError::new(ErrorKind::DeadlineExceeded, ran, format!("the time ran out {when}"))
 }
 
-/// Makes the error of a request that exceeds the limit of `whose` side, in bytes.
+/// Makes the error of a request of `size` bytes that exceeds the `limit` of the client or the
+/// server, as stated by `whose`.
 pub(crate) fn request_too_large(size: usize, whose: &str, limit: usize) -> RpcError {
     let message =
         format!("the request has {size} bytes, and the {whose}'s max_message_size is {limit}");

@@ -12,8 +12,8 @@ use crate::{
 /// The shortest `keepalive_timeout`.
 const MIN_KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// The limits and timeouts of a client. The setters of [`ClientBuilder`](crate::ClientBuilder) document
-/// each, with the reason for its default.
+/// The limits and timeouts of a client. The setters of [`ClientBuilder`](crate::ClientBuilder)
+/// document each of them, with the reason for its default.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientConfig {
     pub(crate) timeout: Duration,
@@ -56,14 +56,14 @@ impl ClientConfig {
         TransportConfig { engine: self.engine, max_message_size: self.max_message_size }
     }
 
-    /// The longest time for which a server that owes replies may send nothing.
+    /// Returns the longest time for which a server that owes replies may send nothing.
     pub(crate) fn keepalive_timeout(&self) -> Duration {
         self.keepalive_timeout.max(MIN_KEEPALIVE_TIMEOUT)
     }
 }
 
-/// Returns the moment at which `timeout` has passed. A timeout beyond the range of the clock is as good as
-/// a century.
+/// Returns the time at which `timeout` has passed. A timeout of more than a century counts as a
+/// century, because the sum could exceed the range of the clock.
 pub(crate) fn deadline_after(now: Instant, timeout: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
     now + timeout.min(CENTURY)

@@ -1,7 +1,7 @@
-//! The state that a client, its calls and its tasks share.
+//! The core of a client: the state that the client, its calls and its tasks share.
 //!
-//! Callers put calls in and take outcomes out. The tasks below own the sockets, keep the endpoints
-//! connected, and keep the time.
+//! Callers submit calls and take outcomes. The tasks in the submodules own the sockets, keep the
+//! endpoints connected, and end calls at their deadlines.
 
 pub(crate) mod endpoint;
 pub(crate) mod link;
@@ -38,19 +38,20 @@ use crate::{
     util::{io_thread::LINGER, wakers::Wakers},
 };
 
-/// The number of replies that are handed to their calls while the lock is held: few enough that another
-/// thread that wants the lock does not go to sleep.
+/// The number of replies that are handed to their calls each time the lock is taken. It is so small
+/// that another thread that wants the lock does not go to sleep.
 const REPLIES_PER_LOCK: usize = 32;
 
-/// The core of a client: its calls behind a lock, and the stages of its life.
+/// The core of a client: its calls behind a lock, and the stages of its life cycle.
 #[derive(Debug)]
 pub(crate) struct ClientCore {
     pub(crate) transport: TransportConfig,
     pub(crate) keepalive_timeout: Duration,
     state: Mutex<State>,
-    /// The outcome of connecting: a link, or the reasons why no endpoint had one in time.
+    /// The outcome of connecting: `Ok` if there was a link, or the reasons why no endpoint had one
+    /// in time. `None` until it is known.
     connected: watch::Sender<Option<Result<(), Arc<str>>>>,
-    /// True once what is queued is to be sent, and no more is awaited.
+    /// True once the client closes: the tasks send what is queued, and then end.
     closing: watch::Sender<bool>,
     /// True once the tasks have ended.
     ended: watch::Sender<bool>,
@@ -80,11 +81,12 @@ impl ClientCore {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held. If something did, the calls would still be consistent.
+        // No code panics while it holds this lock. Even after a panic, the calls would be
+        // consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the calls, and wakes the tasks that this concerns.
+    /// Applies `change` to the calls, and then wakes the tasks that are concerned by it.
     fn with_calls<T>(&self, change: impl FnOnce(&mut Calls, &mut Wakers) -> T) -> T {
         let mut wakers = Wakers::default();
         let result = change(&mut self.lock().calls, &mut wakers);
@@ -107,20 +109,20 @@ impl ClientCore {
         self.with_calls(|calls, _| calls.insert_endpoint(endpoint));
     }
 
-    /// Removes an endpoint. Calls that were not sent there go elsewhere.
+    /// Removes an endpoint. Calls that were queued for it, and not sent yet, go to other endpoints.
     pub(crate) fn remove_endpoint(&self, endpoint: &Arc<EndpointState>) {
         self.with_calls(|calls, wakers| calls.remove_endpoint(endpoint, Instant::now(), wakers));
     }
 
-    /// Waits until there has been a link. Fails with the reasons if none was made in time.
+    /// Waits until there has been a link. Returns the reasons if there was none in time.
     pub(crate) async fn connected(&self) -> Result<(), Arc<str>> {
         let mut connected = self.connected.subscribe();
-        // An error would mean that the sender has gone, and `self` holds it.
+        // An error would mean that the sender was dropped, but `self` holds it.
         let settled = connected.wait_for(Option::is_some).await;
         settled.ok().and_then(|connected| connected.clone()).unwrap_or(Ok(()))
     }
 
-    /// Notes the outcome of connecting, unless it is known.
+    /// Sets the outcome of connecting, unless it is known already.
     fn settle_connected(&self, outcome: Result<(), Arc<str>>) {
         self.connected.send_if_modified(|connected| {
             let is_new = connected.is_none();
@@ -131,7 +133,8 @@ impl ClientCore {
         });
     }
 
-    /// Notes that an endpoint had no link in time.
+    /// Notes that an endpoint had no link within the connect timeout. If this is true of all
+    /// endpoints, connecting has failed.
     pub(crate) fn give_up(&self, endpoint: &EndpointState) {
         endpoint.give_up();
         let state = self.lock();
@@ -142,8 +145,9 @@ impl ClientCore {
         }
     }
 
-    /// Takes a call in. Its id is to be given to [`poll_outcome`](Self::poll_outcome) until that has an
-    /// outcome, or to [`cancel`](Self::cancel).
+    /// Submits a call, and returns its id. The caller must pass the id to
+    /// [`poll_outcome`](Self::poll_outcome) until that returns the outcome, or to
+    /// [`cancel`](Self::cancel).
     pub(crate) fn submit(
         &self,
         args: EncodedArgs,
@@ -194,7 +198,7 @@ impl ClientCore {
         wakers.wake();
     }
 
-    /// Does what is due at `now`, and returns the time of the next timeout.
+    /// Handles the timeouts that are due at `now`, and returns the time of the next timeout.
     pub(crate) fn handle_timeout(&self, now: Option<Instant>) -> Option<Instant> {
         self.with_calls(|calls, wakers| {
             if let Some(now) = now {
@@ -204,12 +208,13 @@ impl ClientCore {
         })
     }
 
-    /// Returns the time of the next timeout, and wakes `timer` when it becomes earlier.
+    /// Returns the time of the next timeout, and wakes `timer` once this time becomes earlier.
     fn poll_timeout(&self, timer: &Waker) -> Option<Instant> {
         self.lock().calls.poll_timeout(timer)
     }
 
-    /// Refuses new calls. The tasks end when the servers have read what was sent, or after [`LINGER`].
+    /// Refuses new calls. The tasks end once the servers have read what was sent, or after
+    /// [`LINGER`].
     pub(crate) fn close(&self) {
         self.lock().closing = true;
         self.closing.send_replace(true);
@@ -226,7 +231,7 @@ impl ClientCore {
 
     /// Waits until the tasks have ended.
     pub(crate) async fn ended(&self) {
-        // An error would mean that the sender has gone, and `self` holds it.
+        // An error would mean that the sender was dropped, but `self` holds it.
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
@@ -264,7 +269,8 @@ impl ClientCore {
         self.with_calls(|calls, wakers| calls.handle_go_away(link, Instant::now(), wakers));
     }
 
-    /// Ends calls with their replies, some at a time: callers on other threads want the lock as well.
+    /// Ends calls with their replies. The lock is released now and then, because callers on other
+    /// threads want it as well.
     fn handle_replies(
         &self,
         link: LinkId,
@@ -289,7 +295,7 @@ impl ClientCore {
         });
     }
 
-    /// Moves the messages that are to be sent next to `out`. See [`Calls::poll_transmit`].
+    /// Moves the next messages of a link to `out`. See [`Calls::poll_transmit`].
     fn poll_transmit(
         &self,
         link: LinkId,
@@ -301,7 +307,7 @@ impl ClientCore {
         self.with_calls(|calls, wakers| calls.poll_transmit(link, max, now, sender, out, wakers))
     }
 
-    /// Returns true if something waits to be sent on a link.
+    /// Returns true if messages wait to be sent on a link.
     fn has_outgoing(&self, link: LinkId) -> bool {
         self.lock().calls.balancer.find(link).is_some_and(|link| link.has_outgoing())
     }
@@ -311,12 +317,12 @@ impl ClientCore {
         self.lock().calls.balancer.find(link).is_some_and(|link| link.sent > 0)
     }
 
-    /// Asks the peer of a link for an answer.
+    /// Sends a ping on a link.
     fn ping(&self, link: LinkId) {
         self.with_calls(|calls, wakers| calls.balancer.ping(link, wakers));
     }
 
-    /// Returns an id for a message that is no call.
+    /// Returns an unused id, for a request of the client itself.
     fn skip_id(&self) -> MsgId {
         self.lock().calls.skip_id()
     }
@@ -330,12 +336,12 @@ impl ClientCore {
         let id = self.with_calls(|calls, wakers| calls.submit_ping(link, ping, wakers));
         let Some(id) = id else { return };
         let answered = poll_fn(|cx| self.poll_outcome(id, cx.waker()));
-        // Whatever the outcome is, there is nothing more to wait for.
+        // There is nothing more to wait for, whatever the outcome is.
         let _ = time::timeout_at(deadline.into(), answered).await;
     }
 }
 
-/// Gives the capacity of a call that has left to the calls that wait for it.
+/// Gives the capacity that a call has released to the calls that wait for it.
 fn admit(mut state: MutexGuard<'_, State>) {
     if !state.calls.is_full() {
         return;

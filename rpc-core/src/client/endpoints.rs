@@ -1,5 +1,5 @@
-//! The endpoints of a client. They are identities and not positions: endpoints come and go while calls
-//! run.
+//! The endpoints of a client. They are compared by identity, and not by an index into a list,
+//! because endpoints can be added and removed while calls run.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -8,10 +8,11 @@ use std::sync::{
 
 use crate::endpoint::Endpoint;
 
-/// An endpoint, as far as calls are concerned. Two are the same if they are the same `Arc`.
+/// An endpoint of a client, and the state of connecting to it. Two endpoints are the same if they
+/// are the same `Arc`.
 #[derive(Debug)]
 pub(crate) struct EndpointState {
-    /// The endpoint as it was given.
+    /// The endpoint, as it was given to the client.
     pub(crate) name: Arc<str>,
     pub(crate) address: Endpoint,
     failure: Mutex<Option<Arc<str>>>,
@@ -21,9 +22,10 @@ pub(crate) struct EndpointState {
 /// A change of a client's set of endpoints.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// Calls may go to this endpoint.
+    /// Adds an endpoint, to which calls may go from now on.
     Insert(Arc<EndpointState>),
-    /// New calls go elsewhere. Calls that were sent there are still answered.
+    /// Removes an endpoint. New calls go to other endpoints. Calls that were sent to this one are
+    /// still answered.
     #[cfg_attr(not(test), expect(dead_code, reason = "no source of changes removes endpoints yet"))]
     Remove(Arc<EndpointState>),
 }
@@ -34,33 +36,34 @@ impl EndpointState {
         Arc::new(Self { name, address, failure, has_given_up })
     }
 
-    /// Returns the reason why there is no link. `None` while there is one, or the first attempt to
-    /// connect is under way.
+    /// Returns the reason why there is no link. Returns `None` while there is a link, or during the
+    /// first attempt to connect.
     pub(crate) fn failure(&self) -> Option<Arc<str>> {
         self.lock().clone()
     }
 
-    /// Sets the reason why there is no link, and returns the reason before.
+    /// Sets the reason why there is no link, and returns the previous reason.
     pub(crate) fn set_failure(&self, failure: Option<Arc<str>>) -> Option<Arc<str>> {
         std::mem::replace(&mut self.lock(), failure)
     }
 
-    /// Notes that nobody answered within the time that the client was given to connect.
+    /// Notes that no server has answered within the connect timeout of the client.
     pub(crate) fn give_up(&self) {
         self.has_given_up.store(true, Ordering::Release);
     }
 
+    /// Returns true if no server has answered within the connect timeout of the client.
     pub(crate) fn has_given_up(&self) -> bool {
         self.has_given_up.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<str>>> {
-        // Nothing panics while it is held.
+        // No code panics while it holds this lock.
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Joins the names of endpoints, for errors that concern all of them.
+/// Returns the names of endpoints, joined by commas, for errors that concern all of them.
 pub(crate) fn names(endpoints: &[Arc<EndpointState>]) -> String {
     endpoints.iter().map(|endpoint| &*endpoint.name).collect::<Vec<_>>().join(", ")
 }

@@ -1,5 +1,5 @@
-//! Decides when a call is tried again: which failures allow it, the backoff, and the budget for the
-//! retries of all calls of a client. No I/O, no clock.
+//! The rules for retries: the failures that allow a retry, the backoff, and the budget for the
+//! retries of all calls of a client. This code does no I/O and reads no clock.
 
 use std::time::{Duration, Instant};
 
@@ -8,27 +8,29 @@ use bytes::Bytes;
 use crate::error::{ErrorKind, Ran, RpcError};
 
 /// The backoff before the first retry. It doubles with each retry, up to [`MAX_BACKOFF`]. A server
-/// needs about this long to work off a burst.
+/// needs about this time to work off a burst of requests.
 pub(crate) const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
-/// The longest backoff: hardly noticed in a call that takes so long anyway.
+/// The longest backoff. A call that has been retried this often takes so long that a pause of this
+/// length is hardly noticed.
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The instructions of a call for the case that it fails.
+/// The call policy: the treatment of a call that fails.
 #[derive(Debug, Clone)]
 pub(crate) struct CallPolicy {
-    /// True if calling again does no harm.
+    /// True if it does no harm to run the function twice.
     pub(crate) idempotent: bool,
-    /// The number of times that it may be tried again.
+    /// The maximum number of retries.
     pub(crate) retries: u32,
-    /// True if it fails at once while there is no link.
+    /// True if the call fails at once while there is no link.
     pub(crate) fail_fast: bool,
-    /// The idempotency key, under which a server keeps the reply.
+    /// The idempotency key, under which a server remembers the reply.
     pub(crate) key: Option<Bytes>,
 }
 
 impl CallPolicy {
-    /// Returns true if a call that failed with `error` may be tried again, as far as the call itself is
-    /// concerned. `is_cached` says that a server keeps the reply under the call's key.
+    /// Returns true if the policy allows a retry of a call that failed with `error`, after
+    /// `retries` earlier ones. `is_cached` is true if a server remembers the reply under the key of
+    /// the call.
     pub(crate) fn allows_retry(&self, error: &RpcError, retries: u32, is_cached: bool) -> bool {
         let is_transient = matches!(
             error.kind(),
@@ -40,12 +42,12 @@ impl CallPolicy {
     }
 }
 
-/// Returns the backoff before the retry that follows `retries` others. `None` if the call has no time
-/// `left` for another try.
+/// Returns the backoff before a retry that follows `retries` earlier ones. Returns `None` if the
+/// time `left` until the deadline of the call does not allow another try.
 ///
-/// It is exponential, and a random point in the upper half, so that calls that failed together do not
-/// come back together. It is cut to half of the time that is left, but never below the pause that the
-/// server `asked` for.
+/// The backoff is exponential. It is shortened by up to half at random, so that calls that failed
+/// together are not retried together. It is cut to about half of the time that is left, but never
+/// below the pause that the server `asked` for.
 pub(crate) fn backoff(
     retries: u32,
     asked: Option<Duration>,
@@ -60,9 +62,9 @@ pub(crate) fn backoff(
     Some(backoff.max(asked).min(least + spare / 2))
 }
 
-/// Bounds the retries of all calls of a client, so that a failing service is not hit by a multiple of
-/// its usual load. It is a token bucket: a retry takes one token, a call adds a fifth of one, and each
-/// second adds ten.
+/// The budget for the retries of all calls of a client, so that a failing service does not get a
+/// multiple of its usual load. It is a token bucket: a retry takes one token, a call adds a fifth
+/// of one, and each second adds ten.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     tokens: f64,
@@ -70,18 +72,20 @@ pub(crate) struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// The size of the bucket: when a server dies, most clients can retry all calls that it had.
+    /// The size of the bucket. When a server dies, most clients can retry at once all calls that
+    /// this server had.
     const MOST: f64 = 1_000.0;
-    /// In the long run, retries add at most a fifth to the load.
+    /// The tokens that a call adds. In the long run, they let retries add at most a fifth to the
+    /// load.
     const PER_CALL: f64 = 0.2;
-    /// A client that makes a call now and then can retry it.
+    /// The tokens that a second adds. A client that makes few calls can still retry them.
     const PER_SECOND: f64 = 10.0;
 
     pub(crate) fn new() -> Self {
         Self { tokens: Self::MOST, filled_at: None }
     }
 
-    /// Adds the share of a call that was made.
+    /// Adds the tokens for a call that was submitted.
     pub(crate) fn deposit(&mut self) {
         self.tokens = (self.tokens + Self::PER_CALL).min(Self::MOST);
     }
@@ -89,12 +93,12 @@ impl RetryBudget {
     /// Takes a token for a retry.
     ///
     /// # Errors
-    /// The time at which there will be a token.
+    /// Returns the time at which there will be a token, if there is none now.
     pub(crate) fn withdraw(&mut self, now: Instant) -> Result<(), Instant> {
         let filled_at = self.filled_at.unwrap_or(now);
         let since = now.saturating_duration_since(filled_at);
         self.tokens = (self.tokens + since.as_secs_f64() * Self::PER_SECOND).min(Self::MOST);
-        // Threads that block come with an older clock, and must not count the same time twice.
+        // Threads that block on a call pass an older time. The same time must not be counted twice.
         self.filled_at = Some(now.max(filled_at));
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
@@ -117,9 +121,9 @@ mod tests {
         use ErrorKind::{
             Disconnected, Failed, Overloaded, Panicked, ShuttingDown, UnknownFunction,
         };
-        let once = policy();
-        let again = CallPolicy { idempotent: true, ..policy() };
-        for (kind, ran, plainly, safely) in [
+        let not_idempotent = policy();
+        let idempotent = CallPolicy { idempotent: true, ..policy() };
+        for (kind, ran, retried, retried_if_safe) in [
             (Disconnected, Ran::No, true, true),
             (Overloaded, Ran::No, true, true),
             (ShuttingDown, Ran::No, true, true),
@@ -129,10 +133,11 @@ mod tests {
             (UnknownFunction, Ran::No, false, false),
         ] {
             let error = RpcError::new(kind, ran, "");
-            assert_eq!(once.allows_retry(&error, 0, false), plainly, "{kind:?} {ran:?}");
-            assert_eq!(again.allows_retry(&error, 0, false), safely, "{kind:?} {ran:?}");
-            assert_eq!(once.allows_retry(&error, 0, true), safely, "{kind:?} {ran:?}");
-            assert!(!again.allows_retry(&error, 3, true));
+            let context = format!("{kind:?} {ran:?}");
+            assert_eq!(not_idempotent.allows_retry(&error, 0, false), retried, "{context}");
+            assert_eq!(idempotent.allows_retry(&error, 0, false), retried_if_safe, "{context}");
+            assert_eq!(not_idempotent.allows_retry(&error, 0, true), retried_if_safe, "{context}");
+            assert!(!idempotent.allows_retry(&error, 3, true), "no retries are left: {context}");
         }
     }
 
@@ -141,7 +146,7 @@ mod tests {
         let error = RpcError::new(ErrorKind::ShuttingDown, Ran::Yes, "");
         assert!(CallPolicy { idempotent: true, ..policy() }.allows_retry(&error, 0, false));
         assert!(!policy().allows_retry(&error, 0, false));
-        assert!(!policy().allows_retry(&error, 0, true), "the server keeps that outcome");
+        assert!(!policy().allows_retry(&error, 0, true), "the server remembers that outcome");
     }
 
     #[test]
@@ -168,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_go_on_until_no_time_is_left() {
+    fn retries_continue_until_no_time_is_left() {
         let mut random = fastrand::Rng::with_seed(7);
         for asked in [None, Some(Duration::from_millis(100))] {
             let least = asked.unwrap_or(INITIAL_BACKOFF / 2);
@@ -193,12 +198,12 @@ mod tests {
         let next = budget.withdraw(now).unwrap_err();
         assert!(next > now && next <= now + Duration::from_millis(101), "{:?}", next - now);
         budget.withdraw(next + Duration::from_micros(1)).unwrap();
-        // Calls add tokens, without time passing.
+        // Calls add tokens, even if no time passes.
         let now = next + Duration::from_micros(2);
         budget.withdraw(now).unwrap_err();
         (0..5).for_each(|_| budget.deposit());
         budget.withdraw(now).unwrap();
-        // A thread with an older clock does not count the same time twice.
+        // A thread that passes an older time does not count the same time twice.
         let older = now + Duration::from_millis(1);
         let now = older + Duration::from_millis(100);
         while budget.withdraw(now).is_ok() {}
@@ -206,7 +211,7 @@ mod tests {
             budget.withdraw(older).unwrap_err();
             budget.withdraw(now).unwrap_err();
         }
-        // The bucket does not overflow, however long nothing happens.
+        // The bucket never contains more than 1,000 tokens, even after a long time.
         let later = now + Duration::from_secs(86_400);
         assert_eq!((0..2_000).filter(|_| budget.withdraw(later).is_ok()).count(), 1_000);
     }

@@ -1,4 +1,5 @@
-//! The way of each call to a link, and the events of links: replies, refusals, ends.
+//! The routing of calls to links, and the handling of link events: replies, refusals, new links,
+//! and links that end.
 
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc, task::Waker, time::Instant};
 
@@ -26,19 +27,20 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Transmit {
     pub(crate) body: Bytes,
-    /// The notifications in it, which are done when the socket has the body.
+    /// The notifications in the body, which are complete when the socket has accepted it.
     pub(crate) notifications: Vec<MsgId>,
 }
 
 /// The state of a link after [`Calls::poll_transmit`].
 #[derive(Debug, Default)]
 pub(crate) struct LinkProgress {
+    /// True if the server is draining.
     pub(crate) draining: bool,
-    /// True if replies are awaited.
+    /// True if calls that were sent on the link wait for their replies.
     pub(crate) awaits_replies: bool,
 }
 
-/// Makes bodies of messages. Small messages travel together, if the peer takes batches.
+/// Packs messages into bodies. If the peer supports batches, small messages share a body.
 struct Packer<'a> {
     out: &'a mut Vec<Transmit>,
     batches: bool,
@@ -47,7 +49,7 @@ struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    /// Adds a message, which `more` others will follow.
+    /// Adds a message. About `more` others will follow.
     fn add(
         &mut self,
         message: &mut OutgoingMessage,
@@ -69,6 +71,7 @@ impl Packer<'_> {
         }
     }
 
+    /// Adds the current batch to the output, if there is one.
     fn flush(&mut self) {
         if let Some(body) = self.batch.take() {
             self.push(body);
@@ -82,14 +85,15 @@ impl Packer<'_> {
 }
 
 impl Calls {
-    /// Adds an endpoint, unless it is there already.
+    /// Adds an endpoint, unless it is known already.
     pub(crate) fn insert_endpoint(&mut self, endpoint: &Arc<EndpointState>) {
         if !self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
             self.endpoints.push(Arc::clone(endpoint));
         }
     }
 
-    /// Removes an endpoint. A link to it drains: calls that were not sent go elsewhere.
+    /// Removes an endpoint. A link to it drains: calls that were not sent yet go to other
+    /// endpoints.
     pub(crate) fn remove_endpoint(
         &mut self,
         endpoint: &Arc<EndpointState>,
@@ -105,7 +109,8 @@ impl Calls {
         self.route_unrouted(now, wakers);
     }
 
-    /// Puts a call into the queue of a link, or among the unrouted ones. The call may end here.
+    /// Puts a call into the queue of a link, or among the unrouted calls. The call may also fail
+    /// here.
     pub(super) fn route(&mut self, id: MsgId, now: Instant, wakers: &mut Wakers) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         slot.state = CallState::Queued;
@@ -146,7 +151,7 @@ impl Calls {
         self.unrouted.push_back(id);
     }
 
-    /// Handles the failure of a try: the call backs off and is tried again, or ends.
+    /// Handles the failure of a try: the call backs off and is retried, or ends.
     fn retry_or_fail(
         &mut self,
         id: MsgId,
@@ -159,7 +164,8 @@ impl Calls {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         let (policy, history) = (&slot.call.policy, slot.history.as_deref());
         let retries = history.map_or(0, |history| history.retries);
-        // The server asked for a pause of its own: a healthy alternative need not wait for it.
+        // The server asked for a pause only for itself. A retry at a healthy alternative need not
+        // wait for it.
         let has_alternative = self.balancer.has_alternative(endpoint, now);
         let asked = error.retry_after().filter(|_| !has_alternative);
         let left = slot.call.deadline.saturating_duration_since(now);
@@ -189,8 +195,8 @@ impl Calls {
         self.backoffs.push(Reverse((now + pause, id)));
     }
 
-    /// Moves up to `max` messages of a link to `out`. From now on their functions may run. If there are
-    /// none, `sender` is woken when there is something to do.
+    /// Moves up to `max` messages of a link to `out`. From now on, the functions of these calls may
+    /// run. If there is no message, `sender` will be woken once there is something to do.
     pub(crate) fn poll_transmit(
         &mut self,
         link: LinkId,
@@ -223,7 +229,8 @@ impl Calls {
         while left > 0
             && let Some(id) = link.queue.pop_front()
         {
-            // A call whose time is up is left to `handle_timeout`, and a cancelled one has gone.
+            // A call that was cancelled has no slot any more. A call whose deadline has passed is
+            // left to `handle_timeout`.
             let Some(slot) = self.slots.get_mut(id.0) else { continue };
             let NewCall { message, kind, policy, deadline } = &mut slot.call;
             if !matches!(slot.state, CallState::Queued) || *deadline <= now {
@@ -262,8 +269,8 @@ impl Calls {
         progress
     }
 
-    /// Ends a call that was sent on `link` with its reply. A call that was cancelled, or has ended
-    /// already, is unknown.
+    /// Ends a call that was sent on `link` with its reply. A reply to a call that was cancelled, or
+    /// that has ended already, is ignored.
     pub(crate) fn handle_reply(
         &mut self,
         link: LinkId,
@@ -275,7 +282,7 @@ impl Calls {
         let is_here = |state: &CallState| matches!(state, CallState::Sent(on) if *on == link.id);
         let slot = self.slots.get_mut(id.0).filter(|slot| is_here(&slot.state));
         let Some(slot) = slot else {
-            // It may be the answer to a ping.
+            // This reply may be the answer to a ping. In any case, the server responds.
             link.unresponsive = false;
             return;
         };
@@ -285,7 +292,7 @@ impl Calls {
         self.end(id, Ok(Reply { body, endpoint, maybe_ran }), wakers);
     }
 
-    /// Handles an error in place of a reply, which may allow another try.
+    /// Handles an error in place of a reply. The error may allow a retry.
     pub(crate) fn handle_refusal(
         &mut self,
         link: LinkId,
@@ -310,7 +317,7 @@ impl Calls {
         self.retry_or_fail(id, error, &endpoint, instance.as_ref(), now, wakers);
     }
 
-    /// Adds a link, and sends it the calls that waited for one.
+    /// Adds a link, and routes the calls that waited for one.
     pub(crate) fn link_up(
         &mut self,
         endpoint: &Arc<EndpointState>,
@@ -324,8 +331,8 @@ impl Calls {
         id
     }
 
-    /// Notes why there is no link to an endpoint. Calls that do not want to wait for one end, if there
-    /// is none to any other.
+    /// Notes why there is no link to an endpoint. Calls with `fail_fast` then end, unless another
+    /// endpoint has a link or is still being connected for the first time.
     pub(crate) fn link_failed(
         &mut self,
         endpoint: &Arc<EndpointState>,
@@ -343,7 +350,7 @@ impl Calls {
         self.route_all(ids, now, wakers);
     }
 
-    /// Routes calls from a queue that is no longer served.
+    /// Routes the calls that were in a queue.
     fn route_all(&mut self, ids: VecDeque<MsgId>, now: Instant, wakers: &mut Wakers) {
         for id in ids {
             let slot = self.slots.get_mut(id.0);
@@ -353,8 +360,8 @@ impl Calls {
         }
     }
 
-    /// Handles the go-away of a server: it will answer the calls that it has, and all others go
-    /// elsewhere.
+    /// Handles the go-away of a server. The server still answers the calls that were sent to it.
+    /// The calls in the queue of the link, which were not sent yet, are routed again.
     pub(crate) fn handle_go_away(&mut self, link: LinkId, now: Instant, wakers: &mut Wakers) {
         let Some(link) = self.balancer.find(link) else { return };
         link.draining = true;
@@ -363,8 +370,8 @@ impl Calls {
         self.route_all(queue, now, wakers);
     }
 
-    /// Removes a link that has ended. Calls that were sent on it are tried again or fail with `error`,
-    /// the others go elsewhere.
+    /// Removes a link that has ended. Calls that were sent on it are retried, or fail with `error`.
+    /// The calls in its queue, which were not sent yet, are routed again.
     pub(crate) fn link_down(
         &mut self,
         id: LinkId,
@@ -374,7 +381,7 @@ impl Calls {
         wakers: &mut Wakers,
     ) {
         let Some(link) = self.balancer.remove(id) else { return };
-        // If this link was draining, the next one may be up already.
+        // If this link was draining, the next link to the same endpoint may be up already.
         if !self.balancer.iter().any(|other| Arc::ptr_eq(&other.endpoint, &link.endpoint)) {
             link.endpoint.set_failure(Some(cause.into()));
         }

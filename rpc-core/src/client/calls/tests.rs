@@ -1,4 +1,4 @@
-//! Calls without sockets, with a clock that the test sets.
+//! Tests of calls without sockets, with a clock that the test sets.
 
 mod queues;
 
@@ -21,7 +21,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The calls of a client, and the time.
+/// The calls of a client under test, and the current time.
 struct Tested {
     calls: Calls,
     endpoints: Vec<Arc<EndpointState>>,
@@ -36,13 +36,13 @@ impl Tested {
 
     fn with_capacity(endpoints: usize, capacity: Capacity) -> Self {
         let endpoints: Vec<_> =
-            (0..endpoints).map(|index| endpoint(&format!("place-{index}"))).collect();
+            (0..endpoints).map(|index| endpoint(&format!("endpoint-{index}"))).collect();
         let mut calls = Calls::new(capacity, fastrand::Rng::with_seed(7));
         endpoints.iter().for_each(|endpoint| calls.insert_endpoint(endpoint));
         Self { calls, endpoints, now: Instant::now(), wakers: Wakers::default() }
     }
 
-    /// Makes a client with a link to each endpoint, each of a server of its own.
+    /// Makes a client with one link to each endpoint. Each endpoint belongs to a server of its own.
     fn linked(endpoints: usize) -> (Self, Vec<LinkId>) {
         let mut tested = Self::new(endpoints);
         let links =
@@ -81,7 +81,7 @@ impl Tested {
         self.calls.submit(call, Waker::noop(), self.now, &mut self.wakers)
     }
 
-    /// Returns the messages that are sent on a link now, alone or in batches.
+    /// Takes the messages that are sent on a link now. Batches are unpacked.
     fn take(&mut self, link: LinkId) -> Vec<Bytes> {
         let bodies = self.take_bodies(link, 256).into_iter();
         bodies
@@ -99,7 +99,7 @@ impl Tested {
         out
     }
 
-    /// Hands in a reply. Returns true if it ends the call.
+    /// Receives a reply on a link. Returns true if the reply ends the call.
     fn reply(&mut self, link: LinkId, id: MsgId, body: impl Into<Bytes>) -> bool {
         let mut wakers = Wakers::default();
         self.calls.handle_reply(link, id, body.into(), &mut wakers);
@@ -123,7 +123,7 @@ impl Tested {
         self.calls.link_down(link, "the cable", lost, self.now, &mut self.wakers);
     }
 
-    /// Lets time pass until something is due, and does it.
+    /// Advances the clock to the next timeout, and handles it.
     fn pass(&mut self) {
         self.now = self.calls.next_timeout().expect("something is due").max(self.now);
         self.handle_timeout();
@@ -151,7 +151,7 @@ impl Tested {
     }
 }
 
-/// A peer that speaks plain MessagePack-RPC.
+/// Returns a peer that supports only plain MessagePack-RPC.
 fn plain_peer() -> PeerInfo {
     control::read_server_hello(None, 1_000)
 }
@@ -164,7 +164,7 @@ fn idempotent() -> CallPolicy {
     CallPolicy { idempotent: true, ..plain() }
 }
 
-/// The ids of the requests in these bodies.
+/// Returns the ids of the requests in these bodies.
 fn sent_ids(bodies: &[Bytes]) -> Vec<MsgId> {
     let messages = bodies.iter().flat_map(|body| {
         batch::unpack(body).map_or(vec![body.clone()], |all| all.flatten().collect())
@@ -186,7 +186,7 @@ fn fail_fast() -> CallPolicy {
 }
 
 #[test]
-fn a_call_is_sent_once_and_completed_once() {
+fn call_is_sent_and_completed_once() {
     let (mut tested, links) = Tested::linked(1);
     let id = tested.submit(plain());
     assert_eq!(tested.take(links[0]).len(), 1);
@@ -200,40 +200,40 @@ fn a_call_is_sent_once_and_completed_once() {
 }
 
 #[test]
-fn replies_that_no_call_waits_for_are_ignored() {
+fn unexpected_replies_are_ignored() {
     let (mut tested, links) = Tested::linked(2);
     assert!(!tested.reply(links[0], MsgId(7), Bytes::new()));
     let id = tested.submit(plain());
-    // A reply to what was not sent yet cannot be its reply.
+    // The call was not sent yet, so that this cannot be its reply.
     assert!(!tested.reply(links[0], id, Bytes::new()));
     let sent_on = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
-    // Nor can one that came from elsewhere.
+    // A reply from another link is not its reply either.
     assert!(!tested.reply(links[1 - sent_on], id, Bytes::new()));
     assert!(tested.outcome(id).is_none());
 }
 
 #[test]
-fn a_call_waits_for_a_link() {
+fn call_waits_for_link() {
     let mut tested = Tested::new(1);
     let id = tested.submit(plain());
-    tested.link_failed(0, "nobody is there");
+    tested.link_failed(0, "no server is there");
     assert!(tested.outcome(id).is_none());
     let link = tested.link(0, peer("one"));
     assert_eq!(tested.take(link).len(), 1);
 }
 
 #[test]
-fn a_call_that_fails_fast_waits_for_the_first_attempt_only() {
+fn fail_fast_waits_for_first_attempts_only() {
     let mut tested = Tested::new(2);
     let early = tested.submit(fail_fast());
     tested.link_failed(0, "refused");
-    assert!(tested.outcome(early).is_none(), "the other may still answer");
+    assert!(tested.outcome(early).is_none(), "the other server may still answer");
     tested.link_failed(1, "no route");
     let error = tested.outcome(early).unwrap().unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
     assert_eq!(
         format!("{error:#}"),
-        "place-0, place-1: there is no connection: place-0: refused; place-1: no route"
+        "endpoint-0, endpoint-1: there is no connection: endpoint-0: refused; endpoint-1: no route"
     );
     let later = tested.submit(fail_fast());
     assert_eq!(tested.error(later), (ErrorKind::Disconnected, Ran::No));
@@ -245,7 +245,7 @@ fn a_call_that_fails_fast_waits_for_the_first_attempt_only() {
 }
 
 #[test]
-fn what_was_not_sent_goes_elsewhere_when_a_link_is_lost() {
+fn unsent_calls_of_lost_link_are_rerouted() {
     let (mut tested, links) = Tested::linked(2);
     let ids: Vec<_> = (0..6).map(|_| tested.submit(plain())).collect();
     tested.lose(links[0]);
@@ -254,27 +254,27 @@ fn what_was_not_sent_goes_elsewhere_when_a_link_is_lost() {
 }
 
 #[test]
-fn an_idempotent_call_that_was_lost_is_made_again_elsewhere() {
+fn lost_idempotent_call_is_retried_elsewhere() {
     let (mut tested, links) = Tested::linked(2);
     let id = tested.submit(idempotent());
     let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
     tested.lose(links[first]);
     assert!(tested.outcome(id).is_none());
-    assert!(tested.take(links[1 - first]).is_empty(), "it rests first");
+    assert!(tested.take(links[1 - first]).is_empty(), "the call backs off first");
     tested.pass();
     let bodies = tested.take(links[1 - first]);
     let Ok(ClientMessage::Request(request)) = request::parse(&bodies[0]) else {
         panic!("{bodies:?}")
     };
     assert_eq!(request.id, id);
-    assert!(request.timeout.unwrap() < 10 * SECOND, "its time goes on");
+    assert!(request.timeout.unwrap() < 10 * SECOND, "the deadline stays the same");
     tested.reply(links[1 - first], id, Bytes::from_static(b"1"));
     let reply = tested.outcome(id).unwrap().unwrap();
-    assert!(reply.maybe_ran && *reply.endpoint == format!("place-{}", 1 - first));
+    assert!(reply.maybe_ran && *reply.endpoint == format!("endpoint-{}", 1 - first));
 }
 
 #[test]
-fn a_call_that_may_have_run_is_not_made_again_unless_that_is_safe() {
+fn unsafe_retry_is_not_made() {
     let (mut tested, links) = Tested::linked(1);
     let id = tested.submit(plain());
     tested.take(links[0]);
@@ -282,12 +282,12 @@ fn a_call_that_may_have_run_is_not_made_again_unless_that_is_safe() {
     let error = tested.outcome(id).unwrap().unwrap_err();
     assert_eq!(
         (error.kind(), error.ran(), error.endpoint()),
-        (ErrorKind::Disconnected, Ran::Maybe, "place-0")
+        (ErrorKind::Disconnected, Ran::Maybe, "endpoint-0")
     );
 }
 
 #[test]
-fn a_call_that_never_ran_is_made_again_and_avoids_who_refused_it() {
+fn retry_avoids_the_server_that_refused() {
     for kind in [ErrorKind::Overloaded, ErrorKind::ShuttingDown] {
         let (mut tested, links) = Tested::linked(2);
         let id = tested.submit(plain());
@@ -299,7 +299,7 @@ fn a_call_that_never_ran_is_made_again_and_avoids_who_refused_it() {
 }
 
 #[test]
-fn who_asks_for_a_pause_is_left_alone_and_another_is_not() {
+fn retry_after_applies_to_one_server_only() {
     let overloaded = || {
         let body = b"\x94\x01\x00\x83\xa4code\xaaoverloaded\xa3ran\xa2no\xaeretry_after_ms\xcd\x03\xe8\xc0";
         response::parse_response(&Bytes::from_static(body)).unwrap().unwrap_err()
@@ -312,14 +312,14 @@ fn who_asks_for_a_pause_is_left_alone_and_another_is_not() {
     tested.pass();
     assert!(tested.now < begin + SECOND / 10);
     assert_eq!(tested.take(links[1 - first]).len(), 1);
-    // Now both have asked for a second.
+    // Both servers have now asked for a pause of one second.
     tested.refuse(links[1 - first], id, overloaded());
     tested.pass();
     assert!(tested.now >= begin + SECOND);
 }
 
 #[test]
-fn the_truth_is_that_of_all_tries() {
+fn lost_try_is_remembered_in_ran() {
     let (mut tested, links) = Tested::linked(2);
     let id = tested.submit(CallPolicy { retries: 1, ..idempotent() });
     let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
@@ -331,8 +331,8 @@ fn the_truth_is_that_of_all_tries() {
 }
 
 #[test]
-fn a_try_that_has_run_is_not_forgotten() {
-    // No server of ours says so, but another may.
+fn try_that_ran_is_remembered_in_ran() {
+    // Our servers never report an overload together with `Ran::Yes`, but another server may.
     let (mut tested, links) = Tested::linked(1);
     let id = tested.submit(CallPolicy { retries: 1, ..idempotent() });
     tested.take(links[0]);
@@ -344,17 +344,17 @@ fn a_try_that_has_run_is_not_forgotten() {
 }
 
 #[test]
-fn whatever_a_silent_link_answers_it_is_silent_no_more() {
+fn any_reply_ends_unresponsive_state() {
     let (mut tested, links) = Tested::linked(1);
     tested.calls.balancer.ping(links[0], &mut Wakers::default());
     assert!(tested.find(links[0]).unresponsive);
-    // The answer to the ping, which is no call's.
+    // The answer to the ping, which has the id of no call.
     tested.reply(links[0], MsgId(1_000), Bytes::new());
     assert!(!tested.find(links[0]).unresponsive);
 }
 
 #[test]
-fn a_retry_that_would_come_too_late_is_not_waited_for() {
+fn retry_after_deadline_is_not_made() {
     let (mut tested, links) = Tested::linked(1);
     let id = tested.submit(plain());
     tested.take(links[0]);
@@ -364,7 +364,7 @@ fn a_retry_that_would_come_too_late_is_not_waited_for() {
 }
 
 #[test]
-fn a_spent_budget_delays_a_retry_and_does_not_fail_it() {
+fn spent_budget_delays_retry() {
     let (mut tested, links) = Tested::linked(1);
     while tested.calls.budget.withdraw(tested.now).is_ok() {}
     let id = tested.submit(plain());
@@ -372,7 +372,7 @@ fn a_spent_budget_delays_a_retry_and_does_not_fail_it() {
     tested.fail(links[0], id, ErrorKind::Overloaded, Ran::No);
     tested.now += Duration::from_millis(11);
     tested.handle_timeout();
-    assert!(tested.take(links[0]).is_empty(), "it is due, and there is no budget");
+    assert!(tested.take(links[0]).is_empty(), "the retry is due, but the budget is spent");
     let mut passes = 0;
     while tested.take(links[0]).is_empty() {
         tested.pass();
@@ -383,21 +383,21 @@ fn a_spent_budget_delays_a_retry_and_does_not_fail_it() {
 }
 
 #[test]
-fn a_call_with_a_key_is_made_again_on_the_same_server_only() {
+fn keyed_call_is_retried_at_same_process_only() {
     let (mut tested, links) = Tested::linked(2);
     let id = tested.submit(keyed());
     let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
     tested.lose(links[first]);
     tested.pass();
-    assert!(tested.take(links[1 - first]).is_empty(), "another server does not remember");
-    // The same process, after the cable was mended.
+    assert!(tested.take(links[1 - first]).is_empty(), "another server has no cached reply");
+    // The client reconnects to the same process.
     let again = tested.link(first, peer(&format!("server-{first}")));
     let bodies = tested.take(again);
     let Ok(ClientMessage::Request(request)) = request::parse(&bodies[0]) else {
         panic!("{bodies:?}")
     };
     assert_eq!((request.id, request.key), (id, Some(&b"once"[..])));
-    // Another process, after a restart.
+    // The client reconnects to another process, after a restart of the server.
     tested.lose(again);
     tested.pass();
     tested.link(first, peer("replaced"));
@@ -405,7 +405,7 @@ fn a_call_with_a_key_is_made_again_on_the_same_server_only() {
 }
 
 #[test]
-fn a_call_with_a_key_that_never_ran_goes_anywhere() {
+fn keyed_call_that_never_ran_goes_anywhere() {
     let (mut tested, links) = Tested::linked(2);
     let id = tested.submit(keyed());
     let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
@@ -415,7 +415,7 @@ fn a_call_with_a_key_that_never_ran_goes_anywhere() {
 }
 
 #[test]
-fn an_idempotent_call_with_a_key_goes_anywhere() {
+fn idempotent_keyed_call_goes_anywhere() {
     let (mut tested, links) = Tested::linked(2);
     let id = tested.submit(CallPolicy { idempotent: true, ..keyed() });
     let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
@@ -426,10 +426,10 @@ fn an_idempotent_call_with_a_key_goes_anywhere() {
 }
 
 #[test]
-fn small_messages_travel_together_and_in_order() {
+fn small_messages_share_bodies_in_order() {
     let (mut tested, links) = Tested::linked(1);
     let text = |len| ("x".repeat(len),);
-    // As long as what both sides take at most.
+    // The longest text whose request both sides accept.
     let long = 1_000 - b"\x91\xda..".len() - request::max_head_len("f");
     let lengths = [1, 2, long, 3, 4];
     let ids = lengths.map(|len| tested.submit_args(plain(), &text(len)).unwrap());
@@ -439,7 +439,7 @@ fn small_messages_travel_together_and_in_order() {
     assert_eq!(kinds, [Some(5)]);
     assert_eq!(sent_ids(&bodies), ids);
 
-    // A single one is no batch, and neither is more than that to a peer that takes none.
+    // A single message is not sent as a batch. A peer without support for batches gets none.
     tested.submit(plain());
     assert!(batch::unpack(&tested.take_bodies(links[0], 256)[0]).is_none());
     let mut tested = Tested::new(1);
@@ -451,7 +451,7 @@ fn small_messages_travel_together_and_in_order() {
 }
 
 #[test]
-fn what_does_not_suit_a_batch_keeps_its_place_in_the_order() {
+fn large_message_keeps_its_order() {
     let mut tested = Tested::with_capacity(1, Capacity::new(10, 100_000, WhenFull::Wait));
     let link = tested.link(0, PeerInfo { max_message_size: 100_000, ..peer("server") });
     let ids =
@@ -464,7 +464,7 @@ fn what_does_not_suit_a_batch_keeps_its_place_in_the_order() {
 }
 
 #[test]
-fn notifications_in_a_batch_are_done_when_the_socket_has_it() {
+fn batch_lists_its_notifications() {
     let (mut tested, links) = Tested::linked(1);
     let mut ids = Vec::new();
     for kind in [CallKind::Notification, CallKind::Request, CallKind::Notification] {
@@ -478,7 +478,7 @@ fn notifications_in_a_batch_are_done_when_the_socket_has_it() {
 }
 
 #[test]
-fn a_try_that_follows_one_in_a_batch_has_the_same_params() {
+fn retry_after_batch_has_same_params() {
     let (mut tested, links) = Tested::linked(2);
     for link in &links[1..] {
         tested.go_away(*link);
@@ -499,7 +499,7 @@ fn a_try_that_follows_one_in_a_batch_has_the_same_params() {
 }
 
 #[test]
-fn a_plain_peer_is_told_of_no_cancel() {
+fn plain_peer_gets_no_cancel() {
     let mut tested = Tested::with_capacity(1, Capacity::new(1_000, 1_000_000, WhenFull::Wait));
     let link = tested.link(0, plain_peer());
     let ids: Vec<_> = (0..256).map(|_| tested.submit(plain())).collect();
@@ -511,7 +511,7 @@ fn a_plain_peer_is_told_of_no_cancel() {
 }
 
 #[test]
-fn a_plain_peer_remembers_nothing() {
+fn keyed_call_to_plain_peer_is_not_retried() {
     let mut tested = Tested::new(1);
     let link = tested.link(0, plain_peer());
     let id = tested.submit(keyed());
@@ -521,7 +521,7 @@ fn a_plain_peer_remembers_nothing() {
 }
 
 #[test]
-fn a_server_that_leaves_answers_what_it_has_and_gets_nothing_new() {
+fn draining_server_answers_but_gets_no_calls() {
     let (mut tested, links) = Tested::linked(2);
     let ids: Vec<_> = (0..2).map(|_| tested.submit(plain())).collect();
     let old: Vec<_> = tested.take(links[0]);
@@ -535,7 +535,7 @@ fn a_server_that_leaves_answers_what_it_has_and_gets_nothing_new() {
 }
 
 #[test]
-fn a_cancelled_call_is_never_sent_or_its_server_is_told() {
+fn cancelled_call_is_unsent_or_cancelled() {
     let (mut tested, links) = Tested::linked(1);
     let queued = tested.submit(plain());
     tested.cancel(queued);
@@ -549,31 +549,31 @@ fn a_cancelled_call_is_never_sent_or_its_server_is_told() {
     };
     assert_eq!(cancel.method, "rpc.cancel");
     assert!(!tested.reply(links[0], sent, Bytes::new()));
-    let rests = tested.submit(idempotent());
+    let backs_off = tested.submit(idempotent());
     tested.take(links[0]);
-    tested.fail(links[0], rests, ErrorKind::Overloaded, Ran::No);
-    tested.cancel(rests);
+    tested.fail(links[0], backs_off, ErrorKind::Overloaded, Ran::No);
+    tested.cancel(backs_off);
     tested.pass();
     assert!(tested.take(links[0]).is_empty());
 }
 
 #[test]
-fn time_runs_out_with_the_truth_about_having_run() {
+fn deadline_error_tells_whether_call_ran() {
     let (mut tested, links) = Tested::linked(1);
     let sent = tested.submit(plain());
     tested.take(links[0]);
     let queued = tested.submit(plain());
     tested.now += 10 * SECOND;
-    assert!(tested.take(links[0]).is_empty(), "its time is up");
+    assert!(tested.take(links[0]).is_empty(), "the deadline of the queued call has passed");
     tested.handle_timeout();
     assert_eq!(tested.error(sent), (ErrorKind::DeadlineExceeded, Ran::Maybe));
     assert_eq!(tested.error(queued), (ErrorKind::DeadlineExceeded, Ran::No));
-    assert_eq!(tested.take(links[0]).len(), 1, "the server's clock may have started later");
+    assert_eq!(tested.take(links[0]).len(), 1, "the sent call is cancelled on its server");
     assert_eq!(tested.calls.next_timeout(), None);
 }
 
 #[test]
-fn a_request_that_is_too_large_for_the_server_is_not_sent() {
+fn request_too_large_for_server_is_not_sent() {
     let (mut tested, links) = Tested::linked(1);
     let id = tested.submit_args(plain(), &("x".repeat(1_000),)).unwrap();
     assert!(tested.take(links[0]).is_empty());
@@ -583,7 +583,7 @@ fn a_request_that_is_too_large_for_the_server_is_not_sent() {
 }
 
 #[test]
-fn the_end_of_the_client_ends_every_call() {
+fn closing_client_ends_every_call() {
     let (mut tested, links) = Tested::linked(1);
     let sent = tested.submit(idempotent());
     tested.take(links[0]);

@@ -1,4 +1,5 @@
-//! Keeps one endpoint connected: connects and says hello, again whenever the link has ended.
+//! The task of one endpoint. It connects, sends the hello, and reconnects whenever the link has
+//! ended.
 
 use std::{
     sync::Arc,
@@ -19,31 +20,34 @@ use crate::{
     transport::{Link, LinkEvent, TransportError, open},
 };
 
-/// The pause between the first two attempts to connect. It doubles with each attempt, up to
-/// [`MAX_BACKOFF`]. Each is cut by up to half at random, so that the clients of a server that comes back
-/// do not all come at once.
+/// The backoff between the first two attempts to connect. It doubles with each attempt, up to
+/// [`MAX_BACKOFF`]. Each backoff is shortened by up to half at random, so that the clients of a
+/// server that restarts do not all reconnect at once.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// The age at which a link counts as a success.
+/// The age at which a link counts as stable. If a younger link is lost, the client backs off before
+/// it reconnects.
 const STABLE: Duration = Duration::from_secs(1);
-/// The time for the first attempt to connect. It doubles with each attempt, up to [`MAX_ATTEMPT`].
+/// The timeout of the first attempt to connect. It doubles with each attempt, up to
+/// [`MAX_ATTEMPT`].
 const INITIAL_ATTEMPT: Duration = Duration::from_secs(1);
 const MAX_ATTEMPT: Duration = Duration::from_secs(8);
-/// The time below which an attempt could not find out why it fails, and is not made.
+/// The shortest timeout of an attempt. A shorter attempt is not made, because it could not find out
+/// why it fails.
 const MIN_ATTEMPT: Duration = Duration::from_millis(100);
-/// The number of links to draining servers that may stay open for the replies that they owe. With so
-/// many, the next attempt to connect waits until one has ended.
+/// The maximum number of links to draining servers, which stay open for the replies that are owed.
+/// At this number, the next attempt to connect waits until one of them has ended.
 const MAX_DRAINING: usize = 4;
 
-/// Keeps an endpoint connected until the client closes or the endpoint is removed. If nobody has
-/// answered by `connect_by` it says so, and goes on.
+/// Keeps an endpoint connected until the client closes or the endpoint is removed. If no server has
+/// answered by `connect_by`, the task reports this to the core, and continues to connect.
 pub(super) async fn keep_connected(
     core: Arc<ClientCore>,
     endpoint: Arc<EndpointState>,
     mut connect_by: Option<Instant>,
     mut removed: oneshot::Receiver<()>,
 ) {
-    // The link that takes calls, and those whose servers drain.
+    // The link that takes calls, and the links whose servers are draining.
     let mut links = JoinSet::new();
     let mut backoff = Duration::ZERO;
     loop {
@@ -65,7 +69,8 @@ pub(super) async fn keep_connected(
         links.spawn(link::serve(Arc::clone(&core), Arc::clone(&endpoint), peer, link, drains));
         // An error means that the link has ended.
         let _ = draining.await;
-        // A server that accepts connections and drops them at once is not asked without a break.
+        // Without this backoff, a server that accepts connections and drops them at once would be
+        // asked again and again without a pause.
         backoff = if since.elapsed() < STABLE {
             (2 * backoff).clamp(INITIAL_BACKOFF, MAX_BACKOFF)
         } else {
@@ -75,18 +80,20 @@ pub(super) async fn keep_connected(
     while links.join_next().await.is_some() {}
 }
 
+/// Shortens a pause by up to half at random.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// Returns the pause before the next attempt. It is cut to half of the time that is `left` until the
-/// client gives up, so that the attempt is made before. `None` if there is no time for one.
+/// Returns the pause before the next attempt. The pause is at most half of the time `left` until
+/// the connect timeout, so that there is time for the attempt. Returns `None` if there is no time
+/// for an attempt.
 fn pause(backoff: Duration, left: Option<Duration>) -> Option<Duration> {
     let longest = left.map_or(Duration::MAX, |left| left / 2);
     (longest >= MIN_ATTEMPT).then(|| jittered(backoff).min(longest))
 }
 
-/// Tries until there is a link and its peer has answered.
+/// Tries to connect until there is a link whose peer has answered the hello.
 async fn connect(
     core: &ClientCore,
     endpoint: &Arc<EndpointState>,
@@ -126,7 +133,8 @@ async fn try_connect(
     }
 }
 
-/// Introduces the client, and learns who is there. Nothing else is under way on the link yet.
+/// Sends the hello of the client, and waits for the answer of the peer. No call was sent on the
+/// link yet.
 async fn hello(
     core: &ClientCore,
     (sender, receiver): &mut Link,
@@ -151,11 +159,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_go_on_until_shortly_before_the_end() {
+    fn attempts_continue_until_connect_timeout() {
         let (mut left, mut backoff) = (Duration::from_secs(5), INITIAL_BACKOFF);
         let mut attempts = 1;
         while let Some(pause) = pause(backoff, Some(left)) {
-            assert!(pause + MIN_ATTEMPT <= left, "an attempt follows");
+            assert!(pause + MIN_ATTEMPT <= left, "there is time for an attempt after the pause");
             left -= pause;
             backoff = (2 * backoff).min(MAX_BACKOFF);
             attempts += 1;
@@ -165,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_cuts_pauses_by_half_at_most() {
+    fn jitter_shortens_pauses_by_half_at_most() {
         let pauses: Vec<_> = (0..100).filter_map(|_| pause(MAX_BACKOFF, None)).collect();
         assert!(
             pauses.iter().all(|pause| (MAX_BACKOFF / 2..=MAX_BACKOFF).contains(pause)),

@@ -1,5 +1,5 @@
-//! The tasks of one link: they send what is queued, hand replies to their calls, and notice when the
-//! server does not respond any more.
+//! The tasks of one link. They send what is queued, hand replies to their calls, and detect a
+//! server that does not respond any more.
 
 use std::{
     future::poll_fn,
@@ -26,28 +26,30 @@ use crate::{
     util::{io_thread::LINGER, wakers::Wakers, yield_budget::YieldBudget},
 };
 
-/// The messages that are taken for sending while the lock is held: as many small ones as fit into a
-/// batch.
+/// The number of messages that are taken for sending each time the lock is taken: as many small
+/// ones as fit into a batch.
 const MESSAGES_PER_LOCK: usize = 64;
-/// The replies that are taken in before callers are woken, unless the [`YieldBudget`] is spent before.
+/// The number of replies that are received before callers are woken, unless the [`YieldBudget`] is
+/// spent earlier.
 const MAX_REPLIES: usize = 256;
-/// The number of times that a link is checked within the keepalive timeout. Each check but the last that
-/// finds it unresponsive sends a ping.
+/// The number of checks of a link within the keepalive timeout. Each check that finds the server
+/// unresponsive sends a ping, except the last one, which ends the link.
 const CHECKS: u32 = 4;
 
-/// The state that the tasks of a link share.
+/// The state that is shared by the tasks of a link.
 struct Connection {
     core: Arc<ClientCore>,
     id: LinkId,
     capabilities: Capabilities,
-    /// The number of bodies that have arrived.
+    /// The number of bodies that were received.
     received: AtomicU64,
-    /// True while messages were taken that the socket may not have yet.
+    /// True while there may be messages that were taken from the queue, and that the socket has not
+    /// accepted yet.
     sending: AtomicBool,
 }
 
-/// Takes the link out of the table when its task ends, also by a panic or with its runtime: it would be
-/// given calls for ever.
+/// A guard that removes the link from the balancer when the task of the link ends, even by a panic
+/// or with its runtime. Otherwise, the link would be given calls forever.
 struct LinkGuard {
     connection: Arc<Connection>,
     /// The reason why the link ended.
@@ -61,7 +63,7 @@ impl Drop for LinkGuard {
     }
 }
 
-/// Serves a link until it ends. `drains` is used, or dropped, when the link takes no more calls.
+/// Serves a link until it ends. `drains` is sent to, or dropped, when the link takes no more calls.
 pub(super) async fn serve(
     core: Arc<ClientCore>,
     endpoint: Arc<EndpointState>,
@@ -81,8 +83,8 @@ pub(super) async fn serve(
     });
     let mut guard =
         LinkGuard { connection: Arc::clone(&connection), cause: "its task ended".into() };
-    // Tasks of their own: a link is read even while its sender waits for room, and an event that wakes
-    // one of them does not poll the others.
+    // Receiving and sending are tasks of their own. The link is then read even while its sender
+    // waits because a queue is full, and an event that wakes one task does not poll the others.
     let mut tasks = JoinSet::new();
     tasks.spawn(receive(Arc::clone(&connection), receiver));
     tasks.spawn(send(Arc::clone(&connection), sender, drains));
@@ -94,14 +96,15 @@ pub(super) async fn serve(
         cause = keep_alive(&connection) => cause,
         () = flushed(&connection) => "the client was closed".into(),
     };
-    // They finish what they are doing before the calls of the link are decided.
+    // Both tasks must have ended before the guard decides what happens to the calls of the link.
     tasks.shutdown().await;
     if !connection.core.is_closing() {
         tracing::warn!(endpoint = &*endpoint.name, cause = %guard.cause, "disconnected");
     }
 }
 
-/// Sends what is queued, until the link is lost, or its server drains and has answered everything.
+/// Sends what is queued. Returns the reason when the link is lost, or when its server is draining
+/// and has answered every call.
 async fn send(
     connection: Arc<Connection>,
     mut sender: Box<dyn LinkSender>,
@@ -112,15 +115,15 @@ async fn send(
     let mut budget = YieldBudget::default();
     loop {
         let next = poll_fn(|cx| {
-            // Set before messages are taken: whoever asks for queued messages, and then for this, misses
-            // none.
+            // This is set before messages are taken from the queue. A task that first checks the
+            // queue, and then this flag, therefore misses no message.
             connection.sending.store(true, Ordering::Relaxed);
             let (core, id) = (&connection.core, connection.id);
             let progress = core.poll_transmit(id, MESSAGES_PER_LOCK, cx.waker(), &mut out);
             if progress.draining
                 && let Some(drains) = drains.take()
             {
-                // An error would mean that the client closes.
+                // An error means that the client closes.
                 let _ = drains.send(());
             }
             if !out.is_empty() {
@@ -130,7 +133,7 @@ async fn send(
             if progress.draining && !progress.awaits_replies {
                 return Poll::Ready(false);
             }
-            // The engine writes meanwhile.
+            // The engine writes while this task waits.
             Poll::Pending
         });
         if !next.await {
@@ -149,7 +152,8 @@ async fn send(
                 connection.core.handle_replies(connection.id, done, &mut Wakers::default());
             }
         }
-        // Sending never waits for the engine, which is to write what it has while more is made ready.
+        // Sending does not wait for the engine. Yielding lets the engine write what it has before
+        // more messages are prepared.
         if connection.core.has_outgoing(connection.id) {
             budget.yield_now().await;
         }
@@ -166,7 +170,8 @@ async fn receive(
     loop {
         let next = poll_fn(|cx| {
             let polled = receiver.poll_recv(cx);
-            // Only when there is nothing more, so that many replies cost one lock.
+            // Replies are handed over only when no more bodies are ready, so that many replies take
+            // the lock only once.
             if !matches!(polled, Poll::Ready(Ok(_))) {
                 connection.core.handle_replies(connection.id, replies.drain(..), &mut wakers);
             }
@@ -181,18 +186,18 @@ async fn receive(
         }
         if replies.len() >= MAX_REPLIES || budget.is_spent() {
             connection.core.handle_replies(connection.id, replies.drain(..), &mut wakers);
-            // To other links, and to callers on this thread.
+            // Lets other links, and callers on this thread, run.
             budget.yield_now().await;
         }
     }
 }
 
-/// Handles a body. Replies that end their calls are put into `replies`.
+/// Handles a body that was received. Replies that end their calls are added to `replies`.
 fn handle_body(connection: &Connection, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
     // Any body proves that the server responds.
     connection.received.fetch_add(1, Ordering::Relaxed);
     match batch::unpack(&body) {
-        // Malformed bytes are no reply to any call.
+        // `flatten` skips malformed messages, which cannot be the reply to a call.
         Some(messages) => {
             for message in messages.flatten() {
                 handle_message(connection, message, replies);
@@ -212,19 +217,20 @@ fn handle_message(connection: &Connection, body: Bytes, replies: &mut Vec<(MsgId
             }
         }
         ServerMessage::GoAway => core.handle_go_away(*link),
-        // A message of a later version.
+        // The message may be one of a later protocol version.
         ServerMessage::Other => {}
     }
 }
 
-/// Returns the error of a response that does not end its call as it is: it exceeds the client's `limit`
-/// in bytes, or allows another try.
+/// Returns the error for a response that must not end its call unchanged. Such a response exceeds
+/// the client's `limit` in bytes, or reports an error that may allow a retry.
 fn refusal(failed: bool, body: &Bytes, limit: usize) -> Option<RpcError> {
     let size = body.len();
     if size > limit {
         let message =
             format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
-        // It may be an error that says that the function did not run.
+        // `Maybe` and not `Yes`, because the response may be an error that tells that the function
+        // did not run.
         let kind = ErrorKind::TooLarge { size, limit };
         return Some(RpcError::new(kind, Ran::Maybe, message));
     }
@@ -235,8 +241,8 @@ fn refusal(failed: bool, body: &Bytes, limit: usize) -> Option<RpcError> {
     matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::ShuttingDown).then_some(error)
 }
 
-/// Pings a server that owes replies and sends nothing, and returns when it has sent nothing for the
-/// keepalive timeout. Never returns if the peer knows no pings.
+/// Pings a server that owes replies and sends nothing. Returns when the server has sent nothing for
+/// the keepalive timeout. Never returns if the peer does not support pings.
 async fn keep_alive(connection: &Connection) -> TransportError {
     let Connection { core, id, .. } = connection;
     if !connection.capabilities.contains(Capabilities::PING) {
@@ -249,12 +255,12 @@ async fn keep_alive(connection: &Connection) -> TransportError {
         let due = Instant::now() + interval;
         time::sleep_until(due.into()).await;
         let received = connection.received.load(Ordering::Relaxed);
-        // A server that was pinged owes an answer, even if every call has ended meanwhile.
+        // A server that was pinged owes the answer, even if every call has ended meanwhile.
         if received != seen || (unanswered == 0 && !core.awaits_replies(*id)) {
             (seen, unanswered) = (received, 0);
             continue;
         }
-        // This thread did not run, so that there may be messages that it has not read.
+        // This thread did not run for a while, so that there may be messages that it has not read.
         if due.elapsed() > interval {
             continue;
         }
@@ -266,8 +272,8 @@ async fn keep_alive(connection: &Connection) -> TransportError {
     }
 }
 
-/// Waits until the client closes and what was queued has been sent. A server that answers pings has read
-/// it then.
+/// Waits until the client closes, and until what was queued has been sent. If the server supports
+/// pings, the server has then also read what was sent.
 async fn flushed(connection: &Connection) {
     const POLL_INTERVAL: Duration = Duration::from_millis(1);
     let Connection { core, id, .. } = connection;
@@ -275,7 +281,8 @@ async fn flushed(connection: &Connection) {
     if connection.capabilities.contains(Capabilities::PING) {
         return core.flush(*id).await;
     }
-    // Of a plain peer it can be known only that the socket has taken everything.
+    // A plain MessagePack-RPC peer does not answer pings. All that can be known is that the socket
+    // has accepted every message.
     let give_up = Instant::now() + LINGER;
     let is_busy = || core.has_outgoing(*id) || connection.sending.load(Ordering::Relaxed);
     while is_busy() && Instant::now() < give_up {
@@ -293,7 +300,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn link_whose_task_is_aborted_is_down() {
+    async fn link_is_down_after_its_task_is_aborted() {
         let config = ClientConfig::default();
         let address = Endpoint::Inproc("a test of links".to_owned());
         let _listeners = open::listen(vec![address.clone()], config.transport())

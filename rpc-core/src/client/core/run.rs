@@ -1,4 +1,4 @@
-//! The tasks of a client: one for each endpoint, and one that keeps the time.
+//! The tasks of a client: one for each endpoint, and a timer task.
 
 use std::{
     collections::HashMap,
@@ -18,14 +18,16 @@ use crate::client::{
     endpoints::Change,
 };
 
-/// The shortest interval between two looks at deadlines and retries. Calls may end late by it.
+/// The shortest interval between two checks of deadlines and retries. Calls may end late by this
+/// time.
 const TICK: Duration = Duration::from_millis(1);
 
-/// The source of a client's endpoints. The set stays as it is once the stream has ended.
+/// The source of a client's endpoints. When the stream ends, the endpoints remain as they are.
 pub(crate) type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
 
-/// Ends the calls when the task that holds it ends, or is dropped before it has run at all, with its
-/// runtime: nobody waits for a client without tasks.
+/// A guard that ends all calls when it is dropped, so that no caller waits for a client without
+/// tasks. The task that holds the guard drops it when it ends. The guard is also dropped if the
+/// runtime ends before the task has run at all.
 pub(crate) struct EndOnDrop(pub(crate) Arc<ClientCore>);
 
 impl Drop for EndOnDrop {
@@ -34,8 +36,8 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Keeps every endpoint connected, and the time, until the client closes. An endpoint that has no link
-/// by `connect_by` says so, and goes on.
+/// Keeps every endpoint connected, and runs the timer task, until the client closes. An endpoint
+/// without a link at the time `connect_by` reports this, and continues to connect.
 pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Option<Instant>) {
     let core = &core.0;
     let mut timer = JoinSet::new();
@@ -55,7 +57,7 @@ pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Optio
                 }
                 Some(Change::Remove(endpoint)) => {
                     core.remove_endpoint(&endpoint);
-                    // The receiver has gone if the client closes.
+                    // The task may have dropped the receiver already, because the client closes.
                     removals.remove(&Arc::as_ptr(&endpoint).addr()).map(|remove| remove.send(()));
                 }
                 None => may_change = false,
@@ -67,7 +69,7 @@ pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Optio
     while tasks.join_next().await.is_some() {}
 }
 
-/// Ends calls whose deadline has passed, whatever the state of the links, and makes the retries that are
+/// Ends calls whose deadline has passed, in any state of the links, and makes the retries that are
 /// due.
 async fn keep_time(core: Arc<ClientCore>) {
     let mut sleep = pin!(time::sleep(Duration::ZERO));

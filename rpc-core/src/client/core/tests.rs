@@ -1,4 +1,4 @@
-//! Endpoints that come and go while calls run, over the in-memory transport.
+//! Tests of endpoints that are added and removed while calls run, over the in-process transport.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,8 @@ use crate::{
     util::fair_share::{Share, SharedLimit},
 };
 
-/// A server that answers every call with its name: calls of `held` not before it is told so.
+/// A server that answers every call with its own name. It holds the replies to calls of the
+/// function `held` back until the test releases them.
 struct Named {
     name: &'static str,
     listener: Box<dyn Listener>,
@@ -86,7 +87,7 @@ async fn call(client: &Client, method: &str) -> Result<String, RpcError> {
 }
 
 #[tokio::test]
-async fn endpoints_come_and_go_while_calls_run() {
+async fn endpoints_change_while_calls_run() {
     let (first, second) = (endpoint("first endpoint"), endpoint("second endpoint"));
     let (release, released) = oneshot::channel();
     let (_never, not_released) = oneshot::channel();
@@ -98,7 +99,7 @@ async fn endpoints_come_and_go_while_calls_run() {
     tokio::spawn(run(EndOnDrop(Arc::clone(&core)), stream.boxed(), None));
     let client = Client::new(Arc::clone(&core), config, None);
 
-    // A call that was made before there is an endpoint waits for one.
+    // A call that is made before there is an endpoint waits for one.
     let early = tokio::spawn({
         let client = client.clone();
         async move { call(&client, "f").await }
@@ -121,9 +122,9 @@ async fn endpoints_come_and_go_while_calls_run() {
     for _ in 0..10 {
         assert_eq!(call(&client, "f").await.unwrap(), "second endpoint");
     }
-    assert!(!held.is_finished(), "its server has not answered");
+    assert!(!held.is_finished(), "the first server has not answered yet");
     release.send(()).unwrap();
-    assert_eq!(held.await.unwrap().unwrap(), "first endpoint", "it was sent there before");
+    assert_eq!(held.await.unwrap().unwrap(), "first endpoint", "the call was sent there before");
 
     changes.unbounded_send(Change::Remove(second)).unwrap();
     while !client.endpoints().is_empty() {

@@ -1,16 +1,16 @@
-//! Every queue of a client has a bound, and says what happens when it is full.
+//! Tests of the bounds of every queue of a client, and of what happens at each bound.
 
 use super::*;
 
 #[test]
-fn who_finds_no_room_waits_in_order() {
+fn calls_without_capacity_wait_in_order() {
     let mut tested = Tested::with_capacity(1, Capacity::new(2, 10_000, WhenFull::Wait));
     let link = tested.link(0, peer("one"));
     let ids: Vec<_> = (0..4).map(|_| tested.submit(plain())).collect();
     assert_eq!(tested.take(link).len(), 2);
     tested.reply(link, ids[0], Bytes::new());
     tested.admit();
-    assert!(tested.take(link).is_empty(), "the outcome was not taken yet");
+    assert!(tested.take(link).is_empty(), "the first outcome was not taken yet");
     assert!(tested.outcome(ids[0]).is_some());
     tested.admit();
     let bodies = tested.take(link);
@@ -18,14 +18,14 @@ fn who_finds_no_room_waits_in_order() {
         panic!("{bodies:?}")
     };
     assert_eq!((bodies.len(), request.id), (1, ids[2]));
-    // The last one's time runs out while it waits.
+    // The deadline of the last call passes while the call waits for capacity.
     tested.pass();
     assert_eq!(tested.error(ids[3]), (ErrorKind::DeadlineExceeded, Ran::No));
     assert_eq!(tested.error(ids[2]), (ErrorKind::DeadlineExceeded, Ran::Maybe));
 }
 
 #[test]
-fn who_finds_no_room_is_refused_if_that_was_said() {
+fn calls_without_capacity_fail_if_configured() {
     let mut tested = Tested::with_capacity(1, Capacity::new(2, 10_000, WhenFull::Fail));
     let first = tested.submit(plain());
     tested.submit(plain());
@@ -36,7 +36,7 @@ fn who_finds_no_room_is_refused_if_that_was_said() {
 }
 
 #[test]
-fn calls_that_rest_keep_their_room() {
+fn calls_in_backoff_keep_their_capacity() {
     let mut tested = Tested::with_capacity(1, Capacity::new(2, 10_000, WhenFull::Fail));
     let link = tested.link(0, peer("one"));
     let ids = [tested.submit(plain()), tested.submit(plain())];
@@ -51,14 +51,14 @@ fn calls_that_rest_keep_their_room() {
 }
 
 #[test]
-fn cancels_are_no_more_than_calls_in_flight() {
+fn cancels_never_exceed_calls_in_flight() {
     const CALLS: usize = 1_000;
     let mut tested = Tested::with_capacity(1, Capacity::new(CALLS, 1_000_000, WhenFull::Fail));
     let link = tested.link(0, peer("one"));
     let mut most = 0;
     for _ in 0..5 {
         let ids: Vec<_> = (0..CALLS).map(|_| tested.submit(plain())).collect();
-        // As many as are sent between two looks, which is sometimes all and sometimes few.
+        // A random number of times, so that sometimes all calls are sent and sometimes only a few.
         (0..fastrand::usize(1..5)).for_each(|_| drop(tested.take(link)));
         for id in ids {
             tested.cancel(id);
@@ -71,7 +71,7 @@ fn cancels_are_no_more_than_calls_in_flight() {
 }
 
 #[test]
-fn bytes_are_bounded_and_replies_count_until_they_are_taken() {
+fn replies_count_as_bytes_until_taken() {
     let mut tested = Tested::with_capacity(1, Capacity::new(10, 200, WhenFull::Fail));
     let link = tested.link(0, peer("one"));
     let text = "x".repeat(150);
@@ -85,7 +85,7 @@ fn bytes_are_bounded_and_replies_count_until_they_are_taken() {
 }
 
 #[test]
-fn cancelling_without_a_link_leaves_nothing_behind() {
+fn calls_cancelled_without_link_are_pruned() {
     let mut tested = Tested::with_capacity(1, Capacity::new(1, 10_000, WhenFull::Wait));
     let first = tested.submit(plain());
     for _ in 0..10_000 {
@@ -103,7 +103,7 @@ fn cancelling_without_a_link_leaves_nothing_behind() {
 }
 
 #[test]
-fn calls_whose_time_runs_out_without_a_link_leave_nothing_behind() {
+fn calls_expired_without_link_are_pruned() {
     let mut tested = Tested::with_capacity(1, Capacity::new(1, 10_000, WhenFull::Wait));
     for _ in 0..1_000 {
         let ids = [tested.submit(plain()), tested.submit(plain())];
