@@ -9,6 +9,8 @@ mod config;
 mod core;
 pub(crate) mod endpoints;
 mod map;
+mod notify;
+mod raw_call;
 mod status;
 
 use std::{
@@ -25,9 +27,10 @@ use crate::util::io_thread::{IoThread, LINGER};
 
 pub use self::{
     builder::{ClientBuilder, Connect},
-    call::{Call, Dynamic, Notify},
+    call::{Call, Dynamic},
     calls::capacity::WhenFull,
     map::{Map, MapItem},
+    notify::Notify,
     status::{ClientStatus, Connectivity, EndpointStatus},
 };
 

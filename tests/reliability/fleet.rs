@@ -191,7 +191,7 @@ impl Member {
             }
             Fault::Unresponsive => self.change(Mode::BlackHole, a_while).await,
             Fault::Slow => {
-                self.change(Mode::Delay(Duration::from_millis(random.u64(1..50))), a_while).await
+                self.change(Mode::Delay(Duration::from_millis(random.u64(1..50))), a_while).await;
             }
         }
     }

@@ -186,7 +186,8 @@ async fn short_connections_leave_nothing_behind() {
                         match number % 3 {
                             0 => {}
                             1 => {
-                                peer.send(&[b"", b"\x94\x00\x07\xa8sleep_ms\x91\xcd\x27\x10"]).await
+                                peer.send(&[b"", b"\x94\x00\x07\xa8sleep_ms\x91\xcd\x27\x10"])
+                                    .await;
                             }
                             _ => drop(peer.ask(b"\x94\x00\x07\xa9rpc.hello\x91\x80").await),
                         }

@@ -1,5 +1,4 @@
-//! Calls and notifications as futures: they are lazy, own their arguments, and are cancelled when
-//! they are dropped.
+//! Calls as futures: they are lazy, own their arguments, and are cancelled when they are dropped.
 
 use std::{
     fmt,
@@ -7,7 +6,7 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,15 +16,14 @@ use crate::{
     args::Args,
     client::{
         Client, blocking,
-        calls::{CallKind, Reply, retry::CallPolicy},
-        config::deadline_after,
+        calls::{CallKind, Reply},
+        raw_call::{CallOptions, RawCall},
     },
     codec::{DecodeError, Reader},
-    context::inherited_deadline,
     discover::ServiceDescription,
     error::{CallFailure, ErrorKind, Ran, RpcError},
     function::{RemoteFn, Signature},
-    protocol::{MAX_KEY_LEN, MsgId, control, outgoing::EncodedArgs, response},
+    protocol::{control, response},
 };
 
 impl Client {
@@ -33,12 +31,6 @@ impl Client {
     /// shorter `F::call(&client, ...)`.
     pub fn call<F: RemoteFn>(&self, args: Args<F>) -> Call<F> {
         Call::new(self.clone(), args)
-    }
-
-    /// Returns a notification of the function `F` with `args`, for generic code. Other code uses
-    /// the shorter `F::notify(&client, ...)`.
-    pub fn notify<F: RemoteFn>(&self, args: Args<F>) -> Notify {
-        Notify::new(self.clone(), args)
     }
 
     /// Returns a call of a function that is known by name only. Its result is decoded as `R`.
@@ -290,68 +282,6 @@ impl<F: RemoteFn> fmt::Debug for Call<F> {
     }
 }
 
-/// A notification, made by `F::notify(&client, ...)`: a call without a response.
-///
-/// The client learns neither the result of the function nor that the function has run at all.
-///
-/// A notification is a lazy future that is ready once the socket has accepted the message. The
-/// message is then sent in the background. A program that ends soon afterwards must
-/// [close](Client::close) the client first.
-///
-/// # Cancellation
-/// A notification that is dropped while it is queued in the client is not sent. Once the client has
-/// begun to hand it to the socket, dropping the future has no effect.
-///
-/// # Errors
-/// The future ends with an [`RpcError`], for example if there was no connection before its timeout.
-///
-/// # Panics
-/// Like most futures, a notification panics if it is polled again after it has ended.
-#[must_use = "a notification is not sent until it is awaited, or `.wait()` is called"]
-pub struct Notify {
-    raw: RawCall,
-}
-
-impl Notify {
-    pub(crate) fn new<F: RemoteFn>(client: Client, args: Args<F>) -> Self {
-        Self { raw: RawCall::new(client, args, CallKind::Notification) }
-    }
-
-    /// Sets the timeout of the notification, from its first poll until the socket has accepted the
-    /// message.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.raw.options.timeout = Some(timeout);
-        self
-    }
-
-    /// Sends the notification and blocks the current thread until the socket has accepted it, for
-    /// programs without an async runtime.
-    ///
-    /// # Errors
-    /// The errors of awaiting the [notification](Notify#errors).
-    ///
-    /// # Panics
-    /// Panics if the notification was polled before and has ended.
-    pub fn wait(self) -> Result<(), RpcError> {
-        let client = self.raw.client.clone();
-        blocking::wait(client.core(), self)
-    }
-}
-
-impl Future for Notify {
-    type Output = Result<(), RpcError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.raw.poll(cx).map(|sent| sent.map(drop))
-    }
-}
-
-impl fmt::Debug for Notify {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notify").field("function", &self.raw.function).finish_non_exhaustive()
-    }
-}
-
 /// The type of a remote function that is known by name only, and whose result is decoded as `R`.
 /// See [`Client::call_dynamic`].
 pub struct Dynamic<R>(PhantomData<fn() -> R>);
@@ -369,110 +299,5 @@ impl<R: DeserializeOwned + Send + 'static> RemoteFn for Dynamic<R> {
 impl<R> fmt::Debug for Dynamic<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Dynamic")
-    }
-}
-
-/// The options of a call, which override those of its function and of its client.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct CallOptions {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) retries: Option<u32>,
-    pub(crate) fail_fast: bool,
-    pub(crate) idempotent: bool,
-    pub(crate) key: Option<Bytes>,
-}
-
-/// The common part of calls and notifications, which does not depend on the types of the function.
-struct RawCall {
-    client: Client,
-    function: std::borrow::Cow<'static, str>,
-    signature: &'static Signature,
-    kind: CallKind,
-    options: CallOptions,
-    /// The deadline of the call in whose function this call was created.
-    inherited: Option<Instant>,
-    stage: Stage,
-}
-
-enum Stage {
-    /// The call was not polled yet.
-    New(EncodedArgs),
-    /// The client core has the call under this id.
-    Waiting(MsgId),
-    /// The outcome was returned, or the call was refused.
-    Ended,
-}
-
-impl RawCall {
-    fn new<F: RemoteFn>(client: Client, args: Args<F>, kind: CallKind) -> Self {
-        let args = args.into_encoded();
-        Self {
-            client,
-            function: args.method.clone(),
-            signature: F::SIGNATURE,
-            kind,
-            options: CallOptions::default(),
-            inherited: inherited_deadline(),
-            stage: Stage::New(args),
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, RpcError>> {
-        let Stage::Waiting(id) = self.stage else {
-            return match self.submit(cx) {
-                Ok(()) => Poll::Pending,
-                Err(error) => Poll::Ready(Err(error.of(self.function.clone()))),
-            };
-        };
-        self.client.core().poll_outcome(id, cx.waker()).map(|outcome| {
-            self.stage = Stage::Ended;
-            outcome.map_err(|error| error.of(self.function.clone()))
-        })
-    }
-
-    fn submit(&mut self, cx: &mut Context<'_>) -> Result<(), RpcError> {
-        let Stage::New(args) = std::mem::replace(&mut self.stage, Stage::Ended) else {
-            panic!("a call was polled after it had ended");
-        };
-        let refuse = |kind, message| Err(RpcError::new(kind, Ran::No, message));
-        let now = Instant::now();
-        let timeout = self.options.timeout.or(self.signature.timeout);
-        let own = deadline_after(now, timeout.unwrap_or_else(|| self.client.config().timeout));
-        let deadline = self.inherited.map_or(own, |inherited| inherited.min(own));
-        if deadline <= now {
-            return refuse(ErrorKind::DeadlineExceeded, "no time was left before it could be sent");
-        }
-        if self.options.key.as_ref().is_some_and(|key| !(1..=MAX_KEY_LEN).contains(&key.len())) {
-            return refuse(ErrorKind::BadArguments, "an idempotency key has 1 to 64 bytes");
-        }
-        let policy = CallPolicy {
-            idempotent: self.options.idempotent || self.signature.idempotent,
-            retries: self
-                .options
-                .retries
-                .or(self.signature.retries)
-                .unwrap_or_else(|| self.client.config().retries),
-            fail_fast: self.options.fail_fast || self.client.config().fail_fast,
-            key: self.options.key.take(),
-        };
-        let id = self.client.core().submit(args, self.kind, policy, deadline, cx.waker(), now)?;
-        self.stage = Stage::Waiting(id);
-        Ok(())
-    }
-}
-
-impl Drop for RawCall {
-    fn drop(&mut self) {
-        // The reply may arrive at this very moment. The lock of the client core decides this race.
-        // If the call has ended already, no cancel is sent. A reply that comes later is ignored.
-        if let Stage::Waiting(id) = self.stage {
-            self.client.core().cancel(id);
-        }
-    }
-}
-
-impl fmt::Debug for RawCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawCall").field("function", &self.function).finish_non_exhaustive()
     }
 }

@@ -10,8 +10,11 @@
 //! its lock.
 
 pub(crate) mod capacity;
+mod endpoints;
 pub(crate) mod retry;
 mod route;
+mod timeouts;
+mod transmit;
 
 use std::{
     cmp::Reverse,
@@ -31,14 +34,13 @@ use crate::{
     client::{
         balancer::{Balancer, LinkId},
         endpoints::{EndpointState, names},
-        status::{ClientStatus, Connectivity, EndpointStatus},
     },
     error::{ErrorKind, Ran, RpcError},
     protocol::{MsgId, control::Capabilities, outgoing::OutgoingMessage},
     util::{slab::Slab, wakers::Wakers},
 };
 
-pub(crate) use self::route::{LinkProgress, Transmit};
+pub(crate) use self::transmit::{LinkProgress, Transmit};
 
 /// The kind of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,59 +288,6 @@ impl Calls {
         Some(slot)
     }
 
-    /// Returns the state of the calls and of the endpoints.
-    pub(crate) fn status(&self, now: Instant) -> ClientStatus {
-        let status = |endpoint: &Arc<EndpointState>| {
-            let is_here = |to: &Arc<EndpointState>| Arc::ptr_eq(to, endpoint);
-            let links = || self.balancer.iter().filter(|link| is_here(&link.endpoint));
-            let state = match links().find(|link| !link.draining) {
-                Some(link) if link.unresponsive => Connectivity::Unresponsive,
-                Some(link) if link.backs_off_until.is_some_and(|until| until > now) => {
-                    Connectivity::Overloaded
-                }
-                Some(_) => Connectivity::Connected,
-                None => Connectivity::Connecting { reason: endpoint.failure() },
-            };
-            let calls = links().map(|link| link.sent).sum();
-            EndpointStatus { endpoint: Arc::clone(&endpoint.name), state, calls }
-        };
-        ClientStatus {
-            endpoints: self.endpoints.iter().map(status).collect(),
-            calls: self.capacity.calls,
-            bytes: self.capacity.bytes,
-            waiting: self.slots.len().saturating_sub(self.capacity.calls),
-            retries: self.retries,
-        }
-    }
-
-    pub(crate) fn endpoints(&self) -> &[Arc<EndpointState>] {
-        &self.endpoints
-    }
-
-    /// Returns the reasons why there is no link. Returns `None` if there is a link, or if no reason
-    /// is known yet.
-    pub(crate) fn why_no_link(&self) -> Option<String> {
-        if self.balancer.iter().next().is_some() {
-            return None;
-        }
-        let reason =
-            |endpoint: &Arc<EndpointState>| match (endpoint.failure(), self.endpoints.len()) {
-                (Some(failure), 1) => Some(failure.to_string()),
-                (Some(failure), _) => Some(format!("{}: {failure}", endpoint.name)),
-                (None, _) => None,
-            };
-        let reasons: Vec<_> = self.endpoints.iter().filter_map(reason).collect();
-        (!reasons.is_empty()).then(|| reasons.join("; "))
-    }
-
-    /// Adds the reasons why there is no link to an error, as its source.
-    fn explain(&self, error: RpcError) -> RpcError {
-        match self.why_no_link() {
-            Some(reasons) => error.with_source(reasons),
-            None => error,
-        }
-    }
-
     /// Ends a call that has failed and is not retried. The `ran` of its error covers all of its
     /// tries.
     fn fail(&mut self, id: MsgId, mut error: RpcError, wakers: &mut Wakers) {
@@ -408,92 +357,6 @@ impl Calls {
         }
     }
 
-    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let retry = self.backoffs.peek();
-        let retry = retry.map(|Reverse((due, _))| (*due).max(self.budget_at.unwrap_or(*due)));
-        self.next_deadline.into_iter().chain(retry).min()
-    }
-
-    /// Returns [`next_timeout`](Self::next_timeout), and wakes `timer` once this time becomes
-    /// earlier.
-    pub(crate) fn poll_timeout(&mut self, timer: &Waker) -> Option<Instant> {
-        self.timer = Some(timer.clone());
-        self.next_timeout()
-    }
-
-    /// Ends every call whose deadline has passed, and makes the retries that are due. Calls that
-    /// were sent are also cancelled on their servers, where the timeout may have started later.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, wakers: &mut Wakers) {
-        if self.next_deadline.is_some_and(|next| next <= now) {
-            self.expire(now, wakers);
-        }
-        while let Some(Reverse((due, id))) = self.backoffs.peek().copied() {
-            if due > now {
-                break;
-            }
-            let slot = self.slots.get_mut(id.0);
-            if slot.is_some_and(|slot| matches!(slot.state, CallState::BacksOff)) {
-                self.budget_at = self.budget.withdraw(now).err();
-                if self.budget_at.is_some() {
-                    break;
-                }
-                self.retries += 1;
-                self.route(id, now, wakers);
-            }
-            self.backoffs.pop();
-        }
-    }
-
-    /// Ends every call whose deadline has passed.
-    fn expire(&mut self, now: Instant, wakers: &mut Wakers) {
-        let mut next_deadline: Option<Instant> = None;
-        let mut overdue = Vec::new();
-        for (id, slot) in self.slots.iter_mut() {
-            if matches!(slot.state, CallState::Done(_)) {
-                continue;
-            }
-            let deadline = slot.call.deadline;
-            if deadline <= now {
-                overdue.push(MsgId(id));
-            } else {
-                next_deadline = Some(next_deadline.map_or(deadline, |next| next.min(deadline)));
-            }
-        }
-        self.next_deadline = next_deadline;
-        for id in overdue {
-            if let Some(error) = self.deadline_error(id, wakers) {
-                self.fail(id, error, wakers);
-            }
-        }
-        self.prune();
-    }
-
-    /// Makes the error of a call whose deadline has passed, and cancels the call if it was sent.
-    fn deadline_error(&mut self, id: MsgId, wakers: &mut Wakers) -> Option<RpcError> {
-        let slot = self.slots.get_mut(id.0)?;
-        Some(match slot.state {
-            CallState::Sent(link) => {
-                let kind = slot.call.kind;
-                self.abandon(link, id, kind, wakers);
-                let error = deadline_exceeded(Ran::Maybe, "before the reply came");
-                match self.balancer.find(link) {
-                    Some(link) => error.at(&link.endpoint.name),
-                    None => error,
-                }
-            }
-            CallState::AwaitsCapacity => deadline_exceeded(
-                Ran::No,
-                "while as many calls were in flight as this client may have",
-            ),
-            _ => match &slot.history {
-                Some(history) => deadline_exceeded(Ran::No, "before the call could be made again")
-                    .with_source(history.error.message().to_owned()),
-                None => self.explain(deadline_exceeded(Ran::No, "before the call could be sent")),
-            },
-        })
-    }
-
     /// Ends every call, because the client is closed.
     pub(crate) fn fail_all(&mut self, message: &str, wakers: &mut Wakers) {
         let mut open = Vec::new();
@@ -508,10 +371,6 @@ impl Calls {
             self.fail(id, RpcError::new(ErrorKind::Disconnected, ran, message), wakers);
         }
     }
-}
-
-fn deadline_exceeded(ran: Ran, when: &str) -> RpcError {
-    RpcError::new(ErrorKind::DeadlineExceeded, ran, format!("the time ran out {when}"))
 }
 
 /// Makes the error of a request of `size` bytes that exceeds the `limit` of the client or the

@@ -13,10 +13,7 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
 use crate::{
     args::Args,
-    client::{
-        Client, blocking,
-        call::{Call, CallOptions},
-    },
+    client::{Client, blocking, call::Call, raw_call::CallOptions},
     function::RemoteFn,
 };
 

@@ -88,7 +88,7 @@ fn method_of_any_length_round_trips() {
             match parse(&body).unwrap() {
                 ClientMessage::Request(request) => assert_eq!(request.method, method),
                 ClientMessage::Notification(notification) => {
-                    assert_eq!(notification.method, method)
+                    assert_eq!(notification.method, method);
                 }
             }
         }

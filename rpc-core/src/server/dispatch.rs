@@ -4,6 +4,7 @@
 //! No I/O, no threads, no clock: the event loop passes in the messages and the time, and sends the
 //! outbound messages that the dispatcher adds to `out`.
 
+mod abort;
 mod keyed;
 
 use std::{
@@ -30,7 +31,7 @@ use crate::{
         admission::{self, Usage},
         builtin,
         completion::{Completion, Ticket},
-        executor::{Execute, Started},
+        executor::Execute,
         invoke::{AdmittedCall, run_inline},
         requests::{ActiveRequest, Caller, Owner, Requests},
         service::Service,
@@ -91,29 +92,6 @@ impl Call {
 
     fn context(&self, peer: &PeerId) -> Context {
         Context::new(peer.clone(), self.function.signature().name, self.deadline)
-    }
-}
-
-/// The reason for ending a request before its function has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Abort {
-    Cancelled,
-    PeerGone,
-    DeadlineExceeded,
-    Stopped,
-}
-
-impl Abort {
-    /// Makes the error for the caller.
-    fn error(self, ran: Ran, started: bool) -> WireError {
-        let (code, why) = match self {
-            Self::Cancelled => (Code::Cancelled, "the caller cancelled"),
-            Self::PeerGone => (Code::Cancelled, "the caller has gone"),
-            Self::DeadlineExceeded => (Code::DeadlineExceeded, "the time ran out"),
-            Self::Stopped => (Code::ShuttingDown, "the server has shut down"),
-        };
-        let when = if started { "while the function ran" } else { "before the function started" };
-        WireError::new(code, ran, format!("{why} {when}"))
     }
 }
 
@@ -192,7 +170,7 @@ impl<E: Execute> Dispatcher<E> {
             return self.call_builtin(caller, method, &body[params_at..], out);
         }
         let Some(function) = self.service.registry.find(method) else {
-            let error = self.unknown_function(method);
+            let error = self.service.registry.not_found(method);
             return out.push(self.respond(caller, Err(error)));
         };
         let call = Call::new(function, body, params_at, timeout, now);
@@ -327,29 +305,10 @@ impl<E: Execute> Dispatcher<E> {
             Owner::Key(key) => self.end_keyed(&key, result, now),
             Owner::Waiter { caller, .. } => out.push(match result {
                 // The response was made for another msgid.
-                Ok(reply) => keyed::respond_again(caller, &reply),
+                Ok(reply) => respond_again(caller, &reply),
                 Err(_) => self.respond(caller, result),
             }),
             Owner::Nobody | Owner::Settled => {}
-        }
-    }
-
-    /// Cancels a call. A function that has not started never starts. The future of an async
-    /// function is dropped. A sync function that runs can notice the cancellation through its
-    /// context.
-    fn cancel(&mut self, reply_to: &ReplyTo, id: MsgId, now: Instant, out: &mut Vec<Outbound>) {
-        for ticket in self.requests.find(reply_to, id) {
-            self.abort(ticket, Abort::Cancelled, now, out);
-        }
-    }
-
-    /// Ends the requests of a peer that has disconnected. Its notifications still run, and so do
-    /// its calls with an idempotency key.
-    pub(crate) fn handle_peer_gone(&mut self, peer: &PeerId, now: Instant) {
-        self.sessions.handle_peer_gone(peer);
-        for ticket in self.requests.of_peer(peer) {
-            // The responses are discarded, because the peer is not connected any more.
-            self.abort(ticket, Abort::PeerGone, now, &mut Vec::new());
         }
     }
 
@@ -358,48 +317,12 @@ impl<E: Execute> Dispatcher<E> {
         self.requests.next_deadline()
     }
 
-    /// Answers every request whose deadline has passed.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Outbound>) {
-        for ticket in self.requests.overdue(now) {
-            self.abort(ticket, Abort::DeadlineExceeded, now, out);
-        }
-    }
-
     /// Starts draining: new calls are refused from now on, and every session is sent a go-away.
     pub(crate) fn drain(&mut self, out: &mut Vec<Outbound>) {
         self.draining = true;
         let body = control::go_away();
         let go_away = |client: &ReplyTo| Outbound::new(client.clone(), body.clone());
         out.extend(self.sessions.iter().map(go_away));
-    }
-
-    /// Gives up every request that is still in flight when the drain timeout has passed.
-    pub(crate) fn abort_all(&mut self, now: Instant, out: &mut Vec<Outbound>) {
-        for ticket in self.requests.all() {
-            self.abort(ticket, Abort::Stopped, now, out);
-        }
-    }
-
-    /// Ends a request before its function has ended, and answers its caller.
-    fn abort(&mut self, ticket: Ticket, reason: Abort, now: Instant, out: &mut Vec<Outbound>) {
-        let Some(request) = self.requests.get_mut(ticket) else { return };
-        if let Owner::Waiter { key, .. } = &request.owner {
-            let key = key.clone();
-            return self.abort_waiter(ticket, &key, reason, now, out);
-        }
-        let has_begun = request.context.cancel();
-        let Some(started) = &request.started else { return };
-        self.executor.stop(started);
-        // A sync function that has begun cannot be stopped. Its request stays until it returns.
-        let owner = if has_begun && matches!(started, Started::Job(_)) {
-            self.requests.settle(ticket)
-        } else {
-            self.requests.remove(ticket).map(|request| request.owner)
-        };
-        let error = reason.error(if has_begun { Ran::Yes } else { Ran::No }, has_begun);
-        if let Some(owner) = owner {
-            self.tell(owner, Err(error), now, out);
-        }
     }
 
     fn respond(&self, caller: Caller, result: HandlerResult) -> Outbound {
@@ -430,7 +353,7 @@ impl<E: Execute> Dispatcher<E> {
         let id = caller.id;
         let result = match builtin::call(&self.service, method, params) {
             Some(result) => result.map(|result| response::response(id, &result)),
-            None => Err(self.unknown_function(method)),
+            None => Err(self.service.registry.not_found(method)),
         };
         if method != control::HELLO {
             return out.push(self.respond(caller, result));
@@ -446,19 +369,11 @@ impl<E: Execute> Dispatcher<E> {
         }
         self.sessions.open(&reply_to, control::read_client_hello(params));
     }
+}
 
-    fn unknown_function(&self, name: &str) -> WireError {
-        let nearest = self.service.registry.nearest(name);
-        // The name comes from an untrusted peer. It is truncated, so that the response stays small.
-        let shown: String = name.chars().take(64).collect();
-        let text = match nearest.as_slice() {
-            [] => format!("there is no function `{shown}`"),
-            near => {
-                format!("there is no function `{shown}`; did you mean `{}`?", near.join("` or `"))
-            }
-        };
-        WireError::new(Code::UnknownFunction, Ran::No, text)
-    }
+/// Makes a response to `caller` from `reply`, which was made for another msgid.
+fn respond_again(caller: Caller, reply: &[u8]) -> Outbound {
+    Outbound::new(caller.reply_to, response::with_id(reply, caller.id))
 }
 
 /// Returns the value of `ran` that belongs to a result.

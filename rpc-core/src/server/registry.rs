@@ -4,8 +4,10 @@
 use std::{any::TypeId, collections::HashMap, sync::Arc};
 
 use crate::{
+    error::Ran,
     function::Signature,
     handler::{Entry, Function, SharedState, StateType},
+    protocol::error::{Code, WireError},
     server::error::ServeError,
 };
 
@@ -75,6 +77,20 @@ impl Registry {
             .collect();
         scored.sort_by(|(a, a_name), (b, b_name)| b.total_cmp(a).then(a_name.cmp(b_name)));
         scored.into_iter().take(3).map(|(_, known)| known).collect()
+    }
+
+    /// Makes the error for a name that no function has. It offers the nearest names.
+    pub(crate) fn not_found(&self, name: &str) -> WireError {
+        let nearest = self.nearest(name);
+        // The name comes from an untrusted peer. It is truncated, so that the response stays small.
+        let shown: String = name.chars().take(64).collect();
+        let text = match nearest.as_slice() {
+            [] => format!("there is no function `{shown}`"),
+            near => {
+                format!("there is no function `{shown}`; did you mean `{}`?", near.join("` or `"))
+            }
+        };
+        WireError::new(Code::UnknownFunction, Ran::No, text)
     }
 }
 

@@ -62,7 +62,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
     pub(crate) fn push(&mut self, sender: &K, item: T, extra: usize) -> Result<Position<K>, T> {
         let line = self.lines.get_mut(sender);
         let held = line.as_ref().map_or(0, |line| line.items.len());
-        let free = (self.limit + extra).saturating_sub(self.waiting);
+        let free = (self.limit.saturating_add(extra)).saturating_sub(self.waiting);
         if !is_allowed(held, 1, free, reserve_of(self.limit)) {
             return Err(item);
         }
@@ -152,6 +152,7 @@ mod tests {
         queue.push(&0, 1, 0).unwrap_err();
         queue.push(&0, 1, 1).unwrap();
         queue.push(&0, 2, 1).unwrap_err();
+        Tested::new(usize::MAX).push(&0, 1, 1).unwrap();
     }
 
     #[test]

@@ -38,7 +38,9 @@ impl Tested {
         let endpoints: Vec<_> =
             (0..endpoints).map(|index| endpoint(&format!("endpoint-{index}"))).collect();
         let mut calls = Calls::new(capacity, fastrand::Rng::with_seed(7));
-        endpoints.iter().for_each(|endpoint| calls.insert_endpoint(endpoint));
+        for endpoint in &endpoints {
+            calls.insert_endpoint(endpoint);
+        }
         Self { calls, endpoints, now: Instant::now(), wakers: Wakers::default() }
     }
 

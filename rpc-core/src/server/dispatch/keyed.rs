@@ -10,12 +10,11 @@ use crate::{
     protocol::{
         MsgId,
         error::{Code, WireError},
-        response,
     },
     server::{
         admission::{self, Permit, Usage},
         completion::{Completion, RequestAddress, Ticket},
-        dispatch::{Abort, Call, Dispatcher, Outbound, ran},
+        dispatch::{Call, Dispatcher, Outbound, abort::Abort, ran, respond_again},
         executor::Execute,
         idempotency::Key,
         reply_cache::Lookup,
@@ -136,9 +135,4 @@ impl<E: Execute> Dispatcher<E> {
         let reply = self.response_body(MsgId(0), result);
         self.service.idempotency.end(key, &reply, has_run, now);
     }
-}
-
-/// Makes a response to `caller` from `reply`, which was made for another msgid.
-pub(super) fn respond_again(caller: Caller, reply: &[u8]) -> Outbound {
-    Outbound::new(caller.reply_to, response::with_id(reply, caller.id))
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     server::{
         completion::CompletionQueue,
+        executor::Started,
         registry::{Registry, States},
         reply_cache::CacheLimits,
         service::ServiceLimits,

@@ -1,0 +1,106 @@
+//! The endpoints of calls: their changes, their status, and the reasons why there is no link.
+
+use std::{sync::Arc, time::Instant};
+
+use super::Calls;
+use crate::{
+    client::{
+        endpoints::EndpointState,
+        status::{ClientStatus, Connectivity, EndpointStatus},
+    },
+    error::RpcError,
+    util::wakers::Wakers,
+};
+
+impl Calls {
+    /// Adds an endpoint, unless it is known already.
+    pub(crate) fn insert_endpoint(&mut self, endpoint: &Arc<EndpointState>) {
+        if !self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
+            self.endpoints.push(Arc::clone(endpoint));
+        }
+    }
+
+    /// Removes an endpoint. A link to it drains: calls that were not sent yet go to other
+    /// endpoints.
+    pub(crate) fn remove_endpoint(
+        &mut self,
+        endpoint: &Arc<EndpointState>,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        self.endpoints.retain(|known| !Arc::ptr_eq(known, endpoint));
+        let links = self.balancer.iter().filter(|link| Arc::ptr_eq(&link.endpoint, endpoint));
+        let links: Vec<_> = links.map(|link| link.id).collect();
+        for link in links {
+            self.handle_go_away(link, now, wakers);
+        }
+        self.route_unrouted(now, wakers);
+    }
+
+    /// Notes why there is no link to an endpoint. Calls with `fail_fast` then end, unless another
+    /// endpoint has a link or is still being connected for the first time.
+    pub(crate) fn link_failed(
+        &mut self,
+        endpoint: &Arc<EndpointState>,
+        cause: &str,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        if endpoint.set_failure(Some(cause.into())).is_none() {
+            self.route_unrouted(now, wakers);
+        }
+    }
+
+    /// Returns the state of the calls and of the endpoints.
+    pub(crate) fn status(&self, now: Instant) -> ClientStatus {
+        let status = |endpoint: &Arc<EndpointState>| {
+            let is_here = |to: &Arc<EndpointState>| Arc::ptr_eq(to, endpoint);
+            let links = || self.balancer.iter().filter(|link| is_here(&link.endpoint));
+            let state = match links().find(|link| !link.draining) {
+                Some(link) if link.unresponsive => Connectivity::Unresponsive,
+                Some(link) if link.backs_off_until.is_some_and(|until| until > now) => {
+                    Connectivity::Overloaded
+                }
+                Some(_) => Connectivity::Connected,
+                None => Connectivity::Connecting { reason: endpoint.failure() },
+            };
+            let calls = links().map(|link| link.sent).sum();
+            EndpointStatus { endpoint: Arc::clone(&endpoint.name), state, calls }
+        };
+        ClientStatus {
+            endpoints: self.endpoints.iter().map(status).collect(),
+            calls: self.capacity.calls,
+            bytes: self.capacity.bytes,
+            waiting: self.slots.len().saturating_sub(self.capacity.calls),
+            retries: self.retries,
+        }
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Arc<EndpointState>] {
+        &self.endpoints
+    }
+
+    /// Returns the reasons why there is no link. Returns `None` if there is a link, or if no reason
+    /// is known yet.
+    pub(crate) fn why_no_link(&self) -> Option<String> {
+        if self.balancer.iter().next().is_some() {
+            return None;
+        }
+        let reason =
+            |endpoint: &Arc<EndpointState>| match (endpoint.failure(), self.endpoints.len()) {
+                (Some(failure), 1) => Some(failure.to_string()),
+                (Some(failure), _) => Some(format!("{}: {failure}", endpoint.name)),
+                (None, _) => None,
+            };
+        let reasons: Vec<_> = self.endpoints.iter().filter_map(reason).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    /// Adds the reasons why there is no link to an error, as its source.
+    pub(super) fn explain(&self, error: RpcError) -> RpcError {
+        match self.why_no_link() {
+            Some(reasons) => error.with_source(reasons),
+            None => error,
+        }
+    }
+}

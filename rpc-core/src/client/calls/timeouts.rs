@@ -1,0 +1,102 @@
+//! The timeouts of calls: deadlines, and retries that are due.
+
+use std::{cmp::Reverse, task::Waker, time::Instant};
+
+use super::{CallState, Calls};
+use crate::{
+    error::{ErrorKind, Ran, RpcError},
+    protocol::MsgId,
+    util::wakers::Wakers,
+};
+
+impl Calls {
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let retry = self.backoffs.peek();
+        let retry = retry.map(|Reverse((due, _))| (*due).max(self.budget_at.unwrap_or(*due)));
+        self.next_deadline.into_iter().chain(retry).min()
+    }
+
+    /// Returns [`next_timeout`](Self::next_timeout), and wakes `timer` once this time becomes
+    /// earlier.
+    pub(crate) fn poll_timeout(&mut self, timer: &Waker) -> Option<Instant> {
+        self.timer = Some(timer.clone());
+        self.next_timeout()
+    }
+
+    /// Ends every call whose deadline has passed, and makes the retries that are due. Calls that
+    /// were sent are also cancelled on their servers, where the timeout may have started later.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, wakers: &mut Wakers) {
+        if self.next_deadline.is_some_and(|next| next <= now) {
+            self.expire(now, wakers);
+        }
+        while let Some(Reverse((due, id))) = self.backoffs.peek().copied() {
+            if due > now {
+                break;
+            }
+            let slot = self.slots.get_mut(id.0);
+            if slot.is_some_and(|slot| matches!(slot.state, CallState::BacksOff)) {
+                self.budget_at = self.budget.withdraw(now).err();
+                if self.budget_at.is_some() {
+                    break;
+                }
+                self.retries += 1;
+                self.route(id, now, wakers);
+            }
+            self.backoffs.pop();
+        }
+    }
+
+    /// Ends every call whose deadline has passed.
+    fn expire(&mut self, now: Instant, wakers: &mut Wakers) {
+        let mut next_deadline: Option<Instant> = None;
+        let mut overdue = Vec::new();
+        for (id, slot) in self.slots.iter_mut() {
+            if matches!(slot.state, CallState::Done(_)) {
+                continue;
+            }
+            let deadline = slot.call.deadline;
+            if deadline <= now {
+                overdue.push(MsgId(id));
+            } else {
+                next_deadline = Some(next_deadline.map_or(deadline, |next| next.min(deadline)));
+            }
+        }
+        self.next_deadline = next_deadline;
+        for id in overdue {
+            if let Some(error) = self.deadline_error(id, wakers) {
+                self.fail(id, error, wakers);
+            }
+        }
+        self.prune();
+    }
+
+    /// Makes the error of a call whose deadline has passed, and cancels the call if it was sent.
+    fn deadline_error(&mut self, id: MsgId, wakers: &mut Wakers) -> Option<RpcError> {
+        let slot = self.slots.get_mut(id.0)?;
+        Some(match slot.state {
+            CallState::Sent(link) => {
+                let kind = slot.call.kind;
+                self.abandon(link, id, kind, wakers);
+                let error = deadline_exceeded(Ran::Maybe, "before the reply came");
+                match self.balancer.find(link) {
+                    Some(link) => error.at(&link.endpoint.name),
+                    None => error,
+                }
+            }
+            CallState::AwaitsCapacity => deadline_exceeded(
+                Ran::No,
+                "while as many calls were in flight as this client may have",
+            ),
+            _ => match &slot.history {
+                Some(history) => deadline_exceeded(Ran::No, "before the call could be made again")
+                    .with_source(history.error.message().to_owned()),
+                None => self.explain(deadline_exceeded(Ran::No, "before the call could be sent")),
+            },
+        })
+    }
+}
+
+fn deadline_exceeded(ran: Ran, when: &str) -> RpcError {
+    RpcError::new(ErrorKind::DeadlineExceeded, ran, format!("the time ran out {when}"))
+}

@@ -1,0 +1,159 @@
+//! The messages that a link sends next, and their bodies.
+
+use std::{sync::Arc, task::Waker, time::Instant};
+
+use bytes::Bytes;
+
+use super::{CallKind, CallState, Calls, NewCall, request_too_large};
+use crate::{
+    client::balancer::LinkId,
+    protocol::{
+        MsgId,
+        batch::Batch,
+        control::{self, Capabilities, PeerInfo},
+        outgoing::{EncodedArgs, OutgoingMessage},
+        request::Head,
+    },
+    util::wakers::Wakers,
+};
+
+/// A body that is to be sent on a link: one message, or a batch.
+#[derive(Debug)]
+pub(crate) struct Transmit {
+    pub(crate) body: Bytes,
+    /// The notifications in the body, which are complete when the socket has accepted it.
+    pub(crate) notifications: Vec<MsgId>,
+}
+
+/// The state of a link after [`Calls::poll_transmit`].
+#[derive(Debug, Default)]
+pub(crate) struct LinkProgress {
+    /// True if the server is draining.
+    pub(crate) draining: bool,
+    /// True if calls that were sent on the link wait for their replies.
+    pub(crate) awaits_replies: bool,
+}
+
+/// Packs messages into bodies. If the peer supports batches, small messages share a body.
+struct Packer<'a> {
+    out: &'a mut Vec<Transmit>,
+    batches: bool,
+    batch: Batch,
+    notifications: Vec<MsgId>,
+}
+
+impl Packer<'_> {
+    /// Adds a message. About `more` others will follow.
+    fn add(
+        &mut self,
+        message: &mut OutgoingMessage,
+        head: Head<'_>,
+        notification: Option<MsgId>,
+        more: usize,
+    ) {
+        let len = message.len_with(head);
+        let alone = self.batch.count() == 0 && more == 0;
+        let together = self.batches && Batch::suits(len) && !alone;
+        if !together || !self.batch.has_room(len) {
+            self.flush();
+        }
+        self.notifications.extend(notification);
+        if together {
+            message.append_to(head, self.batch.begin(len, more));
+        } else {
+            self.push(message.with_head(head));
+        }
+    }
+
+    /// Adds the current batch to the output, if there is one.
+    fn flush(&mut self) {
+        if let Some(body) = self.batch.take() {
+            self.push(body);
+        }
+    }
+
+    fn push(&mut self, body: Bytes) {
+        let notifications = std::mem::take(&mut self.notifications);
+        self.out.push(Transmit { body, notifications });
+    }
+}
+
+impl Calls {
+    /// Moves up to `max` messages of a link to `out`. From now on, the functions of these calls may
+    /// run. If there is no message, `sender` will be woken once there is something to do.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        link: LinkId,
+        max: usize,
+        now: Instant,
+        sender: &Waker,
+        out: &mut Vec<Transmit>,
+        wakers: &mut Wakers,
+    ) -> LinkProgress {
+        let Some(link) = self.balancer.find(link) else { return LinkProgress::default() };
+        let mut too_large = Vec::new();
+        let PeerInfo { capabilities, max_message_size, .. } = link.peer;
+        let batches = capabilities.contains(Capabilities::BATCHES);
+        let has_options = capabilities.contains(Capabilities::OPTIONS);
+        let mut packer =
+            Packer { out, batches, batch: Batch::default(), notifications: Vec::new() };
+        let mut left = max;
+        if std::mem::take(&mut link.ping) && capabilities.contains(Capabilities::PING) {
+            let id = MsgId(self.slots.skip_id());
+            let head = Head::Request { id, timeout_ms: None, key: None };
+            packer.add(&mut message(control::ping()), head, None, 0);
+        }
+        while left > 0
+            && let Some(id) = link.cancels.pop_front()
+        {
+            left -= 1;
+            let more = left.min(link.cancels.len());
+            packer.add(&mut message(control::cancel(id)), Head::Notification, None, more);
+        }
+        while left > 0
+            && let Some(id) = link.queue.pop_front()
+        {
+            // A call that was cancelled has no slot any more. A call whose deadline has passed is
+            // left to `handle_timeout`.
+            let Some(slot) = self.slots.get_mut(id.0) else { continue };
+            let NewCall { message, kind, policy, deadline } = &mut slot.call;
+            if !matches!(slot.state, CallState::Queued) || *deadline <= now {
+                continue;
+            }
+            if message.len() > max_message_size {
+                too_large.push((id, message.len()));
+                continue;
+            }
+            let (head, notification) = match kind {
+                CallKind::Notification => (Head::Notification, Some(id)),
+                CallKind::Request => {
+                    let time = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
+                    let timeout_ms = has_options.then(|| u32::try_from(time).unwrap_or(u32::MAX));
+                    let key = policy.key.as_deref().filter(|_| has_options);
+                    (Head::Request { id, timeout_ms, key }, None)
+                }
+            };
+            left -= 1;
+            packer.add(message, head, notification, left.min(link.queue.len()));
+            slot.state = CallState::Sent(link.id);
+            link.sent += 1;
+        }
+        packer.flush();
+        if out.is_empty() {
+            link.sender = Some(sender.clone());
+        }
+        let progress = LinkProgress { draining: link.draining, awaits_replies: link.sent > 0 };
+        if !too_large.is_empty() {
+            let endpoint = Arc::clone(&link.endpoint.name);
+            for (id, size) in too_large {
+                let error = request_too_large(size, "server", max_message_size);
+                self.fail(id, error.at(&endpoint), wakers);
+            }
+        }
+        progress
+    }
+}
+
+fn message(args: EncodedArgs) -> OutgoingMessage {
+    args.finish().expect("a number can be encoded")
+}

@@ -1,0 +1,128 @@
+//! The common part of calls and notifications, which does not depend on the types of the function.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    args::Args,
+    client::{
+        Client,
+        calls::{CallKind, Reply, retry::CallPolicy},
+        config::deadline_after,
+    },
+    context::inherited_deadline,
+    error::{ErrorKind, Ran, RpcError},
+    function::{RemoteFn, Signature},
+    protocol::{MAX_KEY_LEN, MsgId, outgoing::EncodedArgs},
+};
+
+/// The options of a call, which override those of its function and of its client.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retries: Option<u32>,
+    pub(crate) fail_fast: bool,
+    pub(crate) idempotent: bool,
+    pub(crate) key: Option<Bytes>,
+}
+
+/// The common part of calls and notifications, which does not depend on the types of the function.
+pub(super) struct RawCall {
+    pub(super) client: Client,
+    pub(super) function: Cow<'static, str>,
+    signature: &'static Signature,
+    kind: CallKind,
+    pub(super) options: CallOptions,
+    /// The deadline of the call in whose function this call was created.
+    inherited: Option<Instant>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The call was not polled yet.
+    New(EncodedArgs),
+    /// The client core has the call under this id.
+    Waiting(MsgId),
+    /// The outcome was returned, or the call was refused.
+    Ended,
+}
+
+impl RawCall {
+    pub(super) fn new<F: RemoteFn>(client: Client, args: Args<F>, kind: CallKind) -> Self {
+        let args = args.into_encoded();
+        Self {
+            client,
+            function: args.method.clone(),
+            signature: F::SIGNATURE,
+            kind,
+            options: CallOptions::default(),
+            inherited: inherited_deadline(),
+            stage: Stage::New(args),
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, RpcError>> {
+        let Stage::Waiting(id) = self.stage else {
+            return match self.submit(cx) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error.of(self.function.clone()))),
+            };
+        };
+        self.client.core().poll_outcome(id, cx.waker()).map(|outcome| {
+            self.stage = Stage::Ended;
+            outcome.map_err(|error| error.of(self.function.clone()))
+        })
+    }
+
+    fn submit(&mut self, cx: &mut Context<'_>) -> Result<(), RpcError> {
+        let Stage::New(args) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            panic!("a call was polled after it had ended");
+        };
+        let refuse = |kind, message| Err(RpcError::new(kind, Ran::No, message));
+        let now = Instant::now();
+        let timeout = self.options.timeout.or(self.signature.timeout);
+        let own = deadline_after(now, timeout.unwrap_or_else(|| self.client.config().timeout));
+        let deadline = self.inherited.map_or(own, |inherited| inherited.min(own));
+        if deadline <= now {
+            return refuse(ErrorKind::DeadlineExceeded, "no time was left before it could be sent");
+        }
+        if self.options.key.as_ref().is_some_and(|key| !(1..=MAX_KEY_LEN).contains(&key.len())) {
+            return refuse(ErrorKind::BadArguments, "an idempotency key has 1 to 64 bytes");
+        }
+        let policy = CallPolicy {
+            idempotent: self.options.idempotent || self.signature.idempotent,
+            retries: self
+                .options
+                .retries
+                .or(self.signature.retries)
+                .unwrap_or_else(|| self.client.config().retries),
+            fail_fast: self.options.fail_fast || self.client.config().fail_fast,
+            key: self.options.key.take(),
+        };
+        let id = self.client.core().submit(args, self.kind, policy, deadline, cx.waker(), now)?;
+        self.stage = Stage::Waiting(id);
+        Ok(())
+    }
+}
+
+impl Drop for RawCall {
+    fn drop(&mut self) {
+        // The reply may arrive at this very moment. The lock of the client core decides this race.
+        // If the call has ended already, no cancel is sent. A reply that comes later is ignored.
+        if let Stage::Waiting(id) = self.stage {
+            self.client.core().cancel(id);
+        }
+    }
+}
+
+impl fmt::Debug for RawCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawCall").field("function", &self.function).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! Requests that end before their functions have: by a cancel, a deadline, a lost peer, or the end of
+//! the server.
+
+use std::time::Instant;
+
+use crate::{
+    error::Ran,
+    peer::PeerId,
+    protocol::{
+        MsgId,
+        error::{Code, WireError},
+    },
+    server::{
+        completion::Ticket,
+        dispatch::{Dispatcher, Outbound},
+        executor::{Execute, Started},
+        requests::Owner,
+    },
+    transport::ReplyTo,
+};
+
+/// The reason for ending a request before its function has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Abort {
+    Cancelled,
+    PeerGone,
+    DeadlineExceeded,
+    Stopped,
+}
+
+impl Abort {
+    /// Makes the error for the caller.
+    pub(super) fn error(self, ran: Ran, started: bool) -> WireError {
+        let (code, why) = match self {
+            Self::Cancelled => (Code::Cancelled, "the caller cancelled"),
+            Self::PeerGone => (Code::Cancelled, "the caller has gone"),
+            Self::DeadlineExceeded => (Code::DeadlineExceeded, "the time ran out"),
+            Self::Stopped => (Code::ShuttingDown, "the server has shut down"),
+        };
+        let when = if started { "while the function ran" } else { "before the function started" };
+        WireError::new(code, ran, format!("{why} {when}"))
+    }
+}
+
+impl<E: Execute> Dispatcher<E> {
+    /// Cancels a call. A function that has not started never starts. The future of an async
+    /// function is dropped. A sync function that runs can notice the cancellation through its
+    /// context.
+    pub(super) fn cancel(
+        &mut self,
+        reply_to: &ReplyTo,
+        id: MsgId,
+        now: Instant,
+        out: &mut Vec<Outbound>,
+    ) {
+        for ticket in self.requests.find(reply_to, id) {
+            self.abort(ticket, Abort::Cancelled, now, out);
+        }
+    }
+
+    /// Ends the requests of a peer that has disconnected. Its notifications still run, and so do
+    /// its calls with an idempotency key.
+    pub(crate) fn handle_peer_gone(&mut self, peer: &PeerId, now: Instant) {
+        self.sessions.handle_peer_gone(peer);
+        for ticket in self.requests.of_peer(peer) {
+            // The responses are discarded, because the peer is not connected any more.
+            self.abort(ticket, Abort::PeerGone, now, &mut Vec::new());
+        }
+    }
+
+    /// Answers every request whose deadline has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Outbound>) {
+        for ticket in self.requests.overdue(now) {
+            self.abort(ticket, Abort::DeadlineExceeded, now, out);
+        }
+    }
+
+    /// Gives up every request that is still in flight when the drain timeout has passed.
+    pub(crate) fn abort_all(&mut self, now: Instant, out: &mut Vec<Outbound>) {
+        for ticket in self.requests.all() {
+            self.abort(ticket, Abort::Stopped, now, out);
+        }
+    }
+
+    /// Ends a request before its function has ended, and answers its caller.
+    pub(super) fn abort(
+        &mut self,
+        ticket: Ticket,
+        reason: Abort,
+        now: Instant,
+        out: &mut Vec<Outbound>,
+    ) {
+        let Some(request) = self.requests.get_mut(ticket) else { return };
+        if let Owner::Waiter { key, .. } = &request.owner {
+            let key = key.clone();
+            return self.abort_waiter(ticket, &key, reason, now, out);
+        }
+        let has_begun = request.context.cancel();
+        let Some(started) = &request.started else { return };
+        self.executor.stop(started);
+        // A sync function that has begun cannot be stopped. Its request stays until it returns.
+        let owner = if has_begun && matches!(started, Started::Job(_)) {
+            self.requests.settle(ticket)
+        } else {
+            self.requests.remove(ticket).map(|request| request.owner)
+        };
+        let error = reason.error(if has_begun { Ran::Yes } else { Ran::No }, has_begun);
+        if let Some(owner) = owner {
+            self.tell(owner, Err(error), now, out);
+        }
+    }
+}
