@@ -43,7 +43,7 @@ impl Stage {
         let data = Bytes::from_static(&[7; 64]);
         match self {
             Self::EncodeRequest => {
-                repeat_here(count, || encode_request(echo_pool::args(data.clone())))
+                repeat_here(count, || encode_request(echo_pool::args(data.clone())));
             }
             Self::InFlightOnClient => repeat_here(count, || stages.in_flight_on_client()),
             Self::DecodeHead => repeat_here(count, || stages.decode_head()),
