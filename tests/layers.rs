@@ -284,7 +284,7 @@ fn rules() -> Vec<Rule> {
                 Rule::Only(module.clone(), krate.clone())
             }
             [modules @ .., never, imports, target] if never == "never" && imports == "imports" => {
-                Rule::Never(modules.to_vec(), target.clone())
+                Rule::Never(modules.iter().flat_map(|word| expand(word)).collect(), target.clone())
             }
             _ => panic!("this is no rule: {line}"),
         }

@@ -114,7 +114,7 @@ async fn join(mut tasks: JoinSet<Result<Sampled, Failure>>) -> Result<Sampled, F
 
 /// The result of a turn, as the client's process reports it. All times are in seconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Turn {
+pub(crate) struct Sample {
     pub(crate) calls: u64,
     pub(crate) took: f64,
     pub(crate) p50: f64,
@@ -158,7 +158,7 @@ async fn turn<C: Connection>(
     connections: &mut Vec<C>,
     work: Work,
     time: Duration,
-) -> Result<Turn, Failure> {
+) -> Result<Sample, Failure> {
     let load = Load::new(work);
     let mut running = JoinSet::new();
     let start = Instant::now();
@@ -186,7 +186,7 @@ async fn turn<C: Connection>(
     let took = start.elapsed().as_secs_f64();
     all.latencies.sort_unstable();
     let (p50, p99) = (percentile(&all.latencies, 50), percentile(&all.latencies, 99));
-    Ok(Turn { calls: all.calls, took, p50, p99 })
+    Ok(Sample { calls: all.calls, took, p50, p99 })
 }
 
 /// Returns a percentile of sorted latencies, in seconds.

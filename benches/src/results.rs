@@ -2,12 +2,12 @@
 
 use std::ops::Sub;
 
-use crate::{contestant::Contestant, drive::Turn, words::WordsRound, work::Work};
+use crate::{contestant::Contestant, drive::Sample, words::WordsRound, work::Work};
 
 /// The results of one turn of a contestant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
-    pub(crate) turn: Turn,
+    pub(crate) turn: Sample,
     pub(crate) client: Used,
     pub(crate) server: Used,
 }

@@ -3,7 +3,7 @@
 //! Callers submit calls and take outcomes. The tasks in the submodules own the sockets, keep the
 //! endpoints connected, and end calls at their deadlines.
 
-pub(crate) mod endpoint;
+pub(crate) mod connect;
 pub(crate) mod link;
 pub(crate) mod run;
 

@@ -1,4 +1,7 @@
 //! The common part of calls and notifications, which does not depend on the types of the function.
+//!
+//! Every call of a client begins and ends here, in the task of its caller and without a lock: the
+//! place for hooks and statistics.
 
 use std::{
     borrow::Cow,
@@ -13,7 +16,7 @@ use crate::{
     args::Args,
     client::{
         Client,
-        calls::{CallKind, Reply, retry::CallPolicy},
+        calls::{CallKind, Outcome, retry::CallPolicy},
         config::deadline_after,
     },
     context::inherited_deadline,
@@ -67,20 +70,26 @@ impl RawCall {
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, RpcError>> {
-        let Stage::Waiting(id) = self.stage else {
-            return match self.submit(cx) {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        match self.stage {
+            Stage::Waiting(id) => {
+                self.client.core().poll_outcome(id, cx.waker()).map(|outcome| self.end(outcome))
+            }
+            _ => match self.begin(cx) {
                 Ok(()) => Poll::Pending,
-                Err(error) => Poll::Ready(Err(error.of(self.function.clone()))),
-            };
-        };
-        self.client.core().poll_outcome(id, cx.waker()).map(|outcome| {
-            self.stage = Stage::Ended;
-            outcome.map_err(|error| error.of(self.function.clone()))
-        })
+                Err(refusal) => Poll::Ready(self.end(Err(refusal))),
+            },
+        }
     }
 
-    fn submit(&mut self, cx: &mut Context<'_>) -> Result<(), RpcError> {
+    /// Ends the call with its outcome. A call that is dropped before is cancelled.
+    fn end(&mut self, outcome: Outcome) -> Outcome {
+        self.stage = Stage::Ended;
+        outcome.map_err(|error| error.of(self.function.clone()))
+    }
+
+    /// Begins the call: its timeout starts, and the client core takes it in.
+    fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), RpcError> {
         let Stage::New(args) = std::mem::replace(&mut self.stage, Stage::Ended) else {
             panic!("a call was polled after it had ended");
         };

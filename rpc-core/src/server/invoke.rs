@@ -1,8 +1,8 @@
-//! The invocation of functions. Every call that the server runs begins and ends here, on whichever
-//! thread it runs.
+//! The invocation of functions. Every function that the server runs begins and ends here, on
+//! whichever thread it runs: the place for hooks and statistics.
 //!
-//! A call begins in [`begin`], which refuses a call that was cancelled or whose deadline has
-//! passed. It ends in [`end`]. A panic becomes an error like any other.
+//! A function begins in [`begin`], which refuses a call that was cancelled or whose deadline has
+//! passed. Whatever has begun ends in [`end`], also by a panic, or because its future was dropped.
 
 use std::{
     any::Any,
@@ -27,9 +27,6 @@ use crate::{
 pub(crate) type SyncFn = fn(&Invocation) -> HandlerResult;
 pub(crate) type AsyncFn = fn(Invocation) -> HandlerFuture;
 
-/// The raw outcome of a function: its result, or the payload of its panic.
-type Returned = Result<HandlerResult, Box<dyn Any + Send>>;
-
 /// A call that was admitted, on its way to the thread that runs it.
 #[derive(Debug)]
 pub(crate) struct AdmittedCall {
@@ -42,7 +39,7 @@ impl AdmittedCall {
     /// Runs a sync function on this thread.
     pub(crate) fn run(self, function: SyncFn) -> Completion {
         let Self { invocation, ticket, permit } = self;
-        let result = run_until_deadline(function, &invocation);
+        let result = run_sync(function, &invocation, Instant::now(), Late::Discarded);
         // Dropped before the completion is sent: the capacity is free when the caller has its
         // reply.
         drop(permit);
@@ -58,32 +55,25 @@ impl AdmittedCall {
     ) -> impl Future<Output = ()> + Send + 'static {
         let Self { invocation, ticket, permit } = self;
         let context = invocation.context().clone();
-        let guard =
-            CompletionGuard { ticket, permit: Some(permit), context: context.clone(), queue };
-        let running = Running { context, started: false, future: function(invocation) };
-        async move {
-            let result = running.await;
-            guard.complete(result);
-        }
+        let future = Some(function(invocation));
+        AsyncCall { context, started: false, future, permit: Some(permit), ticket, queue }
     }
 }
 
-/// Runs a function on this thread, without a check of the deadline after it. An inline function
-/// runs for microseconds, so its result counts even if it returns after the deadline.
+/// Runs an inline function on this thread. It runs for microseconds, so its result counts even if
+/// it returns after the deadline.
 pub(crate) fn run_inline(function: SyncFn, invocation: &Invocation, now: Instant) -> HandlerResult {
+    run_sync(function, invocation, now, Late::Accepted)
+}
+
+fn run_sync(function: SyncFn, invocation: &Invocation, now: Instant, late: Late) -> HandlerResult {
     let context = invocation.context();
     begin(context, now)?;
     let returned = catch_unwind(AssertUnwindSafe(|| context.scope(|| function(invocation))));
-    end(context, returned)
+    end(context, returned.map_or_else(End::Panicked, End::Returned), late)
 }
 
-/// Runs a sync function on this thread. Its result is discarded if it returns after the deadline.
-fn run_until_deadline(function: SyncFn, invocation: &Invocation) -> HandlerResult {
-    let result = run_inline(function, invocation, Instant::now());
-    in_time(invocation.context(), result)
-}
-
-/// Begins a call.
+/// Begins a function.
 ///
 /// # Errors
 /// Returns `DeadlineExceeded` if the call was cancelled or its deadline has passed.
@@ -97,24 +87,36 @@ fn begin(context: &Context, now: Instant) -> Result<(), WireError> {
     Err(WireError::new(Code::DeadlineExceeded, Ran::No, text))
 }
 
-/// Ends a call that has begun. A panic becomes an error.
-fn end(context: &Context, returned: Returned) -> HandlerResult {
-    returned.unwrap_or_else(|panic| Err(panicked(context, &*panic)))
+/// The end of a function that has begun.
+enum End {
+    Returned(HandlerResult),
+    Panicked(Box<dyn Any + Send>),
+    /// Its future was dropped: it was cancelled, or its runtime has ended.
+    Dropped,
 }
 
-/// Discards the result of a function that returned after its deadline. The result may be
-/// incomplete, because a function may stop early when its deadline passes.
-fn in_time(context: &Context, result: HandlerResult) -> HandlerResult {
-    let returned = match &result {
-        Ok(_) => true,
-        // With any other value of `ran`, the function has not started.
-        Err(error) => error.ran == Ran::Yes && error.code != Code::Panicked,
+/// The treatment of a result that comes after the deadline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Late {
+    Accepted,
+    /// The result may be incomplete: a function may stop early when its deadline passes.
+    Discarded,
+}
+
+/// Ends a function, and returns its outcome.
+fn end(context: &Context, end: End, late: Late) -> HandlerResult {
+    let result = match end {
+        End::Returned(result) => result,
+        End::Panicked(panic) => return Err(panicked(context, &*panic)),
+        End::Dropped => return Err(dropped(Ran::Yes)),
     };
-    if !returned || context.remaining() != Some(Duration::ZERO) {
-        return result;
+    // With any other value of `ran`, the handler has refused the arguments.
+    let has_run = result.as_ref().map_or_else(|error| error.ran == Ran::Yes, |_| true);
+    if late == Late::Discarded && has_run && context.remaining() == Some(Duration::ZERO) {
+        let text = "the time ran out while the function ran";
+        return Err(WireError::new(Code::DeadlineExceeded, Ran::Yes, text));
     }
-    let text = "the time ran out while the function ran";
-    Err(WireError::new(Code::DeadlineExceeded, Ran::Yes, text))
+    result
 }
 
 fn panicked(context: &Context, panic: &(dyn Any + Send)) -> WireError {
@@ -127,72 +129,83 @@ fn panicked(context: &Context, panic: &(dyn Any + Send)) -> WireError {
     WireError::new(Code::Panicked, Ran::Yes, format!("the function panicked: {text}"))
 }
 
-/// The future of an async function. Calls that the function makes inherit its deadline.
-struct Running {
-    context: Context,
-    started: bool,
-    future: HandlerFuture,
+fn dropped(ran: Ran) -> WireError {
+    let text = "the function was dropped before it ended, because its runtime has gone";
+    WireError::new(Code::Cancelled, ran, text)
 }
 
-impl Future for Running {
-    type Output = HandlerResult;
+/// A running async function. Calls made in it inherit its deadline. It sends exactly one
+/// completion, even if it is dropped.
+struct AsyncCall {
+    context: Context,
+    started: bool,
+    /// `None` once the function has ended.
+    future: Option<HandlerFuture>,
+    /// `None` once the completion was sent.
+    permit: Option<Permit>,
+    ticket: Ticket,
+    queue: CompletionQueue,
+}
 
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<HandlerResult> {
-        let Self { context, started, future } = self.get_mut();
+impl AsyncCall {
+    fn poll_result(&mut self, cx: &mut TaskContext<'_>) -> Poll<HandlerResult> {
+        let Self { context, started, future, .. } = self;
         if !*started && let Err(error) = begin(context, Instant::now()) {
             return Poll::Ready(Err(error));
         }
         *started = true;
+        let future = future.as_mut().expect("it is not polled after it has ended");
         let poll = || context.scope(|| future.as_mut().poll(cx));
-        // After a panic the future is not polled again.
         let returned = match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(result)) => Ok(result),
-            Err(panic) => Err(panic),
+            Ok(Poll::Ready(result)) => End::Returned(result),
+            Err(panic) => End::Panicked(panic),
         };
-        let result = end(context, returned);
-        Poll::Ready(in_time(context, result))
+        Poll::Ready(end(context, returned, Late::Discarded))
     }
-}
 
-/// Sends exactly one completion for an async function, whose future may be dropped at any time.
-struct CompletionGuard {
-    ticket: Ticket,
-    /// `None` once the completion was sent.
-    permit: Option<Permit>,
-    context: Context,
-    queue: CompletionQueue,
-}
-
-impl CompletionGuard {
-    fn complete(mut self, result: HandlerResult) {
-        // Dropped before the completion is sent, as in `AdmittedCall::run`.
+    fn complete(&mut self, result: HandlerResult) {
+        // The permit is dropped first, as after a sync function.
         self.permit = None;
-        self.send(result);
-    }
-
-    fn send(&self, result: HandlerResult) {
         self.queue.send(Completion::Ended { ticket: self.ticket, result });
     }
 }
 
-impl Drop for CompletionGuard {
+impl Future for AsyncCall {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let call = self.get_mut();
+        call.poll_result(cx).map(|result| {
+            call.future = None;
+            call.complete(result);
+        })
+    }
+}
+
+impl Drop for AsyncCall {
     fn drop(&mut self) {
-        if self.permit.take().is_none() {
+        if self.permit.is_none() {
             return;
         }
-        // The function was cancelled, or its runtime has gone. After a cancellation, this
-        // completion is ignored. So the text mentions only the runtime.
-        let text = "the function was dropped before it ended, because its runtime has gone";
-        let ran = if self.context.cancel() { Ran::Yes } else { Ran::No };
-        self.send(Err(WireError::new(Code::Cancelled, ran, text)));
+        self.future = None;
+        let has_started = self.context.cancel();
+        let result = if has_started {
+            end(&self.context, End::Dropped, Late::Discarded)
+        } else {
+            Err(dropped(Ran::No))
+        };
+        self.complete(result);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unnecessary_wraps)] // All handlers have the same signature.
 pub(crate) mod tests {
+    use std::collections::VecDeque;
+
     use bytes::Bytes;
+    use futures_util::FutureExt;
 
     use super::*;
     use crate::{
@@ -222,6 +235,37 @@ pub(crate) mod tests {
 
     fn context(deadline: Option<Instant>) -> Context {
         Context::new(PeerId::default(), "f", deadline)
+    }
+
+    /// Takes the only completion, and returns its result.
+    fn completed(queue: &CompletionQueue) -> HandlerResult {
+        let mut completions = VecDeque::new();
+        assert!(queue.try_recv(&mut completions));
+        let Some(Completion::Ended { result, .. }) = completions.pop_front() else {
+            panic!("it has ended")
+        };
+        assert!(completions.is_empty(), "there is one completion");
+        result
+    }
+
+    #[test]
+    fn dropped_async_function_is_completed_once() {
+        fn never(_: Invocation) -> HandlerFuture {
+            Box::pin(std::future::pending())
+        }
+        for (polls, ran) in [(0, Ran::No), (1, Ran::Yes)] {
+            let queue = CompletionQueue::default();
+            let call = admitted_call("", 1);
+            let context = call.invocation.context().clone();
+            let mut running = Box::pin(call.run_async(never, queue.clone()));
+            for _ in 0..polls {
+                assert!((&mut running).now_or_never().is_none());
+            }
+            drop(running);
+            let error = completed(&queue).unwrap_err();
+            assert_eq!((error.code, error.ran), (Code::Cancelled, ran));
+            assert!(context.is_cancelled());
+        }
     }
 
     #[test]
@@ -257,14 +301,14 @@ pub(crate) mod tests {
         let expired = || invocation(context.clone());
         let error = run_inline(starts, &expired(), Instant::now()).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
-        let error = run_until_deadline(starts, &expired()).unwrap_err();
+        let error = run_sync(starts, &expired(), Instant::now(), Late::Discarded).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
-        let future = starts_async(expired());
-        let mut running = Running { context: context.clone(), started: false, future };
-        let mut cx = TaskContext::from_waker(std::task::Waker::noop());
-        let Poll::Ready(Err(error)) = Pin::new(&mut running).poll(&mut cx) else {
-            panic!("the deadline has passed")
-        };
+        let mut call = admitted_call("", 1);
+        call.invocation = expired();
+        let queue = CompletionQueue::default();
+        let running = call.run_async(starts_async, queue.clone());
+        running.now_or_never().expect("it is over");
+        let error = completed(&queue).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
     }
 
@@ -275,7 +319,8 @@ pub(crate) mod tests {
             Ok(Bytes::new())
         }
         let context = context(Some(Instant::now() + Duration::from_millis(20)));
-        let error = run_until_deadline(overruns, &invocation(context)).unwrap_err();
+        let error =
+            run_sync(overruns, &invocation(context), Instant::now(), Late::Discarded).unwrap_err();
         assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::Yes));
     }
 

@@ -7,7 +7,7 @@
 //! Two tasks are left to this file: the engine reports lost peers only through its monitor, and it
 //! does not report why a host cannot be reached.
 
-mod options;
+mod limits;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -66,7 +66,7 @@ pub(super) struct Binding(Listener);
 
 impl Binding {
     pub(super) fn new(max_message_size: usize) -> Self {
-        let socket = socket(SocketType::Router, options::server(max_message_size));
+        let socket = socket(SocketType::Router, limits::server(max_message_size));
         let incoming =
             Incoming { socket: socket.clone(), monitor: socket.monitor(), first: First::Events };
         Self(Listener {
@@ -306,7 +306,7 @@ pub(super) async fn connect(
     max_message_size: usize,
     timeout: Duration,
 ) -> Result<Link, TransportError> {
-    let socket = socket(SocketType::Dealer, options::client(max_message_size, timeout));
+    let socket = socket(SocketType::Dealer, limits::client(max_message_size, timeout));
     let mut monitor = socket.monitor();
     socket.connect(address(endpoint)?).await.map_err(cause)?;
     let mut reached = false;

@@ -1,6 +1,6 @@
 //! A limit that many holders share in such a way that none can take all of it. No I/O, no clock.
 //!
-//! Part of the limit is a reserve. A holder may take from the reserve only while it holds no more
+//! A part of the limit is a reserve. A holder may take from the reserve only while it holds no more
 //! than what is free. This is the rule of dynamic thresholds by Choudhury and Hahne (IEEE/ACM
 //! Transactions on Networking, 1998).
 //!

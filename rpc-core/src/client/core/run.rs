@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use tokio::{sync::oneshot, task::JoinSet, time};
 
 use crate::client::{
-    core::{ClientCore, endpoint},
+    core::{ClientCore, connect},
     endpoints::Change,
 };
 
@@ -53,7 +53,7 @@ pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Optio
                     let (remove, removed) = oneshot::channel();
                     removals.insert(Arc::as_ptr(&endpoint).addr(), remove);
                     let core = Arc::clone(core);
-                    tasks.spawn(endpoint::keep_connected(core, endpoint, connect_by, removed));
+                    tasks.spawn(connect::keep_connected(core, endpoint, connect_by, removed));
                 }
                 Some(Change::Remove(endpoint)) => {
                     core.remove_endpoint(&endpoint);
