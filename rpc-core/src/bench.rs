@@ -106,6 +106,7 @@ impl Stages {
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             instance: None,
         };
+        calls.insert_endpoint(&endpoint);
         let link = calls.link_up(&endpoint, peer, now, &mut Wakers::default());
 
         let body = encode_request(args.clone());

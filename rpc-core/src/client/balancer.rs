@@ -64,7 +64,6 @@ impl Link {
 
     /// Notes that a reply, or an error in its place, was received.
     pub(crate) fn handle_reply(&mut self, wakers: &mut Wakers) {
-        self.unresponsive = false;
         self.sent -= 1;
         // A draining link ends with its last reply.
         if self.draining && self.sent == 0 {

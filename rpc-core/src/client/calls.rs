@@ -67,8 +67,8 @@ pub(crate) type Outcome = Result<Reply, RpcError>;
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) body: Bytes,
-    /// The name of the endpoint that the response came from.
-    pub(crate) endpoint: Arc<str>,
+    /// The endpoint that the response came from.
+    pub(crate) endpoint: Arc<EndpointState>,
     /// True if an earlier try may have run, even if the last try has not.
     pub(crate) maybe_ran: bool,
 }
@@ -301,16 +301,15 @@ impl Calls {
                 None => error.at(&names(&self.endpoints).into()),
             };
         }
-        self.end(id, Err(error), wakers);
+        Self::end(slot, Err(error), &mut self.capacity, wakers);
     }
 
-    /// Ends a call with its outcome. Every call ends here, except those that are cancelled.
-    fn end(&mut self, id: MsgId, outcome: Outcome, wakers: &mut Wakers) {
-        let Some(slot) = self.slots.get_mut(id.0) else { return };
+    /// Ends a call with its outcome. Every call ends here, except cancelled ones.
+    fn end(slot: &mut Slot, outcome: Outcome, capacity: &mut Capacity, wakers: &mut Wakers) {
         slot.call.message.clear();
         if let Some(charged) = &mut slot.charged {
             let bytes = outcome.as_ref().map_or(0, |reply| reply.body.len());
-            self.capacity.bytes = self.capacity.bytes - *charged + bytes;
+            capacity.bytes = capacity.bytes - *charged + bytes;
             *charged = bytes;
         }
         slot.state = CallState::Done(outcome);

@@ -112,6 +112,7 @@ impl ClientCore {
     /// Removes an endpoint. Calls that were queued for it, and not sent yet, go to other endpoints.
     pub(crate) fn remove_endpoint(&self, endpoint: &Arc<EndpointState>) {
         self.with_calls(|calls, wakers| calls.remove_endpoint(endpoint, Instant::now(), wakers));
+        self.check_given_up();
     }
 
     /// Waits until there has been a link. Returns the reasons if there was none in time.
@@ -137,10 +138,15 @@ impl ClientCore {
     /// endpoints, connecting has failed.
     pub(crate) fn give_up(&self, endpoint: &EndpointState) {
         endpoint.give_up();
+        self.check_given_up();
+    }
+
+    fn check_given_up(&self) {
         let state = self.lock();
         if state.calls.endpoints().iter().all(|endpoint| endpoint.has_given_up()) {
-            let reasons = state.calls.why_no_link().unwrap_or_default();
+            let reasons = state.calls.why_no_link();
             drop(state);
+            let reasons = reasons.unwrap_or_else(|| "there is no endpoint".to_owned());
             self.settle_connected(Err(reasons.into()));
         }
     }

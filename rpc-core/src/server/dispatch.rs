@@ -95,6 +95,14 @@ impl Call {
     }
 }
 
+/// The result of starting a function.
+enum Start {
+    /// The outcome follows with a completion.
+    Running(Ticket),
+    /// The function was inline, or the call was refused. This is the outcome.
+    Over(Owner, HandlerResult),
+}
+
 impl<E: Execute> Dispatcher<E> {
     pub(crate) fn new(service: Arc<Service>, executor: E) -> Self {
         Self {
@@ -144,7 +152,7 @@ impl<E: Execute> Dispatcher<E> {
             Ok(ClientMessage::Notification(notification)) => {
                 self.handle_notification(&reply_to, body, &notification, now, out);
             }
-            Err(Malformed::Request(id, reason)) => out.push(bad_request(reply_to, id, reason)),
+            Err(Malformed::Request(id, reason)) => out.push(malformed(reply_to, id, reason)),
             Err(Malformed::Notification(reason)) => {
                 tracing::debug!(reason, "ignored a malformed notification");
             }
@@ -164,21 +172,23 @@ impl<E: Execute> Dispatcher<E> {
         let (size, limit) = (body.len(), self.service.max_message_size);
         if size > limit {
             let error = WireError::too_large("request", Ran::No, size, limit);
-            return out.push(self.respond(caller, Err(error)));
+            return out.push(refuse(caller.reply_to, Some(id), &error));
         }
         if control::is_reserved(method) {
             return self.call_builtin(caller, method, &body[params_at..], out);
         }
         let Some(function) = self.service.registry.find(method) else {
             let error = self.service.registry.not_found(method);
-            return out.push(self.respond(caller, Err(error)));
+            return out.push(refuse(caller.reply_to, Some(id), &error));
         };
         let call = Call::new(function, body, params_at, timeout, now);
         if let Some(key) = key {
             return self.handle_keyed(call, caller, key, now, out);
         }
         let context = call.context(caller.reply_to.peer());
-        self.start(call, context, Owner::Caller(caller), now, out);
+        if let Start::Over(owner, result) = self.start(call, context, Owner::Caller(caller), now) {
+            self.tell(owner, result, now, out);
+        }
     }
 
     fn handle_notification(
@@ -203,59 +213,33 @@ impl<E: Execute> Dispatcher<E> {
         };
         let call = Call::new(function, body, params_at, None, now);
         let context = call.context(reply_to.peer());
-        self.start(call, context, Owner::Nobody, now, out);
-    }
-
-    /// Answers frames or bytes that do not contain a message.
-    pub(crate) fn handle_malformed(
-        reply_to: ReplyTo,
-        reason: &'static str,
-        out: &mut Vec<Outbound>,
-    ) {
-        out.push(bad_request(reply_to, None, reason));
+        // Nobody is told of the outcome.
+        let _ = self.start(call, context, Owner::Nobody, now);
     }
 
     /// Starts a function, whose outcome goes to `owner`.
-    ///
-    /// If the function is inline, or the call is refused, the owner has its outcome when this
-    /// method returns. Otherwise this method returns the ticket of the request, and the outcome
-    /// follows with a completion.
-    fn start(
-        &mut self,
-        call: Call,
-        context: Context,
-        owner: Owner,
-        now: Instant,
-        out: &mut Vec<Outbound>,
-    ) -> Option<Ticket> {
+    fn start(&mut self, call: Call, context: Context, owner: Owner, now: Instant) -> Start {
         let Call { function, body, params_at, .. } = call;
         if self.draining {
             let text = "the server is shutting down";
-            let error = WireError::new(Code::ShuttingDown, Ran::No, text);
-            self.tell(owner, Err(error), now, out);
-            return None;
+            return Start::Over(owner, Err(WireError::new(Code::ShuttingDown, Ran::No, text)));
         }
         let (execution, handler) = (function.signature().execution, function.handler());
         let bytes = body.len();
-        // A notification has no msgid, and so no response. A keyed call has the msgid 0 for now:
-        // each waiter is sent the response with its own msgid.
+        // A notification has no msgid, and so no response. A keyed call has the msgid 0: each waiter
+        // is sent the response with its own msgid.
         let id = match &owner {
             Owner::Nobody => None,
             owner => Some(owner.caller().map_or(MsgId(0), |caller| caller.id)),
         };
         let invocation = Invocation { function, body, params_at, id, context: context.clone() };
         if let (Execution::Inline, Handler::Sync(function)) = (execution, handler) {
-            let result = run_inline(function, &invocation, now);
-            self.tell(owner, result, now, out);
-            return None;
+            return Start::Over(owner, run_inline(function, &invocation, now));
         }
         let peer = context.peer_id().clone();
         let permit = match self.service.admission.admit(self.requests.usage(&peer), bytes) {
             Ok(permit) => permit,
-            Err(error) => {
-                self.tell(owner, Err(error), now, out);
-                return None;
-            }
+            Err(error) => return Start::Over(owner, Err(error)),
         };
         let usage = Usage { requests: 1, bytes };
         let request = ActiveRequest { owner, peer, context, usage, started: None };
@@ -265,14 +249,13 @@ impl<E: Execute> Dispatcher<E> {
             Handler::Sync(function) => self.executor.run_sync(function, admitted),
             Handler::Async(function) => Ok(self.executor.run_async(function, admitted)),
         };
-        let Ok(started) = started else {
-            let owner = self.requests.remove(ticket)?.owner;
-            let text = "as many requests wait for a worker as may wait (max_waiting)";
-            self.tell(owner, Err(admission::overloaded(text)), now, out);
-            return None;
-        };
-        self.requests.get_mut(ticket)?.started = Some(started);
-        Some(ticket)
+        if let Ok(started) = started {
+            self.requests.started(ticket, started);
+            return Start::Running(ticket);
+        }
+        let owner = self.requests.remove(ticket).map_or(Owner::Settled, |request| request.owner);
+        let text = "as many requests wait for a worker as may wait (max_waiting)";
+        Start::Over(owner, Err(admission::overloaded(text)))
     }
 
     /// Wakes workers for the functions that were started. The event loop calls this once for many
@@ -302,7 +285,7 @@ impl<E: Execute> Dispatcher<E> {
     fn tell(&mut self, owner: Owner, result: HandlerResult, now: Instant, out: &mut Vec<Outbound>) {
         match owner {
             Owner::Caller(caller) => out.push(self.respond(caller, result)),
-            Owner::Key(key) => self.end_keyed(&key, result, now),
+            Owner::Key(key) => drop(self.end_keyed(&key, result, now)),
             Owner::Waiter { caller, .. } => out.push(match result {
                 // The response was made for another msgid.
                 Ok(reply) => respond_again(caller, &reply),
@@ -381,9 +364,15 @@ fn ran(result: &HandlerResult) -> Ran {
     result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes)
 }
 
-fn bad_request(reply_to: ReplyTo, id: Option<MsgId>, reason: &'static str) -> Outbound {
-    let error = WireError::new(Code::BadRequest, Ran::No, reason);
-    Outbound::new(reply_to, response::error_response(id, &error))
+/// Makes the response to frames or bytes that do not contain a message.
+pub(crate) fn malformed(reply_to: ReplyTo, id: Option<MsgId>, reason: &'static str) -> Outbound {
+    refuse(reply_to, id, &WireError::new(Code::BadRequest, Ran::No, reason))
+}
+
+/// Makes the response to a request that was never a call. Its size is not limited, so that the caller
+/// learns the reason.
+fn refuse(reply_to: ReplyTo, id: Option<MsgId>, error: &WireError) -> Outbound {
+    Outbound::new(reply_to, response::error_response(id, error))
 }
 
 #[cfg(test)]

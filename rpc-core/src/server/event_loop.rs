@@ -20,7 +20,7 @@ use crate::{
     protocol::batch,
     server::{
         completion::{Completion, CompletionQueue, POLL_INTERVAL},
-        dispatch::{Dispatcher, Outbound},
+        dispatch::{self, Dispatcher, Outbound},
         egress::Egress,
         executor::Executor,
     },
@@ -46,7 +46,7 @@ const LAST_MESSAGES: Duration = Duration::from_millis(20);
 const LAST_SESSIONS: Duration = Duration::from_secs(1);
 
 /// The stage in the lifecycle of a server. It only moves forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifecycle {
     /// New requests are started.
     Serving,
@@ -127,7 +127,7 @@ impl EventLoop {
                     self.dispatcher.drain(&mut self.out);
                 }
                 () = timer.as_mut(), if has_timeout => self.handle_timeout(Instant::now()),
-                () = sleep_until(drained_at), if drained_at.is_some() => return,
+                () = sleep_until(drained_at) => return,
                 () = self.completions.recv(&mut self.taken) => {
                     self.handle_completions(Instant::now());
                 }
@@ -234,7 +234,7 @@ impl EventLoop {
         match event {
             Event::Body(reply_to, body) => self.handle_body(reply_to, &body, now),
             Event::Malformed(reply_to, reason) => {
-                Dispatcher::<Executor>::handle_malformed(reply_to, reason, &mut self.out);
+                self.out.push(dispatch::malformed(reply_to, None, reason));
                 self.budget.add(1, 0);
             }
             Event::PeerGone(peer) => {
@@ -259,7 +259,7 @@ impl EventLoop {
                 Ok(message) => self.handle_message(reply_to.clone(), &message, now),
                 Err(reason) => {
                     let reply_to = reply_to.clone();
-                    Dispatcher::<Executor>::handle_malformed(reply_to, reason, &mut self.out);
+                    self.out.push(dispatch::malformed(reply_to, None, reason));
                 }
             }
         }

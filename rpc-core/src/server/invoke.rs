@@ -55,8 +55,8 @@ impl AdmittedCall {
     ) -> impl Future<Output = ()> + Send + 'static {
         let Self { invocation, ticket, permit } = self;
         let context = invocation.context().clone();
-        let future = Some(function(invocation));
-        AsyncCall { context, started: false, future, permit: Some(permit), ticket, queue }
+        let guard = CompletionGuard { context, permit: Some(permit), ticket, queue };
+        AsyncCall { future: Some(function(invocation)), started: false, guard }
     }
 }
 
@@ -134,22 +134,18 @@ fn dropped(ran: Ran) -> WireError {
     WireError::new(Code::Cancelled, ran, text)
 }
 
-/// A running async function. Calls made in it inherit its deadline. It sends exactly one
-/// completion, even if it is dropped.
+/// A running async function. Calls made in it inherit its deadline.
 struct AsyncCall {
-    context: Context,
-    started: bool,
-    /// `None` once the function has ended.
+    /// `None` once the function has ended. Dropped before the guard, which then sends the completion
+    /// even if the drop panics.
     future: Option<HandlerFuture>,
-    /// `None` once the completion was sent.
-    permit: Option<Permit>,
-    ticket: Ticket,
-    queue: CompletionQueue,
+    started: bool,
+    guard: CompletionGuard,
 }
 
 impl AsyncCall {
     fn poll_result(&mut self, cx: &mut TaskContext<'_>) -> Poll<HandlerResult> {
-        let Self { context, started, future, .. } = self;
+        let Self { future, started, guard: CompletionGuard { context, .. } } = self;
         if !*started && let Err(error) = begin(context, Instant::now()) {
             return Poll::Ready(Err(error));
         }
@@ -163,12 +159,6 @@ impl AsyncCall {
         };
         Poll::Ready(end(context, returned, Late::Discarded))
     }
-
-    fn complete(&mut self, result: HandlerResult) {
-        // The permit is dropped first, as after a sync function.
-        self.permit = None;
-        self.queue.send(Completion::Ended { ticket: self.ticket, result });
-    }
 }
 
 impl Future for AsyncCall {
@@ -178,17 +168,33 @@ impl Future for AsyncCall {
         let call = self.get_mut();
         call.poll_result(cx).map(|result| {
             call.future = None;
-            call.complete(result);
+            call.guard.complete(result);
         })
     }
 }
 
-impl Drop for AsyncCall {
+/// Sends exactly one completion for an async function, whose future may be dropped at any time.
+struct CompletionGuard {
+    context: Context,
+    /// `None` once the completion was sent.
+    permit: Option<Permit>,
+    ticket: Ticket,
+    queue: CompletionQueue,
+}
+
+impl CompletionGuard {
+    fn complete(&mut self, result: HandlerResult) {
+        // The permit is dropped first, as after a sync function.
+        self.permit = None;
+        self.queue.send(Completion::Ended { ticket: self.ticket, result });
+    }
+}
+
+impl Drop for CompletionGuard {
     fn drop(&mut self) {
         if self.permit.is_none() {
             return;
         }
-        self.future = None;
         let has_started = self.context.cancel();
         let result = if has_started {
             end(&self.context, End::Dropped, Late::Discarded)
@@ -266,6 +272,27 @@ pub(crate) mod tests {
             assert_eq!((error.code, error.ran), (Code::Cancelled, ran));
             assert!(context.is_cancelled());
         }
+    }
+
+    #[test]
+    fn panicking_drop_does_not_lose_the_completion() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("a drop that panics");
+            }
+        }
+        fn never(_: Invocation) -> HandlerFuture {
+            Box::pin(async {
+                let _bomb = Bomb;
+                std::future::pending().await
+            })
+        }
+        let queue = CompletionQueue::default();
+        let mut running = Box::pin(admitted_call("", 1).run_async(never, queue.clone()));
+        assert!((&mut running).now_or_never().is_none());
+        catch_unwind(AssertUnwindSafe(|| drop(running))).unwrap_err();
+        assert_eq!(completed(&queue).unwrap_err().ran, Ran::Yes);
     }
 
     #[test]

@@ -118,6 +118,13 @@ impl Requests {
         ticket
     }
 
+    /// Notes how a function that was started can be stopped.
+    pub(crate) fn started(&mut self, ticket: Ticket, started: Started) {
+        if let Some(request) = self.get_mut(ticket) {
+            request.started = Some(started);
+        }
+    }
+
     /// Returns the number and the bytes of the requests that a peer has in flight.
     pub(crate) fn usage(&self, peer: &PeerId) -> Usage {
         self.by_peer.get(peer).map_or(Usage::default(), |load| load.usage)

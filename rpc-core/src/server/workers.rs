@@ -52,7 +52,8 @@ impl Workers {
     /// Starts `threads` threads. At most `max_waiting` jobs may wait for them, and one more for
     /// each idle thread.
     pub(crate) fn start(threads: usize, max_waiting: usize) -> io::Result<Self> {
-        let state = State { queue: FairQueue::new(max_waiting), idle: 0, closed: false };
+        let state =
+            State { queue: FairQueue::new(max_waiting, PeerId::detached), idle: 0, closed: false };
         // Created before the threads: if a thread cannot be started, the drop of the pool ends the
         // threads that were started before it.
         let workers =

@@ -158,27 +158,24 @@ impl transport::LinkSender for LinkSender {
     ) -> Poll<Result<(), TransportError>> {
         let mut message = None;
         if let Some(requests) = self.requests.idle() {
-            let body = body.take().unwrap_or_default();
+            let body = body.take().expect("the first poll has a body");
             match requests.try_send(FromClient::Body { peer: self.peer.clone(), body }) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(TrySendError::Closed(_)) => return Poll::Ready(Err(LOST.into())),
                 Err(TrySendError::Full(full)) => message = Some(full),
             }
         }
-        let begin = |requests| send(requests, message);
+        let begin = |requests| send(requests, message.expect("the queue was full"));
         self.requests.poll(begin, cx)
     }
 }
 
-/// Waits for capacity in the queue, and sends `message` if there is one.
+/// Sends a message when the queue has capacity for it.
 async fn send(
     requests: mpsc::Sender<FromClient>,
-    message: Option<FromClient>,
+    message: FromClient,
 ) -> (mpsc::Sender<FromClient>, Result<(), TransportError>) {
-    let mut sent = Ok(());
-    if let Some(message) = message {
-        sent = requests.send(message).await.map_err(|_| LOST.into());
-    }
+    let sent = requests.send(message).await.map_err(|_| LOST.into());
     (requests, sent)
 }
 

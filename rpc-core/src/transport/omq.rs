@@ -178,8 +178,7 @@ impl Incoming {
         }
     }
 
-    /// Waits for an item. The caller must call [`try_next`](Self::try_next) first, which respects
-    /// `first`.
+    /// Waits for an item. [`try_next`](Self::try_next) is the fast path before it.
     async fn next(mut self) -> (Self, Raw) {
         let raw = match self.first {
             First::Events => tokio::select! {
@@ -353,13 +352,23 @@ impl transport::LinkSender for LinkSender {
         body: &mut Option<Bytes>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), TransportError>> {
-        let begin = |socket| send(socket, body.take().unwrap_or_default());
+        let mut message = None;
+        if let Some(socket) = self.0.idle() {
+            let body = body.take().expect("the first poll has a body");
+            match socket.try_send(Message::multipart([Bytes::new(), body])) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(TrySendError::Full(full)) => message = Some(full),
+                Err(TrySendError::Error(error)) => return Poll::Ready(Err(cause(error))),
+                Err(_) => return Poll::Ready(Err(cause(Error::Closed))),
+            }
+        }
+        let begin = |socket| send(socket, message.expect("the queue was full"));
         self.0.poll(begin, cx).map_err(cause)
     }
 }
 
-async fn send(socket: Socket, body: Bytes) -> (Socket, Result<(), Error>) {
-    let sent = socket.send(Message::multipart([Bytes::new(), body])).await;
+async fn send(socket: Socket, message: Message) -> (Socket, Result<(), Error>) {
+    let sent = socket.send(message).await;
     (socket, sent)
 }
 

@@ -169,7 +169,7 @@ impl transport::LinkSender for LinkSender {
         body: &mut Option<Bytes>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), TransportError>> {
-        let begin = |sender| send(sender, body.take().unwrap_or_default());
+        let begin = |sender| send(sender, body.take().expect("the first poll has a body"));
         self.0.poll(begin, cx)
     }
 }

@@ -1,7 +1,7 @@
 //! The wakers of the tasks that a state machine wants to wake.
 //!
-//! The state machines of this crate are changed under a lock, and a waker may run any code. So the
-//! state machines return their wakers, and the owner calls them once it has released the lock.
+//! The state machines of this crate are changed under a lock, and a waker may run any code. So they
+//! add wakers to a list, and the owner of the lock calls them once it has released the lock.
 
 use std::task::Waker;
 

@@ -114,17 +114,16 @@ impl Calls {
         wakers: &mut Wakers,
     ) {
         let Some(link) = self.balancer.find(link) else { return };
+        // Also by the answer to a ping, which is no reply to a call.
+        link.unresponsive = false;
         let is_here = |state: &CallState| matches!(state, CallState::Sent(on) if *on == link.id);
         let slot = self.slots.get_mut(id.0).filter(|slot| is_here(&slot.state));
-        let Some(slot) = slot else {
-            // This reply may be the answer to a ping. In any case, the server responds.
-            link.unresponsive = false;
-            return;
-        };
+        let Some(slot) = slot else { return };
         link.handle_reply(wakers);
         let maybe_ran = slot.history.as_ref().is_some_and(|history| history.maybe_ran);
-        let endpoint = Arc::clone(&link.endpoint.name);
-        self.end(id, Ok(Reply { body, endpoint, maybe_ran }), wakers);
+        let endpoint = Arc::clone(&link.endpoint);
+        let reply = Reply { body, endpoint, maybe_ran };
+        Self::end(slot, Ok(reply), &mut self.capacity, wakers);
     }
 
     /// Handles an error in place of a reply. The error may allow a retry.
@@ -144,6 +143,7 @@ impl Calls {
             self.handle_go_away(link, now, wakers);
         }
         let Some(link) = self.balancer.find(link) else { return };
+        link.unresponsive = false;
         link.handle_reply(wakers);
         if error.kind() == ErrorKind::Overloaded {
             link.backs_off_until = Some(now + error.retry_after().unwrap_or(INITIAL_BACKOFF));
@@ -162,6 +162,10 @@ impl Calls {
     ) -> LinkId {
         let id = self.balancer.add(Arc::clone(endpoint), peer);
         endpoint.set_failure(None);
+        // The endpoint may have been removed while it was being connected.
+        if !self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
+            self.handle_go_away(id, now, wakers);
+        }
         self.route_unrouted(now, wakers);
         id
     }

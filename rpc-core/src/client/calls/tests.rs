@@ -272,7 +272,7 @@ fn lost_idempotent_call_is_retried_elsewhere() {
     assert!(request.timeout.unwrap() < 10 * SECOND, "the deadline stays the same");
     tested.reply(links[1 - first], id, Bytes::from_static(b"1"));
     let reply = tested.outcome(id).unwrap().unwrap();
-    assert!(reply.maybe_ran && *reply.endpoint == format!("endpoint-{}", 1 - first));
+    assert!(reply.maybe_ran && *reply.endpoint.name == format!("endpoint-{}", 1 - first));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The tasks of a client: one for each endpoint, and a timer task.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
@@ -15,7 +15,7 @@ use tokio::{sync::oneshot, task::JoinSet, time};
 
 use crate::client::{
     core::{ClientCore, connect},
-    endpoints::Change,
+    endpoints::{Change, EndpointState},
 };
 
 /// The shortest interval between two checks of deadlines and retries. Calls may end late by this
@@ -49,16 +49,19 @@ pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Optio
         tokio::select! {
             change = changes.next(), if may_change => match change {
                 Some(Change::Insert(endpoint)) => {
+                    let Entry::Vacant(removal) = removals.entry(key(&endpoint)) else { continue };
                     core.insert_endpoint(&endpoint);
                     let (remove, removed) = oneshot::channel();
-                    removals.insert(Arc::as_ptr(&endpoint).addr(), remove);
+                    removal.insert(remove);
+                    // An endpoint that comes later has no part in whether connecting has failed.
+                    let connect_by = connect_by.filter(|by| *by > Instant::now());
                     let core = Arc::clone(core);
                     tasks.spawn(connect::keep_connected(core, endpoint, connect_by, removed));
                 }
                 Some(Change::Remove(endpoint)) => {
                     core.remove_endpoint(&endpoint);
                     // The task may have dropped the receiver already, because the client closes.
-                    removals.remove(&Arc::as_ptr(&endpoint).addr()).map(|remove| remove.send(()));
+                    removals.remove(&key(&endpoint)).map(|remove| remove.send(()));
                 }
                 None => may_change = false,
             },
@@ -67,6 +70,11 @@ pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Optio
         }
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Identifies an endpoint by its allocation.
+fn key(endpoint: &Arc<EndpointState>) -> usize {
+    Arc::as_ptr(endpoint).addr()
 }
 
 /// Ends calls whose deadline has passed, in any state of the links, and makes the retries that are

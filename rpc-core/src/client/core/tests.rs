@@ -134,3 +134,24 @@ async fn endpoints_change_while_calls_run() {
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
     client.close().await;
 }
+
+#[tokio::test]
+async fn removed_endpoint_does_not_hold_up_connecting() {
+    let (first, second) = (endpoint("absent one"), endpoint("absent two"));
+    let config = ClientConfig::default();
+    let core = ClientCore::new(&config, &[Arc::clone(&first), Arc::clone(&second)]);
+    core.give_up(&first);
+    assert!(core.connected.borrow().is_none(), "the other may still answer");
+    core.remove_endpoint(&second);
+    core.connected().await.unwrap_err();
+}
+
+#[test]
+fn link_to_a_removed_endpoint_takes_no_calls() {
+    let removed = endpoint("removed");
+    let core = ClientCore::new(&ClientConfig::default(), &[Arc::clone(&removed)]);
+    core.remove_endpoint(&removed);
+    // It was being connected meanwhile.
+    let link = core.link_up(&removed, control::read_server_hello(None, 1_000));
+    assert!(core.lock().calls.balancer.find(link).unwrap().draining);
+}

@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::{
     context::Context,
     error::Ran,
@@ -14,7 +16,7 @@ use crate::{
     server::{
         admission::{self, Permit, Usage},
         completion::{Completion, RequestAddress, Ticket},
-        dispatch::{Call, Dispatcher, Outbound, abort::Abort, ran, respond_again},
+        dispatch::{Call, Dispatcher, Outbound, Start, abort::Abort, ran, respond_again},
         executor::Execute,
         idempotency::Key,
         reply_cache::Lookup,
@@ -40,13 +42,19 @@ impl<E: Execute> Dispatcher<E> {
         let error = match found {
             Lookup::Begun => {
                 let context = call.context(caller.reply_to.peer());
-                self.wait(caller, &context, &key, None);
                 let owner = Owner::Key(key.clone());
-                if let Some(ticket) = self.start(call, context.clone(), owner, now, out) {
-                    let run = self.address(ticket);
-                    self.service.idempotency.attach(&key, run, context);
-                }
-                return;
+                return match self.start(call, context.clone(), owner, now) {
+                    Start::Running(run) => {
+                        self.wait(caller, &context, &key, None);
+                        let run = self.address(run);
+                        self.service.idempotency.attach(&key, run, context);
+                    }
+                    // Nobody waits yet.
+                    Start::Over(_, result) => {
+                        let reply = self.end_keyed(&key, result, now);
+                        out.push(respond_again(caller, &reply));
+                    }
+                };
             }
             Lookup::Ended(reply) => return out.push(respond_again(caller, &reply)),
             Lookup::Running => {
@@ -129,10 +137,11 @@ impl<E: Execute> Dispatcher<E> {
 
     /// Ends a call. Its reply is kept if the function has run, and every request that waits for it
     /// is sent a completion.
-    pub(super) fn end_keyed(&mut self, key: &Key, result: HandlerResult, now: Instant) {
+    pub(super) fn end_keyed(&mut self, key: &Key, result: HandlerResult, now: Instant) -> Bytes {
         let has_run = ran(&result) != Ran::No;
         // The msgid is a placeholder: each waiter replaces it by its own.
         let reply = self.response_body(MsgId(0), result);
         self.service.idempotency.end(key, &reply, has_run, now);
+        reply
     }
 }
