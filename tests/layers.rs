@@ -177,6 +177,9 @@ impl Finder<'_> {
 
     /// Notes an import of the longest part of the path that is a module.
     fn add(&mut self, path: &[String], line: usize, is_reexport: bool) {
+        // `crate::__private` is the file `private.rs`.
+        let path = path.join("/");
+        let path: Vec<_> = path.trim_start_matches('_').split('/').collect();
         let prefixes = (1..=path.len()).rev().map(|len| path[..len].join("/"));
         let to = prefixes.into_iter().find(|path| self.modules.contains(path));
         let to = to.unwrap_or_else(|| "lib".to_owned());
@@ -383,8 +386,7 @@ fn upward_import_is_reported_with_its_line() {
     error.push_str("\nuse crate::__private::IsError;\n");
     let line = error.lines().count();
     let found = violations(&sources, &layers());
-    // `__private` is the name of `private.rs` in the crate, and so the root of the crate.
-    let expected = format!("rpc-core/src/error.rs:{line}: imports lib, which is not below it");
+    let expected = format!("rpc-core/src/error.rs:{line}: imports private, which is not below it");
     assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?}");
 }
 
