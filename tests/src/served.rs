@@ -34,9 +34,9 @@ pub async fn double_later(n: u64, ms: u64) -> u64;
 #[remote]
 pub async fn count(id: u64, ms: u64) -> Result<u64, String>;
 
-/// Works like [`count()`], on a worker.
+/// Works like `count`, on a worker.
 #[remote]
 pub fn count_on_worker(id: u64, ms: u64) -> Result<u64, String>;
 
-/// The divisor of the ids that [`count()`] refuses.
+/// The divisor of the ids that `count` refuses.
 pub const REFUSED: u64 = 97;
