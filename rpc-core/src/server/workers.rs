@@ -71,10 +71,10 @@ impl Workers {
     /// Idle workers are not notified until [`wake`](Self::wake) is called, because waking a thread
     /// takes longer than many functions.
     pub(crate) fn submit(&self, job: Job) -> Result<JobId, Job> {
+        let peer = job.call.invocation.context().peer_id().clone();
         let mut state = self.0.lock();
         let idle = state.idle;
-        let peer = job.call.invocation.context().peer_id().clone();
-        state.queue.push(&peer, job, idle)
+        state.queue.push(peer, job, idle)
     }
 
     /// Wakes one idle worker for each waiting job, as far as there are idle workers.

@@ -66,8 +66,8 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
 
     /// Appends an item to the line of `sender`, or returns it if there is no capacity for it. The
     /// queue may exceed its limit by `extra` items.
-    pub(crate) fn push(&mut self, sender: &K, item: T, extra: usize) -> Result<Position<K>, T> {
-        let line = self.lines.get_mut(sender);
+    pub(crate) fn push(&mut self, sender: K, item: T, extra: usize) -> Result<Position<K>, T> {
+        let line = self.lines.get_mut(&sender);
         let held = line.as_ref().map_or(0, |line| line.waiting);
         let free = (self.limit.saturating_add(extra)).saturating_sub(self.waiting);
         if !is_allowed(held, 1, free, reserve_of(self.limit)) {
@@ -76,7 +76,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         let line = if let Some(line) = line {
             line
         } else {
-            let sender = (self.detach)(sender);
+            let sender = (self.detach)(&sender);
             let new = Line::new(sender.clone());
             self.lines.entry(sender).or_insert(new)
         };
@@ -88,7 +88,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         line.waiting += 1;
         self.next_number += 1;
         self.waiting += 1;
-        Ok(Position { sender: sender.clone(), number })
+        Ok(Position { sender, number })
     }
 
     /// Removes and returns the first item of the sender whose turn it is.
@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn push(queue: &mut Tested, sender: u32, item: u32) -> Position<u32> {
-        queue.push(&sender, item, 0).unwrap()
+        queue.push(sender, item, 0).unwrap()
     }
 
     fn drain(queue: &mut Tested) -> Vec<u32> {
@@ -177,7 +177,7 @@ mod tests {
         let mut queue = new(2);
         push(&mut queue, 0, 1);
         push(&mut queue, 0, 2);
-        assert_eq!(queue.push(&0, 3, 0), Err(3), "the queue is full");
+        assert_eq!(queue.push(0, 3, 0), Err(3), "the queue is full");
         assert_eq!(queue.pop(), Some(1));
         push(&mut queue, 0, 3);
         assert_eq!(drain(&mut queue), [2, 3]);
@@ -187,10 +187,10 @@ mod tests {
     #[test]
     fn limit_may_be_exceeded_by_extra_items() {
         let mut queue = new(0);
-        queue.push(&0, 1, 0).unwrap_err();
-        queue.push(&0, 1, 1).unwrap();
-        queue.push(&0, 2, 1).unwrap_err();
-        new(usize::MAX).push(&0, 1, 1).unwrap();
+        queue.push(0, 1, 0).unwrap_err();
+        queue.push(0, 1, 1).unwrap();
+        queue.push(0, 2, 1).unwrap_err();
+        new(usize::MAX).push(0, 1, 1).unwrap();
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn greedy_sender_spares_the_reserve() {
         let mut queue = new(10);
-        let greedy = (0..10).take_while(|item| queue.push(&0, *item, 0).is_ok()).count();
+        let greedy = (0..10).take_while(|item| queue.push(0, *item, 0).is_ok()).count();
         assert_eq!(greedy, 9, "all but the reserve");
         push(&mut queue, 1, 100);
         assert_eq!(queue.pop(), Some(0));
