@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use omq_tokio::{
     DisconnectReason, Endpoint as Address, Error, IpcPath, Message, MonitorEvent, MonitorRecvError,
-    MonitorStream, MonitorTryRecvError, Options, PeerInfo, Socket, SocketType, TrySendError,
+    MonitorStream, MonitorTryRecvError, PeerInfo, Socket, TrySendError,
     message::generated_identity,
 };
 use tokio::{sync::mpsc, time};
@@ -39,11 +39,6 @@ use crate::{
 /// requests. Replies beyond that are dropped. By default, a client of this library has no more
 /// calls in flight than that, and so gets all replies.
 const REPLIES: usize = 65_536;
-
-/// Opens a socket. Its tasks run on the tokio runtime in which this is called.
-fn socket(kind: SocketType, options: Options) -> Socket {
-    Socket::try_new(kind, options).expect("the options are within the engine's limits")
-}
 
 fn address(endpoint: &Endpoint) -> Result<Address, TransportError> {
     match endpoint {
@@ -66,7 +61,7 @@ pub(super) struct Binding(Listener);
 
 impl Binding {
     pub(super) fn new(max_message_size: usize) -> Self {
-        let socket = socket(SocketType::Router, limits::server(max_message_size));
+        let socket = limits::server_socket(max_message_size);
         let incoming =
             Incoming { socket: socket.clone(), monitor: socket.monitor(), first: First::Events };
         Self(Listener {
@@ -305,7 +300,7 @@ pub(super) async fn connect(
     max_message_size: usize,
     timeout: Duration,
 ) -> Result<Link, TransportError> {
-    let socket = socket(SocketType::Dealer, limits::client(max_message_size, timeout));
+    let socket = limits::client_socket(max_message_size, timeout);
     let mut monitor = socket.monitor();
     socket.connect(address(endpoint)?).await.map_err(cause)?;
     let mut reached = false;

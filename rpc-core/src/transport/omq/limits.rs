@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omq_tokio::{KeepAlive, Options, ReconnectPolicy};
+use omq_tokio::{KeepAlive, Options, ReconnectPolicy, Socket, SocketType};
 
 use crate::{protocol::DEFAULT_MAX_MESSAGE_SIZE, util::io_thread::LINGER};
 
@@ -63,16 +63,23 @@ fn common(max_message_size: usize) -> Options {
         .linger(LINGER)
 }
 
-/// Returns the options of a server's socket.
-pub(super) fn server(max_message_size: usize) -> Options {
+/// Opens a server's socket.
+pub(super) fn server_socket(max_message_size: usize) -> Socket {
     // With `router_mandatory`, a send reports that the peer has disconnected or its queue is full.
-    common(max_message_size).router_mandatory(true).monitor_capacity(EVENTS)
+    let options = common(max_message_size).router_mandatory(true).monitor_capacity(EVENTS);
+    socket(SocketType::Router, options)
 }
 
-/// Returns the options of a client's socket, which has `timeout` to connect.
-pub(super) fn client(max_message_size: usize, timeout: Duration) -> Options {
-    common(max_message_size)
+/// Opens a client's socket, which has `timeout` to connect.
+pub(super) fn client_socket(max_message_size: usize, timeout: Duration) -> Socket {
+    let options = common(max_message_size)
         .monitor_capacity(CLIENT_EVENTS)
         .handshake_timeout(timeout * 7 / 8)
-        .reconnect(ReconnectPolicy::Fixed(NEVER))
+        .reconnect(ReconnectPolicy::Fixed(NEVER));
+    socket(SocketType::Dealer, options)
+}
+
+/// Opens a socket. Its tasks run on the tokio runtime in which this is called.
+fn socket(kind: SocketType, options: Options) -> Socket {
+    Socket::try_new(kind, options).expect("the options are within the engine's limits")
 }
