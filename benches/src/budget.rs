@@ -1,6 +1,6 @@
 //! Instruction budgets: the number of instructions that one call over inproc may take.
 //!
-//! When the cost of a call has changed for good, the figures that `--instructions` prints belong
+//! If the cost of a call has changed for good, the figures that `--instructions` prints belong
 //! here.
 
 /// The compiler that the budgets were measured with. Another compiler generates other instructions

@@ -118,7 +118,6 @@ impl Stages {
         let context = Context::new(peer.clone(), F::SIGNATURE.name, Some(deadline));
         let request = ActiveRequest {
             owner: Owner::Caller(Caller { reply_to: ReplyTo::direct(peer.clone()), id }),
-            peer,
             context: context.clone(),
             usage: Usage { requests: 1, bytes: body.len() },
             started: None,

@@ -57,7 +57,8 @@ pub use self::{
 ///   shutting down. It is retried within its deadline, at another server if possible, and only if
 ///   that is safe: the function is `idempotent`, or is known not to have run, or the call has an
 ///   [idempotency key](Call::idempotency_key). Otherwise, a call whose connection was lost ends as
-///   [`Disconnected`](crate::ErrorKind::Disconnected), and its [`ran`](crate::RpcError::ran) is `Maybe`.
+///   [`Disconnected`](crate::ErrorKind::Disconnected), and its [`ran`](crate::RpcError::ran) is
+///   `Maybe`.
 ///   See also [`Call::retries`].
 ///
 /// # Closing

@@ -21,8 +21,8 @@ pub enum Ran {
 
 /// The kind of failure that an [`RpcError`] reports.
 ///
-/// Some kinds below say that the function never started. This holds for the last try of the call. If
-/// an earlier try may have run the function, [`RpcError::ran`] is [`Ran::Maybe`].
+/// Some kinds below say that the function never started. This holds for the last try of the call.
+/// If an earlier try may have run the function, [`RpcError::ran`] is [`Ran::Maybe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

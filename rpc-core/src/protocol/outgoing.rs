@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// The space for an option besides the timeout, in bytes, so that it needs no second buffer. A random
-/// idempotency key of 16 bytes takes 22, and a W3C `traceparent` as text will take 63.
+/// The space for an option besides the timeout, in bytes, so that it needs no second buffer. A
+/// random idempotency key of 16 bytes takes 22, and a W3C `traceparent` as text will take 63.
 const OPTIONS_SPACE: usize = 64;
 /// The space that is reserved for arguments, in bytes. Most arguments fit, and longer ones cause a
 /// reallocation.

@@ -226,8 +226,8 @@ impl<E: Execute> Dispatcher<E> {
         }
         let (execution, handler) = (function.signature().execution, function.handler());
         let bytes = body.len();
-        // A notification has no msgid, and so no response. A keyed call has the msgid 0: each waiter
-        // is sent the response with its own msgid.
+        // A notification has no msgid, and so no response. A keyed call has the msgid 0: each
+        // waiter is sent the response with its own msgid.
         let id = match &owner {
             Owner::Nobody => None,
             owner => Some(owner.caller().map_or(MsgId(0), |caller| caller.id)),
@@ -236,13 +236,13 @@ impl<E: Execute> Dispatcher<E> {
         if let (Execution::Inline, Handler::Sync(function)) = (execution, handler) {
             return Start::Over(owner, run_inline(function, &invocation, now));
         }
-        let peer = context.peer_id().clone();
-        let permit = match self.service.admission.admit(self.requests.usage(&peer), bytes) {
+        let usage = self.requests.usage(context.peer_id());
+        let permit = match self.service.admission.admit(usage, bytes) {
             Ok(permit) => permit,
             Err(error) => return Start::Over(owner, Err(error)),
         };
         let usage = Usage { requests: 1, bytes };
-        let request = ActiveRequest { owner, peer, context, usage, started: None };
+        let request = ActiveRequest { owner, context, usage, started: None };
         let ticket = self.requests.insert(request);
         let admitted = AdmittedCall { invocation, ticket, permit };
         let started = match handler {
@@ -369,8 +369,8 @@ pub(crate) fn malformed(reply_to: ReplyTo, id: Option<MsgId>, reason: &'static s
     refuse(reply_to, id, &WireError::new(Code::BadRequest, Ran::No, reason))
 }
 
-/// Makes the response to a request that was never a call. Its size is not limited, so that the caller
-/// learns the reason.
+/// Makes the response to a request that was never a call. Its size is not limited, so that the
+/// caller learns the reason.
 fn refuse(reply_to: ReplyTo, id: Option<MsgId>, error: &WireError) -> Outbound {
     Outbound::new(reply_to, response::error_response(id, error))
 }

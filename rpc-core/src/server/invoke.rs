@@ -136,8 +136,8 @@ fn dropped(ran: Ran) -> WireError {
 
 /// A running async function. Calls made in it inherit its deadline.
 struct AsyncCall {
-    /// `None` once the function has ended. Dropped before the guard, which then sends the completion
-    /// even if the drop panics.
+    /// `None` once the function has ended. Dropped before the guard, which then sends the
+    /// completion even if the drop panics.
     future: Option<HandlerFuture>,
     started: bool,
     guard: CompletionGuard,

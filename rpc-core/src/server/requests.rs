@@ -23,7 +23,6 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ActiveRequest {
     pub(crate) owner: Owner,
-    pub(crate) peer: PeerId,
     pub(crate) context: Context,
     /// The amount by which this request adds to the usage of its peer.
     pub(crate) usage: Usage,
@@ -104,7 +103,7 @@ impl Requests {
     /// Adds a request, and returns its ticket.
     pub(crate) fn insert(&mut self, request: ActiveRequest) -> Ticket {
         let id = request.owner.caller().map(|caller| caller.id);
-        let (peer, usage) = (request.peer.clone(), request.usage);
+        let (peer, usage) = (request.context.peer_id().clone(), request.usage);
         if let Some(deadline) = request.context.deadline() {
             self.next_deadline =
                 Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
@@ -137,12 +136,13 @@ impl Requests {
     /// Removes a request that has ended.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<ActiveRequest> {
         let request = self.active.remove(ticket.0)?;
-        let load = self.by_peer.get_mut(&request.peer)?;
+        let peer = request.context.peer_id();
+        let load = self.by_peer.get_mut(peer)?;
         load.active -= 1;
         load.usage.requests -= request.usage.requests;
         load.usage.bytes -= request.usage.bytes;
         if load.active == 0 {
-            self.by_peer.remove(&request.peer);
+            self.by_peer.remove(peer);
         } else if let Some(caller) = request.owner.caller() {
             load.waiting.remove(&(caller.id, ticket));
         }
@@ -155,7 +155,8 @@ impl Requests {
         let request = self.active.get_mut(ticket.0)?;
         let owner = std::mem::replace(&mut request.owner, Owner::Settled);
         if let Some(caller) = owner.caller() {
-            self.by_peer.get_mut(&request.peer)?.waiting.remove(&(caller.id, ticket));
+            let load = self.by_peer.get_mut(request.context.peer_id())?;
+            load.waiting.remove(&(caller.id, ticket));
         }
         Some(owner)
     }
@@ -246,8 +247,7 @@ mod tests {
         let peer = reply_to.peer().clone();
         ActiveRequest {
             owner: Owner::Caller(Caller { reply_to, id: MsgId(id) }),
-            context: Context::new(peer.clone(), "f", deadline),
-            peer,
+            context: Context::new(peer, "f", deadline),
             usage: Usage { requests: 1, bytes: 10 },
             started: None,
         }

@@ -18,7 +18,7 @@ use crate::{
 
 /// A fixed number of threads that run jobs. They serve the peers round-robin, see [`FairQueue`].
 ///
-/// When the pool is dropped, the threads end once the queue is empty. They are not joined, because
+/// The threads end once the pool was dropped and the queue is empty. They are not joined, because
 /// a running function cannot be interrupted.
 #[derive(Debug)]
 pub(crate) struct Workers(Arc<Shared>);

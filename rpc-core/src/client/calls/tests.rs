@@ -1,6 +1,8 @@
 //! Tests of calls without sockets, with a clock that the test sets.
 
 mod queues;
+mod retry;
+mod transmit;
 
 use std::time::Duration;
 
@@ -256,96 +258,6 @@ fn unsent_calls_of_lost_link_are_rerouted() {
 }
 
 #[test]
-fn lost_idempotent_call_is_retried_elsewhere() {
-    let (mut tested, links) = Tested::linked(2);
-    let id = tested.submit(idempotent());
-    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
-    tested.lose(links[first]);
-    assert!(tested.outcome(id).is_none());
-    assert!(tested.take(links[1 - first]).is_empty(), "the call backs off first");
-    tested.pass();
-    let bodies = tested.take(links[1 - first]);
-    let Ok(ClientMessage::Request(request)) = request::parse(&bodies[0]) else {
-        panic!("{bodies:?}")
-    };
-    assert_eq!(request.id, id);
-    assert!(request.timeout.unwrap() < 10 * SECOND, "the deadline stays the same");
-    tested.reply(links[1 - first], id, Bytes::from_static(b"1"));
-    let reply = tested.outcome(id).unwrap().unwrap();
-    assert!(reply.maybe_ran && *reply.endpoint.name == format!("endpoint-{}", 1 - first));
-}
-
-#[test]
-fn unsafe_retry_is_not_made() {
-    let (mut tested, links) = Tested::linked(1);
-    let id = tested.submit(plain());
-    tested.take(links[0]);
-    tested.lose(links[0]);
-    let error = tested.outcome(id).unwrap().unwrap_err();
-    assert_eq!(
-        (error.kind(), error.ran(), error.endpoint()),
-        (ErrorKind::Disconnected, Ran::Maybe, "endpoint-0")
-    );
-}
-
-#[test]
-fn retry_avoids_the_server_that_refused() {
-    for kind in [ErrorKind::Overloaded, ErrorKind::ShuttingDown] {
-        let (mut tested, links) = Tested::linked(2);
-        let id = tested.submit(plain());
-        let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
-        tested.fail(links[first], id, kind, Ran::No);
-        tested.pass();
-        assert_eq!(tested.take(links[1 - first]).len(), 1);
-    }
-}
-
-#[test]
-fn retry_after_applies_to_one_server_only() {
-    let overloaded = || {
-        let body = b"\x94\x01\x00\x83\xa4code\xaaoverloaded\xa3ran\xa2no\xaeretry_after_ms\xcd\x03\xe8\xc0";
-        response::parse_response(&Bytes::from_static(body)).unwrap().unwrap_err()
-    };
-    let (mut tested, links) = Tested::linked(2);
-    let begin = tested.now;
-    let id = tested.submit(plain());
-    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
-    tested.refuse(links[first], id, overloaded());
-    tested.pass();
-    assert!(tested.now < begin + SECOND / 10);
-    assert_eq!(tested.take(links[1 - first]).len(), 1);
-    // Both servers have now asked for a pause of one second.
-    tested.refuse(links[1 - first], id, overloaded());
-    tested.pass();
-    assert!(tested.now >= begin + SECOND);
-}
-
-#[test]
-fn lost_try_is_remembered_in_ran() {
-    let (mut tested, links) = Tested::linked(2);
-    let id = tested.submit(CallPolicy { retries: 1, ..idempotent() });
-    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
-    tested.lose(links[first]);
-    tested.pass();
-    tested.take(links[1 - first]);
-    tested.fail(links[1 - first], id, ErrorKind::Overloaded, Ran::No);
-    assert_eq!(tested.error(id), (ErrorKind::Overloaded, Ran::Maybe));
-}
-
-#[test]
-fn try_that_ran_is_remembered_in_ran() {
-    // Our servers never report an overload together with `Ran::Yes`, but another server may.
-    let (mut tested, links) = Tested::linked(1);
-    let id = tested.submit(CallPolicy { retries: 1, ..idempotent() });
-    tested.take(links[0]);
-    tested.fail(links[0], id, ErrorKind::Overloaded, Ran::Yes);
-    tested.pass();
-    tested.take(links[0]);
-    tested.fail(links[0], id, ErrorKind::Overloaded, Ran::No);
-    assert_eq!(tested.error(id), (ErrorKind::Overloaded, Ran::Maybe));
-}
-
-#[test]
 fn any_reply_ends_unresponsive_state() {
     let (mut tested, links) = Tested::linked(1);
     tested.calls.balancer.ping(links[0], &mut Wakers::default());
@@ -353,173 +265,6 @@ fn any_reply_ends_unresponsive_state() {
     // The answer to the ping, which has the id of no call.
     tested.reply(links[0], MsgId(1_000), Bytes::new());
     assert!(!tested.find(links[0]).unresponsive);
-}
-
-#[test]
-fn retry_after_deadline_is_not_made() {
-    let (mut tested, links) = Tested::linked(1);
-    let id = tested.submit(plain());
-    tested.take(links[0]);
-    tested.now += 9 * SECOND + Duration::from_millis(999);
-    tested.fail(links[0], id, ErrorKind::Overloaded, Ran::No);
-    assert_eq!(tested.error(id), (ErrorKind::Overloaded, Ran::No));
-}
-
-#[test]
-fn spent_budget_delays_retry() {
-    let (mut tested, links) = Tested::linked(1);
-    while tested.calls.budget.withdraw(tested.now).is_ok() {}
-    let id = tested.submit(plain());
-    tested.take(links[0]);
-    tested.fail(links[0], id, ErrorKind::Overloaded, Ran::No);
-    tested.now += Duration::from_millis(11);
-    tested.handle_timeout();
-    assert!(tested.take(links[0]).is_empty(), "the retry is due, but the budget is spent");
-    let mut passes = 0;
-    while tested.take(links[0]).is_empty() {
-        tested.pass();
-        passes += 1;
-    }
-    assert!(passes < 4);
-    assert!(tested.outcome(id).is_none());
-}
-
-#[test]
-fn keyed_call_is_retried_at_same_process_only() {
-    let (mut tested, links) = Tested::linked(2);
-    let id = tested.submit(keyed());
-    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
-    tested.lose(links[first]);
-    tested.pass();
-    assert!(tested.take(links[1 - first]).is_empty(), "another server has no cached reply");
-    // The client reconnects to the same process.
-    let again = tested.link(first, peer(&format!("server-{first}")));
-    let bodies = tested.take(again);
-    let Ok(ClientMessage::Request(request)) = request::parse(&bodies[0]) else {
-        panic!("{bodies:?}")
-    };
-    assert_eq!((request.id, request.key), (id, Some(&b"once"[..])));
-    // The client reconnects to another process, after a restart of the server.
-    tested.lose(again);
-    tested.pass();
-    tested.link(first, peer("replaced"));
-    assert_eq!(tested.error(id), (ErrorKind::Disconnected, Ran::Maybe));
-}
-
-#[test]
-fn keyed_call_that_never_ran_goes_anywhere() {
-    let (mut tested, links) = Tested::linked(2);
-    let id = tested.submit(keyed());
-    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
-    tested.fail(links[first], id, ErrorKind::Overloaded, Ran::No);
-    tested.pass();
-    assert_eq!(tested.take(links[1 - first]).len(), 1);
-}
-
-#[test]
-fn idempotent_keyed_call_goes_anywhere() {
-    let (mut tested, links) = Tested::linked(2);
-    let id = tested.submit(CallPolicy { idempotent: true, ..keyed() });
-    let first = links.iter().position(|link| !tested.take(*link).is_empty()).unwrap();
-    tested.lose(links[first]);
-    tested.pass();
-    assert_eq!(tested.take(links[1 - first]).len(), 1);
-    assert!(tested.outcome(id).is_none());
-}
-
-#[test]
-fn small_messages_share_bodies_in_order() {
-    let (mut tested, links) = Tested::linked(1);
-    let text = |len| ("x".repeat(len),);
-    // The longest text whose request both sides accept.
-    let long = 1_000 - b"\x91\xda..".len() - request::max_head_len("f");
-    let lengths = [1, 2, long, 3, 4];
-    let ids = lengths.map(|len| tested.submit_args(plain(), &text(len)).unwrap());
-    let bodies = tested.take_bodies(links[0], 256);
-    let kinds: Vec<_> =
-        bodies.iter().map(|body| batch::unpack(body).map(Iterator::count)).collect();
-    assert_eq!(kinds, [Some(5)]);
-    assert_eq!(sent_ids(&bodies), ids);
-
-    // A single message is not sent as a batch. A peer without support for batches gets none.
-    tested.submit(plain());
-    assert!(batch::unpack(&tested.take_bodies(links[0], 256)[0]).is_none());
-    let mut tested = Tested::new(1);
-    let link = tested.link(0, plain_peer());
-    let ids = [(); 3].map(|()| tested.submit(plain()));
-    let bodies = tested.take_bodies(link, 256);
-    assert_eq!(bodies.len(), 3);
-    assert_eq!(sent_ids(&bodies), ids);
-}
-
-#[test]
-fn large_message_keeps_its_order() {
-    let mut tested = Tested::with_capacity(1, Capacity::new(10, 100_000, WhenFull::Wait));
-    let link = tested.link(0, PeerInfo { max_message_size: 100_000, ..peer("server") });
-    let ids =
-        [1, 2, 5_000, 3, 4].map(|len| tested.submit_args(plain(), &("x".repeat(len),)).unwrap());
-    let bodies = tested.take_bodies(link, 256);
-    let kinds: Vec<_> =
-        bodies.iter().map(|body| batch::unpack(body).map(Iterator::count)).collect();
-    assert_eq!(kinds, [Some(2), None, Some(2)]);
-    assert_eq!(sent_ids(&bodies), ids);
-}
-
-#[test]
-fn batch_lists_its_notifications() {
-    let (mut tested, links) = Tested::linked(1);
-    let mut ids = Vec::new();
-    for kind in [CallKind::Notification, CallKind::Request, CallKind::Notification] {
-        let message = EncodedArgs::dynamic("f", &()).finish().unwrap();
-        let call = NewCall { message, kind, policy: plain(), deadline: tested.now + SECOND };
-        ids.push(tested.submit_call(call).unwrap());
-    }
-    let out = tested.transmit(links[0], 256);
-    assert_eq!(out.len(), 1);
-    assert_eq!(out[0].notifications, [ids[0], ids[2]]);
-}
-
-#[test]
-fn retry_after_batch_has_same_params() {
-    let (mut tested, links) = Tested::linked(2);
-    for link in &links[1..] {
-        tested.go_away(*link);
-    }
-    let ids = [7, 8].map(|n| tested.submit_args(idempotent(), &(n,)).unwrap());
-    let first = tested.take(links[0]);
-    assert_eq!(first.len(), 2);
-    let again = tested.link(0, peer("another"));
-    tested.lose(links[0]);
-    tested.pass();
-    tested.pass();
-    let mut second = tested.take(again);
-    second.sort_by_key(|body| sent_ids(std::slice::from_ref(body)));
-    assert_eq!(sent_ids(&second), ids);
-    for (first, second) in first.iter().zip(&second) {
-        assert_eq!(first.last(), second.last(), "the argument");
-    }
-}
-
-#[test]
-fn plain_peer_gets_no_cancel() {
-    let mut tested = Tested::with_capacity(1, Capacity::new(1_000, 1_000_000, WhenFull::Wait));
-    let link = tested.link(0, plain_peer());
-    let ids: Vec<_> = (0..256).map(|_| tested.submit(plain())).collect();
-    assert_eq!(tested.take(link).len(), 256);
-    for id in ids {
-        tested.cancel(id);
-    }
-    assert!(!tested.find(link).has_outgoing());
-}
-
-#[test]
-fn keyed_call_to_plain_peer_is_not_retried() {
-    let mut tested = Tested::new(1);
-    let link = tested.link(0, plain_peer());
-    let id = tested.submit(keyed());
-    tested.take(link);
-    tested.lose(link);
-    assert_eq!(tested.error(id), (ErrorKind::Disconnected, Ran::Maybe));
 }
 
 #[test]
@@ -572,16 +317,6 @@ fn deadline_error_tells_whether_call_ran() {
     assert_eq!(tested.error(queued), (ErrorKind::DeadlineExceeded, Ran::No));
     assert_eq!(tested.take(links[0]).len(), 1, "the sent call is cancelled on its server");
     assert_eq!(tested.calls.next_timeout(), None);
-}
-
-#[test]
-fn request_too_large_for_server_is_not_sent() {
-    let (mut tested, links) = Tested::linked(1);
-    let id = tested.submit_args(plain(), &("x".repeat(1_000),)).unwrap();
-    assert!(tested.take(links[0]).is_empty());
-    let error = tested.outcome(id).unwrap().unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::TooLarge { size: 1_000.., limit: 1_000 }), "{error}");
-    assert_eq!(error.ran(), Ran::No);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Requests that end before their functions have: by a cancel, a deadline, a lost peer, or the end of
-//! the server.
+//! Requests that end before their functions have: by a cancel, a deadline, a lost peer, or the end
+//! of the server.
 
 use std::time::Instant;
 

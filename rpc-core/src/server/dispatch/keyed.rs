@@ -85,9 +85,9 @@ impl<E: Execute> Dispatcher<E> {
         let peer = caller.reply_to.peer().clone();
         // The request has a context of its own, because it can be cancelled independently of the
         // call.
-        let context = Context::new(peer.clone(), context.function(), context.deadline());
+        let context = Context::new(peer, context.function(), context.deadline());
         let owner = Owner::Waiter { caller, key: key.clone(), _permit: permit };
-        let request = ActiveRequest { owner, peer, context, usage, started: None };
+        let request = ActiveRequest { owner, context, usage, started: None };
         let ticket = self.requests.insert(request);
         self.service.idempotency.join(key, self.address(ticket));
     }

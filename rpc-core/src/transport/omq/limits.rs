@@ -29,8 +29,8 @@ const KEEPALIVE: KeepAlive =
 const UNREAD: Duration = Duration::from_secs(60);
 /// The number of messages that may wait in each of the engine's queues. For every connection the
 /// engine keeps the memory for all of them, 64 bytes per message. When a queue is full, the sending
-/// task of a client waits, the replies of a server wait elsewhere (see `REPLIES` in `omq.rs`), and no further
-/// messages are received.
+/// task of a client waits, the replies of a server wait elsewhere (see `REPLIES` in `omq.rs`), and no
+/// further messages are received.
 const MESSAGES: u32 = 1_024;
 /// The number of events that may wait for the server's event loop, which takes them before anything
 /// else. Each peer that connects and disconnects causes three. The engine keeps the memory for all
