@@ -31,7 +31,7 @@ use crate::{
     peer::PeerId,
     protocol::{
         DEFAULT_MAX_MESSAGE_SIZE, MsgId,
-        control::{Capabilities, PeerInfo},
+        control::{Capabilities, PeerInfo, Window},
         outgoing::EncodedArgs,
         request::{self, ClientMessage, Head},
         response,
@@ -105,6 +105,7 @@ impl Stages {
             capabilities: Capabilities::BASE.with(Capabilities::BATCHES, true),
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             instance: None,
+            window: Some(Window { number: 0, calls: 1_024, bytes: DEFAULT_MAX_MESSAGE_SIZE }),
         };
         calls.insert_endpoint(&endpoint);
         let link = calls.link_up(&endpoint, peer, now, &mut Wakers::default());

@@ -12,6 +12,7 @@ mod map;
 mod notify;
 mod raw_call;
 mod status;
+pub(crate) mod window;
 
 use std::{
     fmt,

@@ -17,6 +17,7 @@ mod reply_cache;
 pub(crate) mod requests;
 mod service;
 mod sessions;
+mod windows;
 pub(crate) mod workers;
 
 use std::{fmt, future::Future, sync::Arc};
@@ -136,7 +137,8 @@ impl Server {
     pub fn spawn(self) -> Result<ServerHandle, ServeError> {
         let Self { service, listeners, endpoints, config, runtime, io } = self;
         let threads = config.workers.max(1);
-        let workers = Workers::start(threads, config.max_waiting).map_err(ServeError::Thread)?;
+        let workers = Workers::start(threads, config.max_waiting.unwrap_or(config.max_in_flight))
+            .map_err(ServeError::Thread)?;
         let workers = Arc::new(workers);
         let egress_limit = egress::limit(config.max_unread_bytes, config.max_message_size);
         let (lifecycle, _) = watch::channel(Lifecycle::Serving);

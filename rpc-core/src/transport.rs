@@ -77,6 +77,11 @@ impl ReplyTo {
         &self.0.peer
     }
 
+    /// Returns true if the peer itself has sent the request, and does not pass it on for another.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.0.frames.iter().skip(1).all(Bytes::is_empty)
+    }
+
     /// Copies the address, so that it does not keep alive the buffers in which it was received.
     pub(crate) fn detached(&self) -> Self {
         let frames = self.0.frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();

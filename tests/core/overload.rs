@@ -3,18 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rpc_core::{ErrorKind, Ran, WhenFull, remote};
+use rpc_core::{Client, ClientBuilder, ErrorKind, Ran, ServerHandle, WhenFull, remote};
 use tests::{Gate, PATIENCE, RawServer, soon, unique};
 
-use crate::functions::{add, builder, hold, hold_async, note, noted};
+use crate::functions::{add, builder, echo, hold, hold_async, note, noted};
+
+/// A client that sends every call at once, so that the server refuses what it does not take.
+fn impatient() -> ClientBuilder {
+    tests::client().when_full(WhenFull::Fail)
+}
 
 #[tokio::test]
 async fn server_refuses_calls_over_max_in_flight() {
     let gate: Arc<Gate> = Arc::default();
     let asked = [format!("inproc://{}", unique()), "tcp://127.0.0.1:0".to_owned()];
     let server = builder(&gate).max_in_flight(3).bind(asked).await.unwrap().spawn().unwrap();
-    let here = tests::client().connect(&server.endpoints()[0]).await.unwrap();
-    let there = tests::client().connect(&server.endpoints()[1]).await.unwrap();
+    let here = impatient().connect(&server.endpoints()[0]).await.unwrap();
+    let there = impatient().connect(&server.endpoints()[1]).await.unwrap();
     let calls = [&here, &there, &there].map(|client| tokio::spawn(hold_async::call(client)));
     gate.entered(3).await;
     for client in [&here, &there] {
@@ -140,7 +145,7 @@ async fn server_refuses_over_max_bytes_in_flight() {
     let gate: Arc<Gate> = Arc::default();
     let few = builder(&gate).max_bytes_in_flight(0).max_message_size(100_000);
     let server = few.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
-    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    let client = impatient().connect(server.endpoint()).await.unwrap();
     let running = tokio::spawn(hold_bytes::call(&client, vec![0; 90_000]));
     gate.entered(1).await;
     let error = hold_bytes::call(&client, vec![0; 20_000]).retries(0).await.unwrap_err();
@@ -181,6 +186,107 @@ async fn reading_client_gets_every_reply_of_a_burst() {
         for call in calls {
             assert_eq!(soon("a reply", call).await.unwrap().unwrap().len(), bytes);
         }
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn calls_beyond_the_window_wait_in_order() {
+    let gate: Arc<Gate> = Arc::default();
+    gate.open();
+    let bound =
+        builder(&gate).workers(1).max_in_flight(40).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = bound.spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    let name = |n: usize| format!("{n:04}");
+    let calls: Vec<_> = (0..2_000).map(|n| note::call(&client, name(n))).collect();
+    for result in soon("the calls", futures_util::future::join_all(calls)).await {
+        result.unwrap();
+    }
+    assert_eq!(noted::call(&client).await.unwrap(), (0..2_000).map(name).collect::<Vec<_>>());
+    let status = client.status();
+    assert_eq!(status.retries, 0);
+    assert!(status.endpoints[0].window.is_some_and(|calls| calls < 40), "{status:?}");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn many_bytes_wait_for_the_window() {
+    let gate: Arc<Gate> = Arc::default();
+    let bound = builder(&gate).max_bytes_in_flight(4 << 20).max_message_size(1 << 20);
+    let server = bound.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    let data = vec![7; 600 << 10];
+    let calls: Vec<_> = (0..40).map(|_| echo::call(&client, data.clone().into())).collect();
+    for result in soon("the calls", futures_util::future::join_all(calls)).await {
+        assert_eq!(result.unwrap(), data);
+    }
+    assert_eq!(client.status().retries, 0);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn clients_that_come_and_go_share_a_server() {
+    const CALLS: usize = 500;
+    let gate: Arc<Gate> = Arc::default();
+    let bound = builder(&gate).max_in_flight(100).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = bound.spawn().unwrap();
+    let connect = || tests::client().connect(server.endpoint());
+    let flood = |client: &Client| {
+        let calls: Vec<_> = (0..CALLS).map(|_| hold_async::call(client)).collect();
+        tokio::spawn(futures_util::future::join_all(calls))
+    };
+    let (first, leaves) = (connect().await.unwrap(), connect().await.unwrap());
+    let (of_first, of_leaving) = (flood(&first), flood(&leaves));
+    gate.entered(90).await;
+    // A client that leaves makes room, and a newcomer has its part at once. A few calls may be
+    // refused and retried meanwhile, because the functions of the client that left end last.
+    of_leaving.abort();
+    leaves.close().await;
+    let second = connect().await.unwrap();
+    let of_second = flood(&second);
+    gate.entered(10).await;
+    gate.open();
+    for calls in [of_first, of_second] {
+        for result in soon("the calls", calls).await.unwrap() {
+            assert!(result.unwrap());
+        }
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn servers_have_windows_of_their_own() {
+    let gate: Arc<Gate> = Arc::default();
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let bound = builder(&gate).max_in_flight(33).bind("tcp://127.0.0.1:0").await.unwrap();
+        servers.push(bound.spawn().unwrap());
+    }
+    let endpoints: Vec<_> = servers.iter().map(ServerHandle::endpoint).collect();
+    let client = tests::client().connect(endpoints).await.unwrap();
+    let connected = |client: &Client| {
+        client.status().endpoints.iter().all(|endpoint| endpoint.window.is_some())
+    };
+    while !connected(&client) {
+        tokio::task::yield_now().await;
+    }
+    let calls: Vec<_> = (0..500).map(|_| hold_async::call(&client)).collect();
+    let calls = tokio::spawn(futures_util::future::join_all(calls));
+    // Both servers have as many calls as each takes.
+    gate.entered(60).await;
+    let status = client.status();
+    assert_eq!(
+        status.endpoints.iter().map(|endpoint| endpoint.calls).collect::<Vec<_>>(),
+        [30, 30]
+    );
+    assert_eq!(status.waiting, 440);
+    gate.open();
+    for result in soon("the calls", calls).await.unwrap() {
+        assert!(result.unwrap());
+    }
+    assert_eq!(client.status().retries, 0);
+    for server in servers {
         server.shutdown().await;
     }
 }

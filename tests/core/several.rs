@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rpc_core::{Client, ErrorKind, Ran, ServerHandle, remote};
+use rpc_core::{Client, ErrorKind, Ran, ServerHandle, WhenFull, remote};
 use tests::{
     Gate, ipc,
     relay::{Cut, Mode, Relay},
@@ -315,7 +315,8 @@ async fn overloaded_calls_are_retried_until_accepted() {
     let gate: Arc<Gate> = Arc::default();
     let small = builder(&gate).max_in_flight(1).bind("tcp://127.0.0.1:0").await.unwrap();
     let server = small.spawn().unwrap();
-    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    let client = tests::client().when_full(WhenFull::Fail);
+    let client = client.connect(server.endpoint()).await.unwrap();
     let first = tokio::spawn(hold_async::call(&client));
     gate.entered(1).await;
     let error = hold_async::call(&client).retries(2).await.unwrap_err();

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use rpc_core::{Call, Client, ErrorKind, Ran, RemoteFn, RpcError};
+use rpc_core::{Call, Client, ErrorKind, Ran, RemoteFn, RpcError, WhenFull};
 use tests::{
     resources::mib,
     served::{block_ms, sleep_ms},
@@ -94,8 +94,9 @@ where
     F: RemoteFn<Output = (), Error = RpcError> + 'static,
 {
     let server = server(capacity.arguments);
-    // The client does not retry, so that the test sees every refusal.
-    let client = tests::client().retries(0).connect(server.endpoint()).await.unwrap();
+    // The client keeps no call waiting and does not retry, so that the test sees every refusal.
+    let client = tests::client().retries(0).when_full(WhenFull::Fail);
+    let client = client.connect(server.endpoint()).await.unwrap();
     let call = || call(&client);
     let offered = capacity.rate() * FACTOR;
     offer(offered, Duration::from_secs(1), &call).await;

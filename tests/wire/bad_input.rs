@@ -49,13 +49,16 @@ async fn malformed_messages_are_answered_or_ignored() {
         assert!(contains(&reply, code), "{shown:?}: {}", String::from_utf8_lossy(&reply));
         assert!(contains(&reply, "ran\u{0}".trim_end_matches('\0')), "{shown:?}");
     }
-    let ignored: [&[u8]; 8] = [
+    let ignored: [&[u8]; 11] = [
         b"\x93\x02\xc0\x90",
         b"\x93\x02\xa3add\x91\x01",
         b"\x93\x02\xa7missing\x90",
         b"\x93\x02\xaarpc.cancel\x91\xa1x",
         b"\x93\x02\xaarpc.cancel\x91\x63",
         b"\x94\x02\xa8rpc.item\x80\x90",
+        b"\x93\x02\xaarpc.window\x90",
+        b"\x93\x02\xaarpc.window\x91\x83\xa6number\xff\xa5calls\x02\xa5bytes\x02",
+        b"\x93\x02\xaarpc.window\x91\x83\xa6number\x00\xa5calls\x02\xa5bytes\x02",
         b"\x91\x03",
         b"\x92\x03\xc4\x0b\x93\x02\xa7missing\x90",
     ];

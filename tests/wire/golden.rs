@@ -99,6 +99,29 @@ async fn client_messages_match_golden_file() {
 }
 
 #[tokio::test]
+async fn client_asks_for_a_larger_window() {
+    let mut golden = Golden::load();
+    golden.expected.retain(|name, _| *name == "window_of_client");
+    let mut peer = RawServer::bind().await;
+    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
+    let [identity, _, hello] = peer.recv().await;
+    let welcome = b"\xc0\x82\xb0max_message_size\xcd\xff\xff\xa6window\x83\xa6number\x05\xa5calls\x01\xa5bytes\xcd\xff\xff";
+    peer.send(&identity, &[b"\x94\x01", &hello[2..7], welcome].concat()).await;
+    let first = tokio::spawn(add::call(&client, 1, -1));
+    let request = peer.recv().await[2].clone();
+    let second = tokio::spawn(add::call(&client, 2, -1));
+    golden.check("window_of_client", &peer.recv().await[2]);
+    assert!(!second.is_finished());
+    // The second call is sent when the first has ended, even if the window stays as it is.
+    peer.send(&identity, &[b"\x94\x01", &request[2..7], b"\xc0\x00"].concat()).await;
+    assert_eq!(first.await.unwrap().unwrap(), 0);
+    let request = peer.recv().await[2].clone();
+    peer.send(&identity, &[b"\x94\x01", &request[2..7], b"\xc0\x01"].concat()).await;
+    assert_eq!(second.await.unwrap().unwrap(), 1);
+    golden.finish();
+}
+
+#[tokio::test]
 async fn small_messages_are_batched_if_supported() {
     let mut golden = Golden::load();
     golden.expected.retain(|name, _| name.starts_with("batch_of_requests"));
@@ -191,6 +214,13 @@ async fn server_messages_match_golden_file() {
         "server_hello",
         &without_instance(peer.ask(b"\x94\x00\x07\xa9rpc.hello\x91\x80").await.to_vec()),
     );
+    let with_windows = b"\x94\x00\x07\xa9rpc.hello\x91\x81\xaccapabilities\x91\xa7windows";
+    golden.check(
+        "server_hello_with_window",
+        &without_instance(peer.ask(with_windows).await.to_vec()),
+    );
+    let asks = b"\x93\x02\xaarpc.window\x91\x83\xa6number\x00\xa5calls\x02\xa5bytes\xce\x02\0\0\0";
+    golden.check("server_window", &peer.ask(asks).await);
     peer.ask(b"\x94\x00\x07\xa9rpc.hello\x91\x81\xa7batches\xc3").await;
     golden.check("server_batch", &peer.ask(&[&b"\x93\x03"[..], &add(7), &add(8)].concat()).await);
     golden.check(

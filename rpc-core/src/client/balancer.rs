@@ -4,8 +4,14 @@
 use std::{collections::VecDeque, sync::Arc, task::Waker, time::Instant};
 
 use crate::{
-    client::endpoints::EndpointState,
-    protocol::{MsgId, control::PeerInfo},
+    client::{
+        endpoints::EndpointState,
+        window::{Amount, LinkWindow},
+    },
+    protocol::{
+        MsgId,
+        control::{PeerInfo, Window},
+    },
     util::wakers::Wakers,
 };
 
@@ -28,8 +34,10 @@ pub(crate) struct Link {
     pub(crate) cancels: VecDeque<MsgId>,
     /// True if a ping is to be sent.
     pub(crate) ping: bool,
-    /// The number of calls whose replies are awaited.
-    pub(crate) sent: usize,
+    /// The calls whose replies are awaited, and the bytes of their requests.
+    pub(crate) sent: Amount,
+    /// The limit for what is in flight. `None` if the server states none.
+    pub(crate) window: Option<LinkWindow>,
     /// True if the server is draining: it answers the calls that it has, and takes no new ones.
     pub(crate) draining: bool,
     /// True if the server owes the answer to a ping. It then gets new calls only if there is no
@@ -43,8 +51,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn load(&self) -> usize {
-        self.queue.len() + self.sent
+    pub(crate) fn load(&self) -> usize {
+        self.queue.len() + self.sent.calls
+    }
+
+    /// Returns true if the window allows one more call.
+    fn has_room(&self) -> bool {
+        self.window.as_ref().is_none_or(|window| self.load() < window.calls())
     }
 
     /// Returns true if messages wait to be sent.
@@ -62,11 +75,21 @@ impl Link {
         wakers.extend(self.sender.take());
     }
 
-    /// Notes that a reply, or an error in its place, was received.
-    pub(crate) fn handle_reply(&mut self, wakers: &mut Wakers) {
-        self.sent -= 1;
+    /// Notes that no reply is awaited any more to a request of `bytes`.
+    pub(crate) fn handle_end(&mut self, bytes: usize, wakers: &mut Wakers) {
+        self.sent.calls -= 1;
+        self.sent.bytes -= bytes;
         // A draining link ends with its last reply.
-        if self.draining && self.sent == 0 {
+        let ends = self.draining && self.sent.calls == 0;
+        if ends || self.window.as_ref().is_some_and(|window| window.is_ready(self.sent)) {
+            self.wake_sender(wakers);
+        }
+    }
+
+    /// Takes the window that the server states.
+    pub(crate) fn handle_window(&mut self, stated: Window, wakers: &mut Wakers) {
+        if let Some(window) = &mut self.window {
+            window.handle_window(stated);
             self.wake_sender(wakers);
         }
     }
@@ -98,6 +121,7 @@ impl Balancer {
     pub(crate) fn add(&mut self, endpoint: Arc<EndpointState>, peer: PeerInfo) -> LinkId {
         let id = LinkId(self.next);
         self.next = self.next.wrapping_add(1);
+        let window = peer.window.map(LinkWindow::new);
         self.links.push(Link {
             id,
             endpoint,
@@ -105,7 +129,8 @@ impl Balancer {
             queue: VecDeque::new(),
             cancels: VecDeque::new(),
             ping: false,
-            sent: 0,
+            sent: Amount::default(),
+            window,
             draining: false,
             unresponsive: false,
             backs_off_until: None,
@@ -148,8 +173,9 @@ impl Balancer {
     }
 
     /// Chooses the link for the next call: of two random links, the one with less load. Links that
-    /// are unresponsive or overloaded, and links to the endpoint `avoid`, are chosen only if there
-    /// is no other link. Returns `None` if no link takes calls.
+    /// are unresponsive or overloaded are chosen only if there is no other link, and links to the
+    /// endpoint `avoid` only if no other has room in its window. Returns `None` if no link takes
+    /// calls now.
     pub(crate) fn choose(
         &mut self,
         now: Instant,
@@ -163,12 +189,15 @@ impl Balancer {
         let Self { links, random, .. } = self;
         // Most clients have a single link.
         if let [link] = links.as_slice() {
-            return (!link.draining).then_some(0);
+            return (!link.draining && link.has_room()).then_some(0);
         }
         let is_avoided =
             |link: &Link| avoid.is_some_and(|avoid| Arc::ptr_eq(&link.endpoint, avoid));
-        let rank = |link: &Link| (link.tier(now), u8::from(is_avoided(link)));
-        let open = || links.iter().enumerate().filter(|(_, link)| !link.draining);
+        let rank = |link: &Link| u8::from(is_avoided(link));
+        let open = links.iter().filter(|link| !link.draining);
+        let tier = open.map(|link| link.tier(now)).min()?;
+        let takes = |link: &Link| !link.draining && link.tier(now) == tier && link.has_room();
+        let open = || links.iter().enumerate().filter(|(_, link)| takes(link));
         let best = open().map(|(_, link)| rank(link)).min()?;
         let mut two = [None, None];
         // Takes two of the best links at random. Reservoir sampling needs no list of them.
@@ -205,6 +234,7 @@ pub(crate) mod tests {
             capabilities: Capabilities::BASE.with(Capabilities::BATCHES, true),
             max_message_size: 1_000,
             instance: Some(instance.into()),
+            window: None,
         }
     }
 
@@ -235,7 +265,7 @@ pub(crate) mod tests {
             let avoid = avoid.map(|avoid| Arc::clone(&self.endpoints[avoid]));
             for _ in 0..1_000 {
                 let link = self.balancer.choose(Instant::now(), avoid.as_ref()).unwrap();
-                link.sent += usize::from(loaded);
+                link.sent.calls += usize::from(loaded);
                 let id = link.id;
                 counts[self.links.iter().position(|link| *link == id).unwrap()] += 1;
             }
@@ -252,7 +282,7 @@ pub(crate) mod tests {
     #[test]
     fn busier_of_two_links_is_not_chosen() {
         let mut tested = Tested::new(2);
-        tested.link(0).sent = 10;
+        tested.link(0).sent.calls = 10;
         assert_eq!(tested.choose(None, false), [0, 1_000, 0, 0]);
     }
 
@@ -283,7 +313,7 @@ pub(crate) mod tests {
         let mut tested = Tested::new(2);
         let now = Instant::now();
         tested.link(0).backs_off_until = Some(now);
-        tested.link(1).sent = 1;
+        tested.link(1).sent.calls = 1;
         assert_eq!(tested.balancer.choose(now, None).unwrap().id, tested.links[0]);
     }
 

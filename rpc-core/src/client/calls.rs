@@ -125,9 +125,13 @@ pub(crate) struct Calls {
     /// The calls that wait for capacity. The callers bound this queue, because each of them holds
     /// the arguments of its own call.
     waiting: VecDeque<MsgId>,
-    /// The calls that wait for a link. This queue is never full, because the calls in it have
-    /// capacity. [`prune`](Self::prune) bounds the number of ended calls in it.
+    /// The calls that wait for a link, or for room in the window of a link. This queue is never
+    /// full, because the calls in it have capacity. [`prune`](Self::prune) bounds the number of
+    /// ended calls in it.
     unrouted: VecDeque<MsgId>,
+    /// The calls that wait for a link to the server that may have their reply. It is bounded like
+    /// `unrouted`.
+    bound: VecDeque<MsgId>,
     /// The calls that back off, by the time of their retry. It is bounded like `unrouted`.
     backoffs: BinaryHeap<Reverse<(Instant, MsgId)>>,
     budget: RetryBudget,
@@ -151,6 +155,7 @@ impl Calls {
             capacity,
             waiting: VecDeque::new(),
             unrouted: VecDeque::new(),
+            bound: VecDeque::new(),
             backoffs: BinaryHeap::new(),
             budget: RetryBudget::new(),
             retries: 0,
@@ -322,17 +327,26 @@ impl Calls {
         let Some(slot) = self.remove(id) else { return };
         *old = Some(slot.waker);
         match slot.state {
-            CallState::Sent(link) => self.abandon(link, id, slot.call.kind, wakers),
+            CallState::Sent(link) => {
+                self.abandon(link, id, slot.call.kind, slot.charged.unwrap_or(0), wakers);
+            }
             CallState::Done(_) => {}
             CallState::AwaitsCapacity | CallState::Queued | CallState::BacksOff => self.prune(),
         }
     }
 
-    /// Stops waiting for the reply to a call that was sent, and queues its cancel if the peer
-    /// supports that.
-    fn abandon(&mut self, link: LinkId, id: MsgId, kind: CallKind, wakers: &mut Wakers) {
+    /// Stops waiting for the reply to a call of `bytes` that was sent, and queues its cancel if the
+    /// peer supports that.
+    fn abandon(
+        &mut self,
+        link: LinkId,
+        id: MsgId,
+        kind: CallKind,
+        bytes: usize,
+        wakers: &mut Wakers,
+    ) {
         let Some(link) = self.balancer.find(link) else { return };
-        link.sent -= 1;
+        link.handle_end(bytes, wakers);
         if kind == CallKind::Request && link.peer.capabilities.contains(Capabilities::CANCEL) {
             link.cancels.push_back(id);
         }
@@ -346,7 +360,8 @@ impl Calls {
         let slots = &mut self.slots;
         let mut is_alive = |id: &MsgId| slots.get_mut(id.0).is_some();
         let links = self.balancer.iter_mut().map(|link| &mut link.queue);
-        for queue in [&mut self.waiting, &mut self.unrouted].into_iter().chain(links) {
+        let own = [&mut self.waiting, &mut self.unrouted, &mut self.bound];
+        for queue in own.into_iter().chain(links) {
             if queue.len() > most {
                 queue.retain(&mut is_alive);
             }

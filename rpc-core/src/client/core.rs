@@ -21,8 +21,8 @@ use crate::{
     client::{
         balancer::LinkId,
         calls::{
-            CallKind, Calls, LinkProgress, NewCall, Outcome, Transmit, request_too_large,
-            retry::CallPolicy,
+            CallKind, Calls, LinkProgress, NewCall, Outcome, Transmit, capacity::WhenFull,
+            request_too_large, retry::CallPolicy,
         },
         config::ClientConfig,
         endpoints::EndpointState,
@@ -31,7 +31,7 @@ use crate::{
     error::{ErrorKind, Ran, RpcError},
     protocol::{
         MsgId,
-        control::{self, PeerInfo},
+        control::{self, PeerInfo, Window},
         outgoing::EncodedArgs,
     },
     transport::TransportConfig,
@@ -47,6 +47,9 @@ const REPLIES_PER_LOCK: usize = 32;
 pub(crate) struct ClientCore {
     pub(crate) transport: TransportConfig,
     pub(crate) keepalive_timeout: Duration,
+    /// True if the client keeps to the windows of its servers. Otherwise they refuse what they do
+    /// not take.
+    pub(crate) takes_windows: bool,
     state: Mutex<State>,
     /// The outcome of connecting: `Ok` if there was a link, or the reasons why no endpoint had one
     /// in time. `None` until it is known.
@@ -73,6 +76,7 @@ impl ClientCore {
         Arc::new(Self {
             transport: config.transport(),
             keepalive_timeout: config.keepalive_timeout(),
+            takes_windows: config.when_full == WhenFull::Wait,
             state: Mutex::new(State { calls, closing: false }),
             connected: watch::Sender::new(None),
             closing: watch::Sender::new(false),
@@ -290,6 +294,9 @@ impl ClientCore {
             for (id, body) in some {
                 state.calls.handle_reply(link, id, body, wakers);
             }
+            if state.calls.await_room() {
+                state.calls.fill_links(Instant::now(), wakers);
+            }
             drop(state);
             wakers.wake();
         }
@@ -298,6 +305,12 @@ impl ClientCore {
     fn handle_refusal(&self, link: LinkId, id: MsgId, error: RpcError) {
         self.with_calls(|calls, wakers| {
             calls.handle_refusal(link, id, error, Instant::now(), wakers);
+        });
+    }
+
+    fn handle_window(&self, link: LinkId, window: Window) {
+        self.with_calls(|calls, wakers| {
+            calls.handle_window(link, window, Instant::now(), wakers);
         });
     }
 
@@ -320,7 +333,7 @@ impl ClientCore {
 
     /// Returns true if replies are awaited on a link.
     fn awaits_replies(&self, link: LinkId) -> bool {
-        self.lock().calls.balancer.find(link).is_some_and(|link| link.sent > 0)
+        self.lock().calls.balancer.find(link).is_some_and(|link| link.sent.calls > 0)
     }
 
     /// Sends a ping on a link.
@@ -349,11 +362,12 @@ impl ClientCore {
 
 /// Gives the capacity that a call has released to the calls that wait for it.
 fn admit(mut state: MutexGuard<'_, State>) {
-    if !state.calls.is_full() {
+    if !state.calls.is_full() && !state.calls.await_room() {
         return;
     }
-    let mut wakers = Wakers::default();
-    state.calls.admit(Instant::now(), &mut wakers);
+    let (mut wakers, now) = (Wakers::default(), Instant::now());
+    state.calls.fill_links(now, &mut wakers);
+    state.calls.admit(now, &mut wakers);
     drop(state);
     wakers.wake();
 }

@@ -14,8 +14,9 @@ pub struct ClientStatus {
     /// The number of bytes in flight. See
     /// [`max_bytes_in_flight`](crate::ClientBuilder::max_bytes_in_flight).
     pub bytes: usize,
-    /// The number of calls that wait because the limits for calls or bytes in flight are reached.
-    /// See [`when_full`](crate::ClientBuilder::when_full).
+    /// The number of calls that wait in the client: because its limits for calls or bytes in flight
+    /// are reached (see [`when_full`](crate::ClientBuilder::when_full)), because its servers have as
+    /// many of its calls as they take, or because there is no connection.
     pub waiting: usize,
     /// The number of retries since the client was made.
     pub retries: u64,
@@ -31,6 +32,10 @@ pub struct EndpointStatus {
     pub state: Connectivity,
     /// The number of calls that were sent to the endpoint and wait for a reply.
     pub calls: usize,
+    /// The number of calls that the server takes from this client at a time. It changes with the
+    /// number of clients that keep the server busy. `None` if there is no connection, or if the
+    /// server does not state it.
+    pub window: Option<usize>,
 }
 
 /// The state of the connection to an endpoint.

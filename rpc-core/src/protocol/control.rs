@@ -20,6 +20,9 @@ pub(crate) const DISCOVER: &str = "rpc.discover";
 pub(crate) const CANCEL: &str = "rpc.cancel";
 /// The notification with which a server tells a client that it drains: new calls belong elsewhere.
 pub(crate) const GO_AWAY: &str = "rpc.goodbye";
+/// The notification about the window of a client: the server states it, and the client asks for
+/// another.
+pub(crate) const WINDOW: &str = "rpc.window";
 
 /// Returns true for a name that only the protocol may define.
 pub(crate) fn is_reserved(method: &str) -> bool {
@@ -39,6 +42,8 @@ impl Capabilities {
     pub(crate) const GO_AWAY: Self = Self(1 << 3);
     /// Several small messages in one body.
     pub(crate) const BATCHES: Self = Self(1 << 4);
+    /// Windows, which limit the calls that a client has in flight.
+    pub(crate) const WINDOWS: Self = Self(1 << 5);
 
     /// The features that every version of this protocol has. A plain MessagePack-RPC peer has none.
     pub(crate) const BASE: Self =
@@ -54,6 +59,21 @@ impl Capabilities {
     }
 }
 
+/// The name of [`Capabilities::WINDOWS`] in a hello.
+const WINDOWS: &str = "windows";
+
+/// The calls, and their bytes, that a client may have in flight at a server, or would like to have.
+///
+/// The server numbers the windows of a client. A client states the number of the window that it
+/// keeps to. So the server knows when the client has taken note of a smaller window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Window {
+    pub(crate) number: u32,
+    pub(crate) calls: usize,
+    /// The bytes of the requests.
+    pub(crate) bytes: usize,
+}
+
 /// The facts that a client has learned about the peer of a link.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerInfo {
@@ -62,13 +82,16 @@ pub(crate) struct PeerInfo {
     pub(crate) max_message_size: usize,
     /// The random name of the server process. `None` if the server has not stated one.
     pub(crate) instance: Option<Arc<str>>,
+    /// The first window of this client. `None` if the server states no windows.
+    pub(crate) window: Option<Window>,
 }
 
 #[derive(Serialize)]
-struct ClientHello {
+struct ClientHello<'a> {
     protocol: u32,
     max_message_size: usize,
     batches: bool,
+    capabilities: &'a [&'a str],
 }
 
 #[derive(Serialize)]
@@ -77,6 +100,9 @@ struct ServerHello<'a> {
     instance: &'a str,
     max_message_size: usize,
     batches: bool,
+    capabilities: &'a [&'a str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<Window>,
 }
 
 /// The part of a client's hello that this version uses.
@@ -84,6 +110,8 @@ struct ServerHello<'a> {
 struct ReceivedClientHello {
     #[serde(default)]
     batches: bool,
+    #[serde(default)]
+    capabilities: Vec<String>,
 }
 
 /// The part of a server's hello that this version uses.
@@ -94,12 +122,16 @@ struct ReceivedServerHello {
     batches: bool,
     #[serde(default)]
     instance: Option<String>,
+    #[serde(default)]
+    window: Option<Window>,
 }
 
 /// Encodes the request that introduces a client. `max_message_size` is the client's limit, in
-/// bytes.
-pub(crate) fn client_hello(id: MsgId, max_message_size: usize) -> Bytes {
-    let hello = ClientHello { protocol: PROTOCOL_VERSION, max_message_size, batches: true };
+/// bytes. `windows` is true if the client keeps to windows.
+pub(crate) fn client_hello(id: MsgId, max_message_size: usize, windows: bool) -> Bytes {
+    let capabilities: &[&str] = if windows { &[WINDOWS] } else { &[] };
+    let protocol = PROTOCOL_VERSION;
+    let hello = ClientHello { protocol, max_message_size, batches: true, capabilities };
     let head = Head::Request { id, timeout_ms: None, key: None };
     EncodedArgs::dynamic(HELLO, &(hello,)).into_message(head)
 }
@@ -107,20 +139,24 @@ pub(crate) fn client_hello(id: MsgId, max_message_size: usize) -> Bytes {
 /// Reads the params of a client's hello, and returns the features that the client understands.
 pub(crate) fn read_client_hello(params: &[u8]) -> Capabilities {
     let hello = codec::from_slice::<(ReceivedClientHello,)>(params);
-    let (ReceivedClientHello { batches },) = hello.unwrap_or_default();
-    Capabilities::BASE.with(Capabilities::BATCHES, batches)
+    let (ReceivedClientHello { batches, capabilities },) = hello.unwrap_or_default();
+    let windows = capabilities.iter().any(|name| name == WINDOWS);
+    Capabilities::BASE.with(Capabilities::BATCHES, batches).with(Capabilities::WINDOWS, windows)
 }
 
-/// Encodes a server's answer to a hello.
+/// Encodes a server's answer to a hello, with the client's first window if it keeps to windows.
 pub(crate) fn server_hello(
     instance: &str,
     max_message_size: usize,
+    window: Option<Window>,
 ) -> Result<Vec<u8>, EncodeError> {
     codec::to_vec(&ServerHello {
         protocol: PROTOCOL_VERSION,
         instance,
         max_message_size,
         batches: true,
+        capabilities: &[WINDOWS],
+        window,
     })
 }
 
@@ -133,8 +169,14 @@ pub(crate) fn read_server_hello(result: Option<&[u8]>, max_message_size: usize) 
             capabilities: Capabilities::BASE.with(Capabilities::BATCHES, hello.batches),
             max_message_size: hello.max_message_size.min(max_message_size),
             instance: hello.instance.map(Arc::from),
+            window: hello.window,
         },
-        _ => PeerInfo { capabilities: Capabilities::default(), max_message_size, instance: None },
+        _ => PeerInfo {
+            capabilities: Capabilities::default(),
+            max_message_size,
+            instance: None,
+            window: None,
+        },
     }
 }
 
@@ -155,4 +197,14 @@ pub(crate) fn read_cancel(params: &[u8]) -> Option<MsgId> {
 /// Encodes the go-away, which sends new calls elsewhere.
 pub(crate) fn go_away() -> Bytes {
     EncodedArgs::dynamic(GO_AWAY, &()).into_message(Head::Notification)
+}
+
+/// Encodes the window that a client asks for.
+pub(crate) fn window(window: Window) -> EncodedArgs {
+    EncodedArgs::dynamic(WINDOW, &(window,))
+}
+
+/// Reads the params of a window. Returns `None` if they are malformed.
+pub(crate) fn read_window(params: &[u8]) -> Option<Window> {
+    codec::from_slice::<(Window,)>(params).ok().map(|(window,)| window)
 }

@@ -9,7 +9,7 @@ use super::{MsgId, NOTIFICATION, RESPONSE};
 use crate::{
     error::{Ran, RpcError},
     protocol::{
-        control,
+        control::{self, Window},
         error::{self, WireError},
         msgpack::{NIL, U32, read_str, read_u32, skip_value},
     },
@@ -86,6 +86,8 @@ pub(crate) enum ServerMessage {
     },
     /// The server drains, and new calls belong elsewhere.
     GoAway,
+    /// The server states the window of this client.
+    Window(Window),
     /// The message is unknown to this version, or cannot be matched with a call. The client ignores
     /// it.
     Other,
@@ -113,9 +115,13 @@ pub(crate) fn classify(body: &[u8]) -> ServerMessage {
         Some(RESPONSE) => read_u32(&mut rest).map_or(ServerMessage::Other, |id| {
             ServerMessage::Response { id: MsgId(id), failed: rest.first() != Some(&NIL) }
         }),
-        Some(NOTIFICATION) if read_str(&mut rest) == Some(control::GO_AWAY) => {
-            ServerMessage::GoAway
-        }
+        Some(NOTIFICATION) => match read_str(&mut rest) {
+            Some(control::GO_AWAY) => ServerMessage::GoAway,
+            Some(control::WINDOW) => {
+                control::read_window(rest).map_or(ServerMessage::Other, ServerMessage::Window)
+            }
+            _ => ServerMessage::Other,
+        },
         _ => ServerMessage::Other,
     }
 }

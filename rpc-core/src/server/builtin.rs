@@ -5,7 +5,8 @@ use crate::{
     discover::{FunctionDescription, ServiceDescription},
     error::Ran,
     protocol::{
-        PROTOCOL_VERSION, control,
+        PROTOCOL_VERSION,
+        control::{self, Window},
         error::{Code, WireError},
         msgpack,
     },
@@ -13,11 +14,12 @@ use crate::{
 };
 
 /// Runs the built-in function `method`, and returns its encoded result. Returns `None` if there is
-/// no such function.
+/// no such function. `window` is for the answer to a hello.
 pub(crate) fn call(
     service: &Service,
     method: &str,
     params: &[u8],
+    window: Option<Window>,
 ) -> Option<Result<Vec<u8>, WireError>> {
     let takes = match method {
         control::HELLO => 1,
@@ -28,7 +30,9 @@ pub(crate) fn call(
         return Some(Err(error));
     }
     let result = match method {
-        control::HELLO => control::server_hello(&service.instance, service.max_message_size),
+        control::HELLO => {
+            control::server_hello(&service.instance, service.max_message_size, window)
+        }
         control::DISCOVER => codec::to_vec(&describe(service)),
         _ => codec::to_vec(&()),
     };

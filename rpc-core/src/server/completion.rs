@@ -18,7 +18,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use crate::handler::HandlerResult;
+use crate::{handler::HandlerResult, protocol::control::Window, transport::ReplyTo};
 
 /// The time after a notification for which a worker may add completions without another one.
 const NOTIFY_INTERVAL: Duration = Duration::from_micros(100);
@@ -34,19 +34,22 @@ const MAX_IDLE_CAPACITY: usize = 4_096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u32);
 
-/// A message to an event loop about one of its requests.
+/// A message to an event loop about one of its requests or clients.
 #[derive(Debug)]
 pub(crate) enum Completion {
     /// The function has ended, or never started.
     Ended { ticket: Ticket, result: HandlerResult },
     /// No request waits any more for a function that runs on behalf of an idempotency key.
     Unwanted(Ticket),
+    /// The window of a client of this event loop has changed.
+    Window { client: ReplyTo, window: Window },
 }
 
 /// The queue of completions for one event loop.
 ///
 /// The queue needs no limit of its own, because the number of admitted requests is limited. Each of
-/// them causes one completion, and up to two more if it has an idempotency key.
+/// them causes one completion, and up to two more if it has an idempotency key. Windows change only
+/// when clients come, go, or ask, which this event loop or another one of the same thread handles.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CompletionQueue(Arc<Inner>);
 
@@ -224,7 +227,7 @@ mod tests {
         queue.recv(&mut out).now_or_never().expect("there are completions");
         let tickets = out.drain(..).map(|completion| match completion {
             Completion::Unwanted(ticket) => ticket.0,
-            Completion::Ended { .. } => panic!("{completion:?}"),
+            Completion::Ended { .. } | Completion::Window { .. } => panic!("{completion:?}"),
         });
         assert!(tickets.eq(0..=count));
         assert!(!queue.try_recv(&mut out));

@@ -15,7 +15,8 @@ pub(crate) struct ServerConfig {
     pub(crate) workers: usize,
     pub(crate) max_in_flight: usize,
     pub(crate) max_bytes_in_flight: usize,
-    pub(crate) max_waiting: usize,
+    /// `None` stands for as many as may be in flight.
+    pub(crate) max_waiting: Option<usize>,
     pub(crate) max_message_size: usize,
     pub(crate) max_unread_bytes: usize,
     pub(crate) engine: Engine,
@@ -31,7 +32,7 @@ impl Default for ServerConfig {
             workers: thread::available_parallelism().map_or(1, NonZero::get),
             max_in_flight: 16_384,
             max_bytes_in_flight: 256 * 1024 * 1024,
-            max_waiting: 8_192,
+            max_waiting: None,
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             max_unread_bytes: 256 * 1024 * 1024,
             engine: Engine::default(),

@@ -22,9 +22,10 @@ use crate::{
     handler::{Function, Handler, HandlerResult, Invocation},
     peer::PeerId,
     protocol::{
-        MsgId, control,
+        MsgId,
+        control::{self, Capabilities, Window},
         error::{Code, WireError},
-        request::{self, ClientMessage, Malformed},
+        request::{self, ClientMessage, Head, Malformed},
         response,
     },
     server::{
@@ -204,9 +205,9 @@ impl<E: Execute> Dispatcher<E> {
         if size > limit {
             return tracing::debug!(size, limit, "ignored a notification that is too large");
         }
-        if method == control::CANCEL {
-            let id = control::read_cancel(&body[params_at..]);
-            return id.into_iter().for_each(|id| self.cancel(reply_to, id, now, out));
+        if control::is_reserved(method) {
+            let params = &body[params_at..];
+            return self.handle_control(reply_to, method, params, now, out);
         }
         let Some(function) = self.service.registry.find(method) else {
             return tracing::debug!(function = method, "ignored an unknown notification");
@@ -215,6 +216,32 @@ impl<E: Execute> Dispatcher<E> {
         let context = call.context(reply_to.peer());
         // Nobody is told of the outcome.
         let _ = self.start(call, context, Owner::Nobody, now);
+    }
+
+    /// Handles a notification of the protocol. Those that this version does not know are ignored.
+    fn handle_control(
+        &mut self,
+        reply_to: &ReplyTo,
+        method: &str,
+        params: &[u8],
+        now: Instant,
+        out: &mut Vec<Outbound>,
+    ) {
+        match method {
+            control::CANCEL => {
+                if let Some(id) = control::read_cancel(params) {
+                    self.cancel(reply_to, id, now, out);
+                }
+            }
+            control::WINDOW => {
+                if let (Some(window), Some(report)) =
+                    (self.sessions.window(reply_to), control::read_window(params))
+                {
+                    window.handle_report(report);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Starts a function, whose outcome goes to `owner`.
@@ -278,6 +305,10 @@ impl<E: Execute> Dispatcher<E> {
                 }
             }
             Completion::Unwanted(ticket) => self.abort_unwanted(ticket, now, out),
+            Completion::Window { client, window } => {
+                let body = control::window(window).into_message(Head::Notification);
+                out.push(Outbound::new(client, body));
+            }
         }
     }
 
@@ -334,11 +365,13 @@ impl<E: Execute> Dispatcher<E> {
         out: &mut Vec<Outbound>,
     ) {
         let id = caller.id;
-        let result = match builtin::call(&self.service, method, params) {
+        let is_hello = method == control::HELLO;
+        let window = is_hello.then(|| self.open_session(&caller.reply_to, params)).flatten();
+        let result = match builtin::call(&self.service, method, params, window) {
             Some(result) => result.map(|result| response::response(id, &result)),
             None => Err(self.service.registry.not_found(method)),
         };
-        if method != control::HELLO {
+        if !is_hello {
             return out.push(self.respond(caller, result));
         }
         let Caller { reply_to, id } = caller;
@@ -348,9 +381,24 @@ impl<E: Execute> Dispatcher<E> {
         // Not in a batch, because this response tells the client whether batches are supported.
         out.push(Outbound { reply_to: reply_to.clone(), body, alone: true });
         if self.draining {
-            out.push(Outbound::new(reply_to.clone(), control::go_away()));
+            out.push(Outbound::new(reply_to, control::go_away()));
         }
-        self.sessions.open(&reply_to, control::read_client_hello(params));
+    }
+
+    /// Opens the session of a client that said hello. Returns its window if it keeps to one.
+    ///
+    /// A client behind a proxy gets no window. Its messages may reach several servers, and its
+    /// departure is not noticed.
+    fn open_session(&mut self, client: &ReplyTo, params: &[u8]) -> Option<Window> {
+        let capabilities = control::read_client_hello(params);
+        let opened = self.sessions.open(client, capabilities);
+        if !opened || !capabilities.contains(Capabilities::WINDOWS) || !client.is_direct() {
+            return None;
+        }
+        let queue = self.executor.completions().clone();
+        let (window, first) = self.service.windows.open(client.detached(), queue);
+        self.sessions.set_window(client, window);
+        Some(first)
     }
 }
 

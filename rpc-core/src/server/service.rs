@@ -6,7 +6,7 @@ use crate::{
     protocol::MAX_KEY_LEN,
     server::{
         admission::Admission, idempotency::Idempotency, registry::Registry,
-        reply_cache::CacheLimits,
+        reply_cache::CacheLimits, windows::Windows,
     },
 };
 
@@ -25,6 +25,7 @@ pub(crate) struct ServiceLimits {
 pub(crate) struct Service {
     pub(crate) registry: Registry,
     pub(crate) admission: Admission,
+    pub(crate) windows: Windows,
     pub(crate) idempotency: Idempotency,
     /// The largest size of a request or response, in bytes.
     pub(crate) max_message_size: usize,
@@ -37,11 +38,16 @@ impl Service {
     /// fits together with its key.
     pub(crate) fn new(registry: Registry, limits: ServiceLimits) -> Self {
         let ServiceLimits { max_in_flight, max_bytes_in_flight, max_message_size, .. } = limits;
-        let bytes = limits.reply_cache.bytes.max(max_message_size.saturating_add(MAX_KEY_LEN));
+        let cached_bytes =
+            limits.reply_cache.bytes.max(max_message_size.saturating_add(MAX_KEY_LEN));
         Self {
             registry,
             admission: Admission::new(max_in_flight, max_bytes_in_flight, max_message_size),
-            idempotency: Idempotency::new(CacheLimits { bytes, ..limits.reply_cache }),
+            windows: Windows::new(max_in_flight, max_bytes_in_flight.max(max_message_size)),
+            idempotency: Idempotency::new(CacheLimits {
+                bytes: cached_bytes,
+                ..limits.reply_cache
+            }),
             max_message_size,
             instance: random_name(),
         }

@@ -3,7 +3,10 @@
 
 use foldhash::HashMap;
 
-use crate::{peer::PeerId, protocol::control::Capabilities, transport::ReplyTo};
+use crate::{
+    peer::PeerId, protocol::control::Capabilities, server::windows::ClientWindow,
+    transport::ReplyTo,
+};
 
 /// The maximum number of sessions. Further clients are sent no batches and no go-away. They notice
 /// that the server drains when their connections end.
@@ -13,26 +16,54 @@ const MAX_SESSIONS: usize = 65_536;
 /// may be behind one proxy. The whole return address identifies a client.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    by_peer: HashMap<PeerId, HashMap<ReplyTo, Capabilities>>,
+    by_peer: HashMap<PeerId, HashMap<ReplyTo, Session>>,
     /// The number of sessions of all peers together.
     count: usize,
 }
 
+/// The session of one client.
+#[derive(Debug, Default)]
+struct Session {
+    capabilities: Capabilities,
+    /// `None` for a client that keeps to no window.
+    window: Option<ClientWindow>,
+}
+
 impl Sessions {
-    /// Opens a session for a client that sent `rpc.hello`, or replaces its session. Does nothing if
-    /// the maximum number of sessions is reached.
-    pub(crate) fn open(&mut self, client: &ReplyTo, capabilities: Capabilities) {
-        if self.count < MAX_SESSIONS {
-            let clients = self.by_peer.entry(client.peer().detached()).or_default();
-            let is_new = clients.insert(client.detached(), capabilities).is_none();
-            self.count += usize::from(is_new);
+    /// Opens a session for a client that sent `rpc.hello`, or replaces its session. Does nothing,
+    /// and returns false, if the maximum number of sessions is reached.
+    pub(crate) fn open(&mut self, client: &ReplyTo, capabilities: Capabilities) -> bool {
+        if self.count >= MAX_SESSIONS {
+            return false;
         }
+        let clients = self.by_peer.entry(client.peer().detached()).or_default();
+        let session = Session { capabilities, window: None };
+        let is_new = clients.insert(client.detached(), session).is_none();
+        self.count += usize::from(is_new);
+        true
+    }
+
+    /// Gives a client that has a session its window.
+    pub(crate) fn set_window(&mut self, client: &ReplyTo, window: ClientWindow) {
+        if let Some(session) =
+            self.by_peer.get_mut(client.peer()).and_then(|all| all.get_mut(client))
+        {
+            session.window = Some(window);
+        }
+    }
+
+    /// Returns the window of a client. `None` if it keeps to no window.
+    pub(crate) fn window(&self, client: &ReplyTo) -> Option<&ClientWindow> {
+        self.session(client)?.window.as_ref()
+    }
+
+    fn session(&self, client: &ReplyTo) -> Option<&Session> {
+        self.by_peer.get(client.peer())?.get(client)
     }
 
     /// Returns the capabilities of a client. A client without a session has none.
     pub(crate) fn capabilities(&self, client: &ReplyTo) -> Capabilities {
-        let clients = self.by_peer.get(client.peer());
-        clients.and_then(|clients| clients.get(client)).copied().unwrap_or_default()
+        self.session(client).map(|session| session.capabilities).unwrap_or_default()
     }
 
     /// Ends the sessions of all clients behind a peer that has disconnected.

@@ -152,7 +152,7 @@ mod tests {
         runtime.block_on(queue.recv(&mut completions));
         let ticket = |completion| match completion {
             Completion::Ended { ticket, .. } => ticket.0,
-            Completion::Unwanted(_) => panic!("{completion:?}"),
+            Completion::Unwanted(_) | Completion::Window { .. } => panic!("{completion:?}"),
         };
         completions.into_iter().map(ticket).collect()
     }

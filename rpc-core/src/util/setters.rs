@@ -9,7 +9,7 @@ macro_rules! setters {
                 $(#[$doc])*
                 #[must_use]
                 pub fn $name(mut self, $name: $ty) -> Self {
-                    self.config.$name = $name;
+                    self.config.$name = $name.into();
                     self
                 }
             )*

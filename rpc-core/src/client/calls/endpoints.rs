@@ -1,12 +1,13 @@
 //! The endpoints of calls: their changes, their status, and the reasons why there is no link.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use super::Calls;
 use crate::{
     client::{
         endpoints::EndpointState,
         status::{ClientStatus, Connectivity, EndpointStatus},
+        window::LinkWindow,
     },
     error::RpcError,
     util::wakers::Wakers,
@@ -34,7 +35,7 @@ impl Calls {
         for link in links {
             self.handle_go_away(link, now, wakers);
         }
-        self.route_unrouted(now, wakers);
+        self.route_unrouted(VecDeque::new(), now, wakers);
     }
 
     /// Notes why there is no link to an endpoint. Calls with `fail_fast` then end, unless another
@@ -47,7 +48,7 @@ impl Calls {
         wakers: &mut Wakers,
     ) {
         if endpoint.set_failure(Some(cause.into())).is_none() {
-            self.route_unrouted(now, wakers);
+            self.route_unrouted(VecDeque::new(), now, wakers);
         }
     }
 
@@ -64,14 +65,16 @@ impl Calls {
                 Some(_) => Connectivity::Connected,
                 None => Connectivity::Connecting { reason: endpoint.failure() },
             };
-            let calls = links().map(|link| link.sent).sum();
-            EndpointStatus { endpoint: Arc::clone(&endpoint.name), state, calls }
+            let calls = links().map(|link| link.sent.calls).sum();
+            let open = links().find(|link| !link.draining);
+            let window = open.and_then(|link| link.window.as_ref()).map(LinkWindow::calls);
+            EndpointStatus { endpoint: Arc::clone(&endpoint.name), state, calls, window }
         };
         ClientStatus {
             endpoints: self.endpoints.iter().map(status).collect(),
             calls: self.capacity.calls,
             bytes: self.capacity.bytes,
-            waiting: self.slots.len().saturating_sub(self.capacity.calls),
+            waiting: self.slots.len().saturating_sub(self.capacity.calls) + self.unrouted.len(),
             retries: self.retries,
         }
     }

@@ -13,7 +13,10 @@ use crate::{
         endpoints::EndpointState,
     },
     error::{ErrorKind, Ran, RpcError},
-    protocol::{MsgId, control::PeerInfo},
+    protocol::{
+        MsgId,
+        control::{PeerInfo, Window},
+    },
     util::wakers::Wakers,
 };
 
@@ -21,7 +24,30 @@ impl Calls {
     /// Puts a call into the queue of a link, or among the unrouted calls. The call may also fail
     /// here.
     pub(super) fn route(&mut self, id: MsgId, now: Instant, wakers: &mut Wakers) {
-        let Some(slot) = self.slots.get_mut(id.0) else { return };
+        if self.try_route(id, now, wakers) {
+            return;
+        }
+        // A retry goes first, because its call was made before the others.
+        let is_retry = self.slots.get_mut(id.0).is_some_and(|slot| slot.history.is_some());
+        if is_retry {
+            self.unrouted.push_front(id);
+        } else {
+            self.unrouted.push_back(id);
+        }
+        // The senders ask for larger windows.
+        let waiting = self.unrouted.len();
+        for link in self.balancer.iter_mut() {
+            let demand = link.load() + waiting;
+            if link.window.as_ref().is_some_and(|window| window.is_short(demand)) {
+                link.wake_sender(wakers);
+            }
+        }
+    }
+
+    /// Puts a call into the queue of a link, or ends it. Returns false if it must wait for a link,
+    /// or for room in the window of a link.
+    fn try_route(&mut self, id: MsgId, now: Instant, wakers: &mut Wakers) -> bool {
+        let Some(slot) = self.slots.get_mut(id.0) else { return true };
         slot.state = CallState::Queued;
         let history = slot.history.as_deref();
         let instance = history.and_then(|history| history.cached_by.clone());
@@ -37,14 +63,16 @@ impl Calls {
                 if replaced && found.is_none() {
                     let message = "the server that may have run it has gone, and its memory of replies with it";
                     let error = RpcError::new(ErrorKind::Disconnected, Ran::Maybe, message);
-                    return self.fail(id, error, wakers);
+                    self.fail(id, error, wakers);
+                    return true;
                 }
                 found.and_then(|found| self.balancer.find(found))
             }
             _ => self.balancer.choose(now, history.map(|history| &history.endpoint)),
         };
         if let Some(link) = link {
-            return link.push(id, wakers);
+            link.push(id, wakers);
+            return true;
         }
         let bound = instance.is_some();
         let no_link = || self.endpoints.iter().all(|endpoint| endpoint.failure().is_some());
@@ -55,9 +83,43 @@ impl Calls {
                 "there is no connection"
             };
             let error = RpcError::new(ErrorKind::Disconnected, Ran::No, message);
-            return self.fail(id, self.explain(error), wakers);
+            self.fail(id, self.explain(error), wakers);
+            return true;
         }
-        self.unrouted.push_back(id);
+        if bound {
+            self.bound.push_back(id);
+        }
+        bound
+    }
+
+    /// Returns true if calls wait for a link, or for room in the window of a link.
+    pub(crate) fn await_room(&self) -> bool {
+        !self.unrouted.is_empty()
+    }
+
+    /// Gives calls that wait to links that have room in their windows, in order.
+    pub(crate) fn fill_links(&mut self, now: Instant, wakers: &mut Wakers) {
+        while let Some(id) = self.unrouted.pop_front() {
+            let slot = self.slots.get_mut(id.0);
+            let waits = slot.is_some_and(|slot| matches!(slot.state, CallState::Queued));
+            if waits && !self.try_route(id, now, wakers) {
+                return self.unrouted.push_front(id);
+            }
+        }
+    }
+
+    /// Takes the window that a server states.
+    pub(crate) fn handle_window(
+        &mut self,
+        link: LinkId,
+        window: Window,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        if let Some(link) = self.balancer.find(link) {
+            link.handle_window(window, wakers);
+        }
+        self.fill_links(now, wakers);
     }
 
     /// Handles the failure of a try: the call backs off and is retried, or ends.
@@ -119,7 +181,7 @@ impl Calls {
         let is_here = |state: &CallState| matches!(state, CallState::Sent(on) if *on == link.id);
         let slot = self.slots.get_mut(id.0).filter(|slot| is_here(&slot.state));
         let Some(slot) = slot else { return };
-        link.handle_reply(wakers);
+        link.handle_end(slot.charged.unwrap_or(0), wakers);
         let maybe_ran = slot.history.as_ref().is_some_and(|history| history.maybe_ran);
         let endpoint = Arc::clone(&link.endpoint);
         let reply = Reply { body, endpoint, maybe_ran };
@@ -136,15 +198,15 @@ impl Calls {
         wakers: &mut Wakers,
     ) {
         let slot = self.slots.get_mut(id.0);
-        if !slot.is_some_and(|slot| matches!(slot.state, CallState::Sent(on) if on == link)) {
-            return;
-        }
+        let is_here = |slot: &&mut Slot| matches!(slot.state, CallState::Sent(on) if on == link);
+        let Some(slot) = slot.filter(is_here) else { return };
+        let bytes = slot.charged.unwrap_or(0);
         if error.kind() == ErrorKind::ShuttingDown {
             self.handle_go_away(link, now, wakers);
         }
         let Some(link) = self.balancer.find(link) else { return };
         link.unresponsive = false;
-        link.handle_reply(wakers);
+        link.handle_end(bytes, wakers);
         if error.kind() == ErrorKind::Overloaded {
             link.backs_off_until = Some(now + error.retry_after().unwrap_or(INITIAL_BACKOFF));
         }
@@ -166,18 +228,20 @@ impl Calls {
         if !self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
             self.handle_go_away(id, now, wakers);
         }
-        self.route_unrouted(now, wakers);
+        self.route_unrouted(VecDeque::new(), now, wakers);
         id
     }
 
-    pub(super) fn route_unrouted(&mut self, now: Instant, wakers: &mut Wakers) {
-        let ids = std::mem::take(&mut self.unrouted);
-        self.route_all(ids, now, wakers);
-    }
-
-    /// Routes the calls that were in a queue.
-    fn route_all(&mut self, ids: VecDeque<MsgId>, now: Instant, wakers: &mut Wakers) {
-        for id in ids {
+    /// Routes all calls that wait for a link. The calls in `first`, which were routed before, come
+    /// first.
+    pub(super) fn route_unrouted(
+        &mut self,
+        first: VecDeque<MsgId>,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        let queues = [first, std::mem::take(&mut self.bound), std::mem::take(&mut self.unrouted)];
+        for id in queues.into_iter().flatten() {
             let slot = self.slots.get_mut(id.0);
             if slot.is_some_and(|slot| matches!(slot.state, CallState::Queued)) {
                 self.route(id, now, wakers);
@@ -192,7 +256,7 @@ impl Calls {
         link.draining = true;
         link.wake_sender(wakers);
         let queue = std::mem::take(&mut link.queue);
-        self.route_all(queue, now, wakers);
+        self.route_unrouted(queue, now, wakers);
     }
 
     /// Removes a link that has ended. Calls that were sent on it are retried, or fail with `error`.
@@ -213,8 +277,7 @@ impl Calls {
         let is_here = |slot: &Slot| matches!(slot.state, CallState::Sent(on) if on == id);
         let sent = self.slots.iter_mut().filter(|(_, slot)| is_here(slot));
         let sent: Vec<_> = sent.map(|(id, _)| MsgId(id)).collect();
-        self.route_all(link.queue, now, wakers);
-        self.route_unrouted(now, wakers);
+        self.route_unrouted(link.queue, now, wakers);
         for id in sent {
             let instance = link.peer.instance.as_ref();
             self.retry_or_fail(id, error(), &link.endpoint, instance, now, wakers);

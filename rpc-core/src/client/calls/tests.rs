@@ -199,7 +199,7 @@ fn call_is_sent_and_completed_once() {
     assert!(tested.reply(links[0], id, Bytes::from_static(b"1")));
     assert!(!tested.reply(links[0], id, Bytes::from_static(b"2")));
     assert_eq!(tested.outcome(id).unwrap().unwrap().body, "1");
-    assert_eq!(tested.find(links[0]).sent, 0);
+    assert_eq!(tested.find(links[0]).sent.calls, 0);
     assert_eq!((tested.calls.capacity.calls, tested.calls.capacity.bytes), (0, 0));
 }
 

@@ -76,8 +76,8 @@ impl Calls {
         let slot = self.slots.get_mut(id.0)?;
         Some(match slot.state {
             CallState::Sent(link) => {
-                let kind = slot.call.kind;
-                self.abandon(link, id, kind, wakers);
+                let (kind, bytes) = (slot.call.kind, slot.charged.unwrap_or(0));
+                self.abandon(link, id, kind, bytes, wakers);
                 let error = deadline_exceeded(Ran::Maybe, "before the reply came");
                 match self.balancer.find(link) {
                     Some(link) => error.at(&link.endpoint.name),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{CallKind, CallState, Calls, NewCall, request_too_large};
 use crate::{
-    client::balancer::LinkId,
+    client::{balancer::LinkId, window::Amount},
     protocol::{
         MsgId,
         batch::Batch,
@@ -98,6 +98,13 @@ impl Calls {
         let mut packer =
             Packer { out, batches, batch: Batch::default(), notifications: Vec::new() };
         let mut left = max;
+        if let Some(window) = &mut link.window {
+            let calls = link.sent.calls + link.queue.len() + self.unrouted.len();
+            let demand = Amount { calls, bytes: self.capacity.bytes };
+            if let Some(report) = window.poll_report(link.sent, demand) {
+                packer.add(&mut message(control::window(report)), Head::Notification, None, 0);
+            }
+        }
         if std::mem::take(&mut link.ping) && capabilities.contains(Capabilities::PING) {
             let id = MsgId(self.slots.skip_id());
             let head = Head::Request { id, timeout_ms: None, key: None };
@@ -124,6 +131,11 @@ impl Calls {
                 too_large.push((id, message.len()));
                 continue;
             }
+            let bytes = slot.charged.unwrap_or(0);
+            if link.window.as_mut().is_some_and(|window| !window.fits(link.sent, bytes)) {
+                link.queue.push_front(id);
+                break;
+            }
             let (head, notification) = match kind {
                 CallKind::Notification => (Head::Notification, Some(id)),
                 CallKind::Request => {
@@ -136,13 +148,15 @@ impl Calls {
             left -= 1;
             packer.add(message, head, notification, left.min(link.queue.len()));
             slot.state = CallState::Sent(link.id);
-            link.sent += 1;
+            link.sent.calls += 1;
+            link.sent.bytes += bytes;
         }
         packer.flush();
         if out.is_empty() {
             link.sender = Some(sender.clone());
         }
-        let progress = LinkProgress { draining: link.draining, awaits_replies: link.sent > 0 };
+        let progress =
+            LinkProgress { draining: link.draining, awaits_replies: link.sent.calls > 0 };
         if !too_large.is_empty() {
             let endpoint = Arc::clone(&link.endpoint.name);
             for (id, size) in too_large {

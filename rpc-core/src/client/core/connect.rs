@@ -140,7 +140,7 @@ async fn hello(
     (sender, receiver): &mut Link,
 ) -> Result<PeerInfo, TransportError> {
     let (id, limit) = (core.skip_id(), core.transport.max_message_size);
-    sender.send(control::client_hello(id, limit)).await?;
+    sender.send(control::client_hello(id, limit, core.takes_windows)).await?;
     loop {
         let LinkEvent::Body(body) = receiver.recv().await?;
         match response::classify(&body) {

@@ -217,6 +217,7 @@ fn handle_message(connection: &Connection, body: Bytes, replies: &mut Vec<(MsgId
             }
         }
         ServerMessage::GoAway => core.handle_go_away(*link),
+        ServerMessage::Window(window) => core.handle_window(*link, window),
         // The message may be one of a later protocol version.
         ServerMessage::Other => {}
     }

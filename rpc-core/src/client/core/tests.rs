@@ -56,7 +56,7 @@ impl Named {
                     let Ok(ClientMessage::Request(request)) = request::parse(&body) else { continue };
                     match request.method {
                         control::HELLO => {
-                            let hello = control::server_hello(self.name, 1_000).unwrap();
+                            let hello = control::server_hello(self.name, 1_000, None).unwrap();
                             self.send(reply_to, response::response(request.id, &hello));
                         }
                         "held" if held => self.held.push((reply_to, request.id)),
