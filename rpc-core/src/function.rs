@@ -159,6 +159,13 @@ impl Signature {
         self
     }
 
+    /// Returns the signature of a function that implements this declaration.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn implemented(&self, execution: Execution) -> Self {
+        Self { execution, ..*self }
+    }
+
     /// Sets the default number of retries.
     #[doc(hidden)]
     #[must_use]

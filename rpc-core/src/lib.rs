@@ -64,6 +64,7 @@ mod bounds;
 mod client;
 mod codec;
 mod context;
+mod declaration;
 mod discover;
 mod endpoint;
 mod engine;

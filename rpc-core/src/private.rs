@@ -12,6 +12,7 @@ pub use crate::{
     client::{Call, Client, Map, Notify},
     codec::{DecodeError, Reader, Writer},
     context::Context,
+    declaration::{Declaration, Declares, SameAs, assert_same, same_text},
     error::{CallError, RpcError},
     function::{Execution, Param, RemoteFn, Signature},
     handler::{

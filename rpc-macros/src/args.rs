@@ -9,8 +9,7 @@ use syn::{
     parse_quote,
 };
 
-const KNOWN: &str =
-    "there are `name`, `type`, `inline`, `idempotent`, `timeout`, `retries` and `crate`";
+const KNOWN: &str = "there are `name`, `type`, `implements`, `inline`, `idempotent`, `timeout`, `retries` and `crate`";
 
 /// The arguments that were given to the attribute.
 pub(crate) struct RemoteArgs {
@@ -24,6 +23,8 @@ pub(crate) struct RemoteArgs {
     pub(crate) timeout_nanos: Option<u64>,
     /// The number of times that a call may be retried, if it was given.
     pub(crate) retries: Option<u32>,
+    /// The declaration that the function implements, if one was given.
+    pub(crate) implements: Option<Path>,
     /// The path of the `rpc_core` crate.
     pub(crate) krate: Path,
 }
@@ -38,12 +39,13 @@ impl RemoteArgs {
             idempotent: false,
             timeout_nanos: None,
             retries: None,
+            implements: None,
             krate: parse_quote!(::rpc_core),
         };
+        let mut given = Vec::new();
         let all = |input: ParseStream<'_>| -> Result<()> {
-            let mut seen: Vec<Ident> = Vec::new();
             while !input.is_empty() {
-                if let Err(error) = args.argument(input, &mut seen) {
+                if let Err(error) = args.argument(input, &mut given) {
                     errors.push(error);
                     skip_to_comma(input)?;
                 }
@@ -58,7 +60,21 @@ impl RemoteArgs {
         if let Err(error) = all.parse2(tokens) {
             errors.push(error);
         }
+        args.check_implements(&given, errors);
         args
+    }
+
+    /// Reports the arguments that the declaration has already.
+    fn check_implements(&self, given: &[Ident], errors: &mut Vec<Error>) {
+        if self.implements.is_none() {
+            return;
+        }
+        for key in given {
+            if ["name", "idempotent", "timeout", "retries"].iter().any(|taken| key == taken) {
+                let message = format!("the declaration decides about `{key}`: remove it here");
+                errors.push(Error::new(key.span(), message));
+            }
+        }
     }
 
     fn argument(&mut self, input: ParseStream<'_>, seen: &mut Vec<Ident>) -> Result<()> {
@@ -70,6 +86,7 @@ impl RemoteArgs {
         }
         match key.to_string().as_str() {
             "name" => self.name = Some(wire_name(&string(input, &key, "\"text.count_words\"")?)?),
+            "implements" => self.implements = Some(declaration(input, &key)?),
             "type" => self.ty = Some(struct_name(input, &key)?),
             "inline" => {
                 flag(input, &key)?;
@@ -136,6 +153,16 @@ fn struct_name(input: ParseStream<'_>, key: &Ident) -> Result<Ident> {
     }
     input.parse::<Token![=]>()?;
     input.parse().map_err(|error: Error| Error::new(error.span(), WANTED))
+}
+
+fn declaration(input: ParseStream<'_>, key: &Ident) -> Result<Path> {
+    const WANTED: &str =
+        "`implements` takes the path of a declaration: write `implements = shared::count_words`";
+    if !input.peek(Token![=]) {
+        return Err(Error::new(key.span(), WANTED));
+    }
+    input.parse::<Token![=]>()?;
+    input.call(Path::parse_mod_style).map_err(|error| Error::new(error.span(), WANTED))
 }
 
 fn crate_path(text: &LitStr) -> Result<Path> {
@@ -256,6 +283,16 @@ mod tests {
             assert!(error.starts_with(beginning), "{error}");
         }
         assert!(args.idempotent, "correct arguments are still read");
+    }
+
+    #[test]
+    fn declaration_decides_about_the_client_side() {
+        let (args, errors) = parse(quote!(timeout = "1s", implements = a::b, inline, idempotent));
+        let refused = |name| format!("the declaration decides about `{name}`: remove it here");
+        assert_eq!(errors, [refused("timeout"), refused("idempotent")]);
+        assert_eq!(crate::types::text(args.implements.to_token_stream()), "a::b");
+        let (_, errors) = parse(quote!(implements));
+        assert!(errors[0].starts_with("`implements` takes the path"), "{errors:?}");
     }
 
     #[test]

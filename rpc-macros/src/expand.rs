@@ -5,6 +5,7 @@
 //! parameter.
 
 mod client;
+mod declaration;
 mod server;
 
 use proc_macro2::{Span, TokenStream};
@@ -25,6 +26,7 @@ pub(crate) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
     let functions = client::functions(function);
     let served_fn = function.implemented.then(|| server::served_fn(function));
     let checks = checks(function);
+    let declaration = declaration::expand(function);
     let deprecated = function.deprecated.then(|| quote_spanned!(here()=> #[allow(deprecated)]));
     quote_spanned! {here()=>
         #structure
@@ -44,6 +46,7 @@ pub(crate) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
             #functions
             #served_fn
             #checks
+            #declaration
         };
     }
 }
@@ -116,15 +119,7 @@ fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {
     let (first, last) = ends(&ok);
     let end = quote_spanned!(last=> ;);
     let output = quote_spanned!(first=> type Output = #ok #end);
-    let error = match &function.output {
-        Output::Unit | Output::Value(_) => quote_spanned!(here()=> __rpc::RpcError),
-        Output::Result { ty, error, .. } => {
-            let (first, last) = ends(error);
-            let error = part(ty, "Err", error);
-            let arguments = quote_spanned!(last=> <#error>);
-            quote_spanned!(first=> __rpc::CallError #arguments)
-        }
-    };
+    let error = error_type(&function.output);
     quote_spanned! {here()=>
         impl __rpc::RemoteFn for #ty {
             #output
@@ -142,6 +137,16 @@ fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {
 
 fn signature(function: &RemoteFunction<'_>) -> TokenStream {
     let RemoteFunction { name, doc, idempotent, .. } = function;
+    let execution = match function.execution {
+        Execution::Blocking => quote_spanned!(here()=> Blocking),
+        Execution::Async => quote_spanned!(here()=> Async),
+        Execution::Inline => quote_spanned!(here()=> Inline),
+    };
+    if let Some(declared) = &function.implements {
+        return quote_spanned! {here()=>
+            <#declared as __rpc::RemoteFn>::SIGNATURE.implemented(__rpc::Execution::#execution)
+        };
+    }
     let params = function.travelling().map(|param| {
         let (name, ty) = (&param.name, text(param.ty.to_token_stream()));
         quote_spanned!(here()=> __rpc::Param::new(#name, #ty))
@@ -156,11 +161,6 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
             let (text, error) = (text(ok.to_token_stream()), part(ty, "Err", error));
             quote_spanned!(here()=> #text, ::core::option::Option::Some(__rpc::type_name::<#error>))
         }
-    };
-    let execution = match function.execution {
-        Execution::Blocking => quote_spanned!(here()=> Blocking),
-        Execution::Async => quote_spanned!(here()=> Async),
-        Execution::Inline => quote_spanned!(here()=> Inline),
     };
     let timeout =
         function.timeout_nanos.map(|nanos| quote_spanned!(here()=> .with_timeout_nanos(#nanos)));
@@ -181,6 +181,21 @@ fn ok_type(output: &Output<'_>) -> TokenStream {
         Output::Unit => quote_spanned!(here()=> ()),
         Output::Value(ty) => ty.to_token_stream(),
         Output::Result { ty, ok, .. } => part(ty, "Ok", ok),
+    }
+}
+
+/// Returns the type of the error that a call ends with. Errors about it are reported at the error
+/// type that the user wrote.
+fn error_type(output: &Output<'_>) -> TokenStream {
+    match output {
+        Output::Unit => quote_spanned!(here()=> __rpc::RpcError),
+        Output::Value(ty) => quote_spanned!(blame(ty.span())=> __rpc::RpcError),
+        Output::Result { ty, error, .. } => {
+            let (first, last) = ends(error);
+            let error = part(ty, "Err", error);
+            let arguments = quote_spanned!(last=> <#error>);
+            quote_spanned!(first=> __rpc::CallError #arguments)
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct RemoteFunction<'a> {
     pub(crate) idempotent: bool,
     pub(crate) timeout_nanos: Option<u64>,
     pub(crate) retries: Option<u32>,
+    /// The declaration that the function implements, if the attribute names one.
+    pub(crate) implements: Option<Path>,
     /// The path of the `rpc_core` crate.
     pub(crate) krate: Path,
     pub(crate) params: Vec<Param<'a>>,
@@ -74,6 +76,10 @@ impl<'a> RemoteFunction<'a> {
         let sig = &item.sig;
         check_signature(item, errors);
         check_inline(args.inline, item, errors);
+        if let (Some(path), None) = (&args.implements, &item.body) {
+            let message = "a declaration implements nothing: remove `implements`, or add a body";
+            errors.push(Error::new_spanned(path, message));
+        }
         let params = params::parse(item, errors);
         let output = output(item, errors);
         if !errors.is_empty() {
@@ -105,6 +111,7 @@ impl<'a> RemoteFunction<'a> {
             idempotent: args.idempotent,
             timeout_nanos: args.timeout_nanos,
             retries: args.retries,
+            implements: args.implements,
             krate: args.krate,
             params,
             output,
