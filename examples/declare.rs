@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The compiler checks calls against the declaration. The agreement between a declaration and the
-//! implementation is checked at run time: the server refuses arguments of a wrong type, and the
-//! client refuses a result of a wrong type.
+//! implementation is checked at run time: the server refuses a call whose parameters have other
+//! names or another order, and arguments of a wrong type; the client refuses a result of a wrong
+//! type.
 
 use std::{collections::HashMap, error::Error, process::ExitCode};
 
@@ -18,10 +19,8 @@ use serde::{Deserialize, Serialize};
 #[remote]
 fn add(a: i64, b: i64) -> i64;
 
-/// The name of a parameter may differ from the implementation, where this one is called `text`,
-/// because `call` passes arguments by position. Only a call by parameter name would use it.
 #[remote]
-fn count_words(words: &str) -> HashMap<String, u64>;
+fn count_words(text: &str) -> HashMap<String, u64>;
 
 #[remote]
 fn divide(a: i64, b: i64) -> Result<i64, DivideError>;

@@ -26,14 +26,14 @@ use crate::{
     },
     context::Context,
     endpoint::Endpoint,
-    function::RemoteFn,
+    function::{RemoteFn, Signature},
     handler::{HandlerResult, Invocation},
     peer::PeerId,
     protocol::{
         DEFAULT_MAX_MESSAGE_SIZE, MsgId,
         control::{Capabilities, PeerInfo, Window},
         outgoing::EncodedArgs,
-        request::{self, ClientMessage, Head},
+        request::{self, ClientMessage, Head, Options},
         response,
     },
     server::{
@@ -50,7 +50,8 @@ use crate::{
     value::Value,
 };
 
-const HEAD: Head<'_> = Head::Request { id: MsgId(7), timeout_ms: Some(30_000), key: None };
+const HEAD: Head<'_> =
+    Head::Request { id: MsgId(7), timeout_ms: Some(30_000), options: Options::NONE };
 /// The time of each call, which is longer than any benchmark.
 const TIME: Duration = Duration::from_secs(3_600);
 /// A limit for calls in flight that the benchmarks never reach.
@@ -68,6 +69,7 @@ pub struct Stages {
     now: Instant,
     deadline: Instant,
     args: EncodedArgs,
+    signature: &'static Signature,
     calls: Calls,
     link: LinkId,
     out: Vec<Transmit>,
@@ -128,6 +130,7 @@ impl Stages {
             now,
             deadline,
             args: args.into_encoded(),
+            signature: F::SIGNATURE,
             calls,
             link,
             out: Vec::with_capacity(1),
@@ -150,7 +153,13 @@ impl Stages {
     pub fn in_flight_on_client(&mut self) {
         let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: false, key: None };
         let message = self.args.clone().finish().expect("it was encoded before");
-        let call = NewCall { message, kind: CallKind::Request, policy, deadline: self.deadline };
+        let call = NewCall {
+            message,
+            kind: CallKind::Request,
+            policy,
+            deadline: self.deadline,
+            signature: self.signature,
+        };
         let mut wakers = Wakers::default();
         let (waker, now) = (Waker::noop(), self.now);
         let id = self.calls.submit(call, waker, now, &mut wakers).expect("there is capacity");

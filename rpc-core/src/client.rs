@@ -1,5 +1,6 @@
 //! The client, which connects to servers and calls their functions.
 
+pub(crate) mod agreed;
 pub(crate) mod balancer;
 mod blocking;
 mod builder;

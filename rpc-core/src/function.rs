@@ -118,6 +118,9 @@ impl fmt::Display for Execution {
 }
 
 impl Signature {
+    /// The signature of a function that is known by name only.
+    pub(crate) const UNKNOWN: &'static Self = &Self::new("", "", &[]);
+
     /// Makes the signature of a blocking function that returns `()`. The `with_` functions change
     /// that.
     #[doc(hidden)]

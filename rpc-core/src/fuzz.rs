@@ -19,7 +19,7 @@ use crate::{
         MsgId, batch, control,
         error::{Code, WireError},
         msgpack,
-        request::{self, ClientMessage, Head, Malformed, Request},
+        request::{self, ClientMessage, Head, Malformed, Options, Request},
         response::{self, ServerMessage},
     },
     value::{DecodeBySerde, EncodeBySerde, Value},
@@ -92,12 +92,12 @@ fn as_a_server(body: &Bytes) {
 fn written_again(request: &Request<'_>, params: &[u8]) {
     let timeout_ms =
         request.timeout.map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
-    // A key is written only together with a timeout.
-    let key = request.key.filter(|_| timeout_ms.is_some());
-    let again =
-        message_of(request.method, Head::Request { id: request.id, timeout_ms, key }, params);
+    // Options are written only together with a timeout.
+    let options = if timeout_ms.is_some() { request.options } else { Options::NONE };
+    let head = Head::Request { id: request.id, timeout_ms, options };
+    let again = message_of(request.method, head, params);
     let Ok(ClientMessage::Request(read)) = request::parse(&again) else { panic!("{request:?}") };
-    assert_eq!((read.id, read.method, read.key), (request.id, request.method, key));
+    assert_eq!((read.id, read.method, read.options), (request.id, request.method, options));
     assert_eq!(read.timeout.is_some(), request.timeout.is_some());
     assert_eq!(&again[read.params_at..], params);
 }

@@ -1,6 +1,7 @@
 //! The server and its lifecycle: it is bound, serves, drains and stops.
 
 pub(crate) mod admission;
+mod agreement;
 mod builder;
 pub(crate) mod builtin;
 pub(crate) mod completion;

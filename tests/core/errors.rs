@@ -1,15 +1,59 @@
 //! Calls that fail, and the content of their errors.
 
-use std::error::Error;
+use std::{error::Error, sync::Arc};
 
 use bytes::Bytes;
 use rpc_core::{CallError, ErrorKind, Ran, remote};
 use serde::{Deserialize, Serialize, Serializer};
+use tests::Gate;
 
 use crate::functions::{
     DivideError, Fixture, add, builder, crash, crash_async, crash_inline, divide, divide_async,
     echo,
 };
+
+/// What a client believes about functions whose implementation differs.
+mod believed {
+    use rpc_core::remote;
+
+    #[remote]
+    pub(crate) fn transfer(from: &str, to: &str) -> String;
+
+    #[remote(name = "transfer")]
+    pub(crate) fn transfer_to(to: &str) -> String;
+}
+
+/// Moves money the other way round than [`believed::transfer`].
+#[remote]
+fn transfer(to: &str, from: &str, memo: Option<&str>) -> String {
+    format!("{from} to {to}: {memo:?}")
+}
+
+#[tokio::test]
+async fn parameters_in_another_order_are_refused() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    // Many calls are on the way before the first answer.
+    let calls = (0..100).map(|_| believed::transfer::call(&client, "a", "b"));
+    for result in futures_util::future::join_all(calls).await {
+        let error = result.unwrap_err();
+        assert_eq!((error.kind(), error.ran()), (ErrorKind::BadArguments, Ran::No));
+        let text = error.message();
+        assert!(
+            text.contains("`transfer(from, to)`") && text.contains("`transfer(to, from, memo)`"),
+            "{text}"
+        );
+    }
+    // The same function is fine for callers that agree, also with fewer parameters.
+    for _ in 0..2 {
+        let right = transfer::call(&client, "b", "a", None).await;
+        assert!(right.unwrap().starts_with("a to b"));
+        let error = believed::transfer_to::call(&client, "b").await.unwrap_err();
+        assert!(error.message().contains("parameter `from`"), "{error}");
+    }
+    server.shutdown().await;
+}
 
 #[tokio::test]
 async fn typed_error_round_trips() {

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc, task::Waker, time::Instant};
 
 use crate::{
     client::{
+        agreed::Agreed,
         endpoints::EndpointState,
         window::{Amount, LinkWindow},
     },
@@ -38,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) sent: Amount,
     /// The limit for what is in flight. `None` if the server states none.
     pub(crate) window: Option<LinkWindow>,
+    /// The functions whose parameters agree with those of the server.
+    pub(crate) agreed: Agreed,
     /// True if the server is draining: it answers the calls that it has, and takes no new ones.
     pub(crate) draining: bool,
     /// True if the server owes the answer to a ping. It then gets new calls only if there is no
@@ -131,6 +134,7 @@ impl Balancer {
             ping: false,
             sent: Amount::default(),
             window,
+            agreed: Agreed::default(),
             draining: false,
             unresponsive: false,
             backs_off_until: None,

@@ -289,7 +289,7 @@ pub struct Dynamic<R>(PhantomData<fn() -> R>);
 impl<R: DeserializeOwned + Send + 'static> RemoteFn for Dynamic<R> {
     type Output = R;
     type Error = RpcError;
-    const SIGNATURE: &'static Signature = &Signature::new("", "", &[]);
+    const SIGNATURE: &'static Signature = Signature::UNKNOWN;
 
     fn decode_output(reader: &mut Reader<'_>) -> Result<R, DecodeError> {
         reader.value()

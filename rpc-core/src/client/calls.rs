@@ -36,6 +36,7 @@ use crate::{
         endpoints::{EndpointState, names},
     },
     error::{ErrorKind, Ran, RpcError},
+    function::Signature,
     protocol::{MsgId, control::Capabilities, outgoing::OutgoingMessage},
     util::{slab::Slab, wakers::Wakers},
 };
@@ -58,6 +59,7 @@ pub(crate) struct NewCall {
     pub(crate) kind: CallKind,
     pub(crate) policy: CallPolicy,
     pub(crate) deadline: Instant,
+    pub(crate) signature: &'static Signature,
 }
 
 /// The response to a call, or the reason why there is none.
@@ -82,6 +84,8 @@ struct Slot {
     /// The number of bytes that this call takes of the capacity: first those of the request, then
     /// those of the reply. `None` until the call has capacity.
     charged: Option<usize>,
+    /// True if the call has stated the names of its parameters, for the server to compare.
+    states_names: bool,
     /// The earlier tries. `None` during the first try.
     history: Option<Box<History>>,
 }
@@ -196,7 +200,14 @@ impl Calls {
     }
 
     fn insert(&mut self, call: NewCall, state: CallState, waker: Waker) -> MsgId {
-        MsgId(self.slots.insert(Slot { call, state, waker, charged: None, history: None }))
+        MsgId(self.slots.insert(Slot {
+            call,
+            state,
+            waker,
+            charged: None,
+            states_names: false,
+            history: None,
+        }))
     }
 
     /// Makes the error of a call for which there is no capacity.

@@ -29,10 +29,10 @@ use crate::{
         status::ClientStatus,
     },
     error::{ErrorKind, Ran, RpcError},
+    function::Signature,
     protocol::{
         MsgId,
         control::{self, PeerInfo, Window},
-        outgoing::EncodedArgs,
     },
     transport::TransportConfig,
     util::{io_thread::LINGER, wakers::Wakers},
@@ -160,20 +160,13 @@ impl ClientCore {
     /// [`cancel`](Self::cancel).
     pub(crate) fn submit(
         &self,
-        args: EncodedArgs,
-        kind: CallKind,
-        policy: CallPolicy,
-        deadline: Instant,
+        call: NewCall,
         waker: &Waker,
         now: Instant,
     ) -> Result<MsgId, RpcError> {
-        let message = args.finish().map_err(|cause| {
-            RpcError::new(ErrorKind::BadArguments, Ran::No, "the arguments cannot be encoded")
-                .with_source(cause)
-        })?;
-        let limit = self.transport.max_message_size;
-        if message.len() > limit {
-            return Err(request_too_large(message.len(), "client", limit));
+        let (size, limit) = (call.message.len(), self.transport.max_message_size);
+        if size > limit {
+            return Err(request_too_large(size, "client", limit));
         }
         let mut wakers = Wakers::default();
         let mut state = self.lock();
@@ -181,7 +174,6 @@ impl ClientCore {
             let message = "this client was closed";
             return Err(RpcError::new(ErrorKind::ShuttingDown, Ran::No, message));
         }
-        let call = NewCall { message, kind, policy, deadline };
         let id = state.calls.submit(call, waker, now, &mut wakers);
         drop(state);
         wakers.wake();
@@ -351,7 +343,13 @@ impl ClientCore {
         let deadline = Instant::now() + LINGER;
         let Ok(message) = control::ping().finish() else { return };
         let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: true, key: None };
-        let ping = NewCall { message, kind: CallKind::Request, policy, deadline };
+        let ping = NewCall {
+            message,
+            kind: CallKind::Request,
+            policy,
+            deadline,
+            signature: Signature::UNKNOWN,
+        };
         let id = self.with_calls(|calls, wakers| calls.submit_ping(link, ping, wakers));
         let Some(id) = id else { return };
         let answered = poll_fn(|cx| self.poll_outcome(id, cx.waker()));

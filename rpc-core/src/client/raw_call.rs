@@ -16,7 +16,7 @@ use crate::{
     args::Args,
     client::{
         Client,
-        calls::{CallKind, Outcome, retry::CallPolicy},
+        calls::{CallKind, NewCall, Outcome, retry::CallPolicy},
         config::deadline_after,
     },
     context::inherited_deadline,
@@ -114,7 +114,13 @@ impl RawCall {
             fail_fast: self.options.fail_fast || self.client.config().fail_fast,
             key: self.options.key.take(),
         };
-        let id = self.client.core().submit(args, self.kind, policy, deadline, cx.waker(), now)?;
+        let message = args.finish().map_err(|cause| {
+            RpcError::new(ErrorKind::BadArguments, Ran::No, "the arguments cannot be encoded")
+                .with_source(cause)
+        })?;
+        let Self { kind, signature, .. } = *self;
+        let call = NewCall { message, kind, policy, deadline, signature };
+        let id = self.client.core().submit(call, cx.waker(), now)?;
         self.stage = Stage::Waiting(id);
         Ok(())
     }

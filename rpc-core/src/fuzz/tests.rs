@@ -65,14 +65,15 @@ fn any_head() -> impl Strategy<Value = Head<'static>> {
     const KEYS: [&[u8]; 2] = [b"k", &[0xff; 64]];
     prop_oneof![
         Just(Head::Notification),
-        any::<u32>().prop_map(|id| Head::Request { id: MsgId(id), timeout_ms: None, key: None }),
-        (any::<u32>(), any::<u32>(), option::of(0..KEYS.len())).prop_map(
-            |(id, timeout_ms, key)| {
-                Head::Request {
-                    id: MsgId(id),
-                    timeout_ms: Some(timeout_ms),
+        any::<u32>().prop_map(|id| Head::request(MsgId(id))),
+        (any::<u32>(), any::<u32>(), option::of(0..KEYS.len()), any::<[bool; 2]>()).prop_map(
+            |(id, timeout_ms, key, [instance, params])| {
+                let options = Options {
                     key: key.map(|key| KEYS[key]),
-                }
+                    instance: instance.then_some("0123456789abcdef"),
+                    params: params.then_some(b"\x92\xa1a\xa2to"),
+                };
+                Head::Request { id: MsgId(id), timeout_ms: Some(timeout_ms), options }
             }
         ),
     ]
@@ -84,10 +85,10 @@ proptest! {
         let body = EncodedArgs::dynamic(method.clone(), &params).into_message(head);
         let params = codec::to_vec(&params).unwrap();
         let params_at = match (request::parse(&body).unwrap(), head) {
-            (ClientMessage::Request(request), Head::Request { id, timeout_ms, key }) => {
+            (ClientMessage::Request(request), Head::Request { id, timeout_ms, options }) => {
                 let timeout = timeout_ms.map(|timeout| Duration::from_millis(timeout.into()));
                 prop_assert_eq!((request.id, request.method, request.timeout), (id, &*method, timeout));
-                prop_assert_eq!(request.key, key);
+                prop_assert_eq!(request.options, options);
                 request.params_at
             }
             (ClientMessage::Notification(notification), Head::Notification) => {

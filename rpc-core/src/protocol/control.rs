@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     codec::{self, EncodeError},
+    function::Signature,
     protocol::{MsgId, PROTOCOL_VERSION, outgoing::EncodedArgs, request::Head},
 };
 
@@ -132,7 +133,7 @@ pub(crate) fn client_hello(id: MsgId, max_message_size: usize, windows: bool) ->
     let capabilities: &[&str] = if windows { &[WINDOWS] } else { &[] };
     let protocol = PROTOCOL_VERSION;
     let hello = ClientHello { protocol, max_message_size, batches: true, capabilities };
-    let head = Head::Request { id, timeout_ms: None, key: None };
+    let head = Head::request(id);
     EncodedArgs::dynamic(HELLO, &(hello,)).into_message(head)
 }
 
@@ -202,6 +203,18 @@ pub(crate) fn go_away() -> Bytes {
 /// Encodes the window that a client asks for.
 pub(crate) fn window(window: Window) -> EncodedArgs {
     EncodedArgs::dynamic(WINDOW, &(window,))
+}
+
+/// Encodes the names of a function's parameters, which a caller states so that the server can
+/// compare them with its own.
+pub(crate) fn param_names(signature: &Signature) -> Vec<u8> {
+    let names = signature.params.iter().map(|param| param.name);
+    codec::to_vec(&names.collect::<Vec<_>>()).expect("texts can be encoded")
+}
+
+/// Reads the names of parameters. Returns `None` if they are malformed.
+pub(crate) fn read_param_names(names: &[u8]) -> Option<Vec<String>> {
+    codec::from_slice(names).ok()
 }
 
 /// Reads the params of a window. Returns `None` if they are malformed.

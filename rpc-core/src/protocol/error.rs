@@ -25,10 +25,11 @@ pub(crate) enum Code {
     Overloaded,
     ShuttingDown,
     Denied,
+    OtherInstance,
 }
 
 /// Every code, with its text on the wire and the kind that its caller sees.
-const CODES: [(Code, &str, ErrorKind); 11] = [
+const CODES: [(Code, &str, ErrorKind); 12] = [
     (Code::Failed, "failed", ErrorKind::Failed),
     (Code::Panicked, "panicked", ErrorKind::Panicked),
     (Code::BadRequest, "bad_request", ErrorKind::BadRequest),
@@ -40,6 +41,8 @@ const CODES: [(Code, &str, ErrorKind); 11] = [
     (Code::Overloaded, "overloaded", ErrorKind::Overloaded),
     (Code::ShuttingDown, "shutting_down", ErrorKind::ShuttingDown),
     (Code::Denied, "denied", ErrorKind::Denied),
+    // As if there were no connection to the process that is meant.
+    (Code::OtherInstance, "other_instance", ErrorKind::Disconnected),
 ];
 
 impl Code {

@@ -12,6 +12,8 @@ use crate::protocol::msgpack::{
 
 const TIMEOUT_OPTION: &str = "timeout_ms";
 const KEY_OPTION: &str = "key";
+const INSTANCE_OPTION: &str = "instance";
+const PARAMS_OPTION: &str = "params";
 
 /// The part of a message that stands in front of its params, without the method.
 #[derive(Debug, Clone, Copy)]
@@ -21,23 +23,78 @@ pub(crate) enum Head<'a> {
         /// The time that the caller has left, in milliseconds. `None` for a peer that knows no
         /// options.
         timeout_ms: Option<u32>,
-        /// The idempotency key. It is written only together with a timeout.
-        key: Option<&'a [u8]>,
+        /// They are written only together with a timeout.
+        options: Options<'a>,
     },
     Notification,
 }
 
-/// Returns the length of the longest head of a message for `method` that has no key, in bytes.
+impl Head<'_> {
+    /// Makes the head of a request without a timeout and options.
+    pub(crate) const fn request(id: MsgId) -> Self {
+        Self::Request { id, timeout_ms: None, options: Options::NONE }
+    }
+}
+
+/// The options of a request besides its timeout. Most requests have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Options<'a> {
+    /// The idempotency key, which is the same in all tries of a call.
+    pub(crate) key: Option<&'a [u8]>,
+    /// The server process that the request is for.
+    pub(crate) instance: Option<&'a str>,
+    /// The names of the parameters, as the caller knows the function: an encoded array of texts.
+    pub(crate) params: Option<&'a [u8]>,
+}
+
+impl Options<'_> {
+    pub(crate) const NONE: Self = Self { key: None, instance: None, params: None };
+
+    /// Returns the number of options.
+    fn count(&self) -> u8 {
+        u8::from(self.key.is_some())
+            + u8::from(self.instance.is_some())
+            + u8::from(self.params.is_some())
+    }
+
+    /// Returns the length of the encoded options, in bytes.
+    fn len(&self) -> usize {
+        let text_len = |text: &str| str_header_len(text.len()) + text.len();
+        let key = self.key.map_or(0, |key| text_len(KEY_OPTION) + 2 + key.len());
+        let instance = self.instance;
+        let instance = instance.map_or(0, |name| text_len(INSTANCE_OPTION) + text_len(name));
+        let params = self.params.map_or(0, |names| text_len(PARAMS_OPTION) + names.len());
+        key + instance + params
+    }
+
+    fn write(&self, put: &mut impl FnMut(&[u8])) {
+        if let Some(key) = self.key {
+            put_str(KEY_OPTION, put);
+            put(&[0xc4, u8::try_from(key.len()).expect("a key has at most 64 bytes")]);
+            put(key);
+        }
+        if let Some(instance) = self.instance {
+            put_str(INSTANCE_OPTION, put);
+            put_str(instance, put);
+        }
+        if let Some(params) = self.params {
+            put_str(PARAMS_OPTION, put);
+            put(params);
+        }
+    }
+}
+
+/// Returns the length of the longest head of a message for `method` that has no options besides the
+/// timeout, in bytes.
 pub(crate) fn max_head_len(method: &str) -> usize {
-    head_len(method, Head::Request { id: MsgId(0), timeout_ms: Some(0), key: None })
+    head_len(method, Head::Request { id: MsgId(0), timeout_ms: Some(0), options: Options::NONE })
 }
 
 pub(crate) fn head_len(method: &str, head: Head<'_>) -> usize {
     let method_len = str_header_len(method.len()) + method.len();
     match head {
-        Head::Request { timeout_ms: Some(_), key, .. } => {
-            let key_len = key.map_or(0, |key| 1 + KEY_OPTION.len() + 2 + key.len());
-            1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_OPTION.len() + 5 + key_len
+        Head::Request { timeout_ms: Some(_), options, .. } => {
+            1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_OPTION.len() + 5 + options.len()
         }
         Head::Request { timeout_ms: None, .. } => 1 + 1 + 5 + method_len,
         Head::Notification => 1 + 1 + method_len,
@@ -62,18 +119,17 @@ pub(crate) fn write_head(out: &mut [u8], method: &str, head: Head<'_>) {
         }
         Head::Notification => put(&[0x93, 2]),
     }
-    put_str_header(method.len(), &mut put);
-    put(method.as_bytes());
-    let Head::Request { timeout_ms: Some(timeout_ms), key, .. } = head else { return };
-    put(&[0x81 + u8::from(key.is_some())]);
+    put_str(method, &mut put);
+    let Head::Request { timeout_ms: Some(timeout_ms), options, .. } = head else { return };
+    put(&[0x81 + options.count()]);
     put(b"\xaatimeout_ms\xce");
     put(&timeout_ms.to_be_bytes());
-    if let Some(key) = key {
-        put_str_header(KEY_OPTION.len(), &mut put);
-        put(KEY_OPTION.as_bytes());
-        put(&[0xc4, u8::try_from(key.len()).expect("a key has at most 64 bytes")]);
-        put(key);
-    }
+    options.write(&mut put);
+}
+
+fn put_str(text: &str, put: &mut impl FnMut(&[u8])) {
+    put_str_header(text.len(), put);
+    put(text.as_bytes());
 }
 
 /// A message from a client, with encoded params.
@@ -88,8 +144,7 @@ pub(crate) struct Request<'a> {
     pub(crate) id: MsgId,
     pub(crate) method: &'a str,
     pub(crate) timeout: Option<Duration>,
-    /// The idempotency key, which is the same in all tries of a call.
-    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) options: Options<'a>,
     /// The start of the params in the body. They end with the body: a request with more bytes is
     /// malformed.
     pub(crate) params_at: usize,
@@ -119,7 +174,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
     }
 }
 
-/// Parses a request without a key, in exactly the form in which our clients write it. This is the
+/// Parses a request without further options, in exactly the form in which our clients write it. This is the
 /// fast path of nearly every call. `None` leaves the body to [`parse_any`].
 pub(super) fn parse_plain(body: &[u8]) -> Option<Request<'_>> {
     let (id, rest) = body.strip_prefix(&[0x95, 0, U32])?.split_first_chunk()?;
@@ -137,7 +192,7 @@ pub(super) fn parse_plain(body: &[u8]) -> Option<Request<'_>> {
         id: MsgId(u32::from_be_bytes(*id)),
         method: str::from_utf8(method).ok()?,
         timeout: Some(Duration::from_millis(u32::from_be_bytes(*timeout_ms).into())),
-        key: None,
+        options: Options::NONE,
         params_at: body.len() - params.len(),
     })
 }
@@ -153,14 +208,13 @@ pub(super) fn parse_any(body: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
             let id = read_u32(&mut rest)
                 .map(MsgId)
                 .ok_or(bad("the msgid is no unsigned 32-bit integer"))?;
-            let (method, options, params_at) = parse_method(body, rest, elements, 3)
+            let Tail { method, timeout, options, params_at } = parse_tail(body, rest, elements, 3)
                 .map_err(|reason| Malformed::Request(Some(id), reason))?;
-            let Options { timeout, key } = options;
-            Ok(ClientMessage::Request(Request { id, method, timeout, key, params_at }))
+            Ok(ClientMessage::Request(Request { id, method, timeout, options, params_at }))
         }
         Some(NOTIFICATION) => {
-            let (method, _, params_at) =
-                parse_method(body, rest, elements, 2).map_err(Malformed::Notification)?;
+            let Tail { method, params_at, .. } =
+                parse_tail(body, rest, elements, 2).map_err(Malformed::Notification)?;
             Ok(ClientMessage::Notification(Notification { method, params_at }))
         }
         Some(RESPONSE) => Err(bad("a server takes no responses")),
@@ -168,52 +222,61 @@ pub(super) fn parse_any(body: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
     }
 }
 
+/// The part of a message from its method on.
+struct Tail<'a> {
+    method: &'a str,
+    timeout: Option<Duration>,
+    options: Options<'a>,
+    params_at: usize,
+}
+
 /// Parses the rest of a message, from its method on. `before` is the number of elements in front of
 /// the options or params, including the method.
-fn parse_method<'a>(
+fn parse_tail<'a>(
     body: &'a [u8],
     mut rest: &'a [u8],
     elements: u32,
     before: u32,
-) -> Result<(&'a str, Options<'a>, usize), &'static str> {
+) -> Result<Tail<'a>, &'static str> {
     if elements != before + 1 && elements != before + 2 {
         return Err("a request has 4 or 5 elements, a notification 3 or 4");
     }
     let method = read_str(&mut rest).ok_or("the method is no UTF-8 string")?;
-    let options =
-        if elements == before + 2 { read_options(&mut rest)? } else { Options::default() };
+    let (timeout, options) =
+        if elements == before + 2 { read_options(&mut rest)? } else { (None, Options::NONE) };
     if !rest.first().copied().is_some_and(is_params_marker) {
         return Err("the params are neither an array nor a map");
     }
-    Ok((method, options, body.len() - rest.len()))
+    Ok(Tail { method, timeout, options, params_at: body.len() - rest.len() })
 }
 
-/// The options that this version knows.
-#[derive(Default)]
-struct Options<'a> {
-    timeout: Option<Duration>,
-    key: Option<&'a [u8]>,
-}
-
-/// Reads the options that this version knows. It skips all others, which a later version may
-/// define.
-fn read_options<'a>(rest: &mut &'a [u8]) -> Result<Options<'a>, &'static str> {
+/// Reads the timeout and the options that this version knows. It skips all others, which a later
+/// version may define.
+fn read_options<'a>(rest: &mut &'a [u8]) -> Result<(Option<Duration>, Options<'a>), &'static str> {
     const NO_MAP: &str = "the options are no map of strings to values";
-    let mut options = Options::default();
+    let (mut timeout, mut options) = (None, Options::NONE);
     for _ in 0..decode::read_map_len(rest).map_err(|_| NO_MAP)? {
         match read_str(rest).ok_or(NO_MAP)? {
             TIMEOUT_OPTION => {
                 let millis: u64 =
                     decode::read_int(rest).map_err(|_| "timeout_ms is no unsigned integer")?;
-                options.timeout = Some(Duration::from_millis(millis));
+                timeout = Some(Duration::from_millis(millis));
             }
             KEY_OPTION => {
                 let key =
                     read_str_or_bin(rest).filter(|key| (1..=MAX_KEY_LEN).contains(&key.len()));
                 options.key = Some(key.ok_or("the key is no text or bytes, of 1 to 64 bytes")?);
             }
+            INSTANCE_OPTION => {
+                options.instance = Some(read_str(rest).ok_or("the instance is no text")?);
+            }
+            PARAMS_OPTION => {
+                let before = *rest;
+                skip_value(rest).ok_or(NO_MAP)?;
+                options.params = Some(&before[..before.len() - rest.len()]);
+            }
             _ => skip_value(rest).ok_or(NO_MAP)?,
         }
     }
-    Ok(options)
+    Ok((timeout, options))
 }

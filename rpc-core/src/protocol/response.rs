@@ -102,6 +102,12 @@ fn plain_response(body: &[u8]) -> Option<MsgId> {
     }
 }
 
+/// Returns true if `body` is a successful response in exactly the form in which our servers write
+/// it.
+pub(crate) fn is_success(body: &[u8]) -> bool {
+    plain_response(body).is_some()
+}
+
 /// Classifies a body that a client received. The task of the waiting call parses the rest.
 pub(crate) fn classify(body: &[u8]) -> ServerMessage {
     if let Some(id) = plain_response(body) {

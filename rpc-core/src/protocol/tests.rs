@@ -21,7 +21,7 @@ fn request(timeout_ms: Option<u32>) -> Bytes {
     EncodedArgs::dynamic("add".to_owned(), &(1, 2)).into_message(Head::Request {
         id: MsgId(7),
         timeout_ms,
-        key: None,
+        options: Options::NONE,
     })
 }
 
@@ -37,7 +37,11 @@ fn request_round_trips() {
 
 #[test]
 fn fast_path_agrees_with_the_full_parser() {
-    let head = Head::Request { id: MsgId(0x0102_0304), timeout_ms: Some(0x0506_0708), key: None };
+    let head = Head::Request {
+        id: MsgId(0x0102_0304),
+        timeout_ms: Some(0x0506_0708),
+        options: Options::NONE,
+    };
     for method in [String::new(), "add".to_owned(), "é".repeat(15), "x".repeat(32), "x".repeat(255)]
     {
         let body = EncodedArgs::dynamic(method, &(1, 2)).into_message(head);
@@ -81,8 +85,8 @@ fn method_of_any_length_round_trips() {
         let method = "x".repeat(len);
         for head in [
             Head::Notification,
-            Head::Request { id: MsgId(u32::MAX), timeout_ms: None, key: None },
-            Head::Request { id: MsgId(0), timeout_ms: Some(u32::MAX), key: None },
+            Head::request(MsgId(u32::MAX)),
+            Head::Request { id: MsgId(0), timeout_ms: Some(u32::MAX), options: Options::NONE },
         ] {
             let body = EncodedArgs::dynamic(method.clone(), &()).into_message(head);
             match parse(&body).unwrap() {
@@ -125,7 +129,7 @@ fn key_is_text_or_bin_of_1_to_64_bytes() {
     {
         let body = with(key);
         let Ok(ClientMessage::Request(request)) = parse(&body) else { panic!("{key:?}") };
-        assert_eq!(request.key, Some(expected));
+        assert_eq!(request.options.key, Some(expected));
         assert_eq!(request.timeout, Some(Duration::from_millis(5)));
     }
     let too_long = [&b"\xc4\x41"[..], &[b'x'; 65]].concat();
@@ -136,7 +140,7 @@ fn key_is_text_or_bin_of_1_to_64_bytes() {
     }
     let body = request(Some(250));
     let Ok(ClientMessage::Request(request)) = parse(&body) else { panic!() };
-    assert_eq!(request.key, None);
+    assert_eq!(request.options.key, None);
 }
 
 #[test]

@@ -30,7 +30,7 @@ use crate::{
     },
     server::{
         admission::{self, Usage},
-        builtin,
+        agreement, builtin,
         completion::{Completion, Ticket},
         executor::Execute,
         invoke::{AdmittedCall, run_inline},
@@ -168,7 +168,7 @@ impl<E: Execute> Dispatcher<E> {
         now: Instant,
         out: &mut Vec<Outbound>,
     ) {
-        let request::Request { id, method, timeout, key, params_at } = *request;
+        let request::Request { id, method, timeout, options, params_at } = *request;
         let caller = Caller { reply_to, id };
         let (size, limit) = (body.len(), self.service.max_message_size);
         if size > limit {
@@ -182,8 +182,11 @@ impl<E: Execute> Dispatcher<E> {
             let error = self.service.registry.not_found(method);
             return out.push(refuse(caller.reply_to, Some(id), &error));
         };
+        if let Err(error) = agreement::check(&self.service, function.signature(), &options) {
+            return out.push(refuse(caller.reply_to, Some(id), &error));
+        }
         let call = Call::new(function, body, params_at, timeout, now);
-        if let Some(key) = key {
+        if let Some(key) = options.key {
             return self.handle_keyed(call, caller, key, now, out);
         }
         let context = call.context(caller.reply_to.peer());

@@ -16,6 +16,7 @@ use crate::{
     protocol::{
         MsgId,
         control::{PeerInfo, Window},
+        response,
     },
     util::wakers::Wakers,
 };
@@ -182,6 +183,9 @@ impl Calls {
         let slot = self.slots.get_mut(id.0).filter(|slot| is_here(&slot.state));
         let Some(slot) = slot else { return };
         link.handle_end(slot.charged.unwrap_or(0), wakers);
+        if slot.states_names && response::is_success(&body) {
+            link.agreed.insert(slot.call.signature);
+        }
         let maybe_ran = slot.history.as_ref().is_some_and(|history| history.maybe_ran);
         let endpoint = Arc::clone(&link.endpoint);
         let reply = Reply { body, endpoint, maybe_ran };

@@ -78,7 +78,13 @@ impl Tested {
     ) -> Result<MsgId, RpcError> {
         let message = EncodedArgs::dynamic("f", args).finish().unwrap();
         let deadline = self.now + 10 * SECOND;
-        self.submit_call(NewCall { message, kind: CallKind::Request, policy, deadline })
+        self.submit_call(NewCall {
+            message,
+            kind: CallKind::Request,
+            policy,
+            deadline,
+            signature: Signature::UNKNOWN,
+        })
     }
 
     fn submit_call(&mut self, call: NewCall) -> Result<MsgId, RpcError> {

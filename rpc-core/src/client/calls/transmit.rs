@@ -12,7 +12,7 @@ use crate::{
         batch::Batch,
         control::{self, Capabilities, PeerInfo},
         outgoing::{EncodedArgs, OutgoingMessage},
-        request::Head,
+        request::{Head, Options},
     },
     util::wakers::Wakers,
 };
@@ -107,7 +107,7 @@ impl Calls {
         }
         if std::mem::take(&mut link.ping) && capabilities.contains(Capabilities::PING) {
             let id = MsgId(self.slots.skip_id());
-            let head = Head::Request { id, timeout_ms: None, key: None };
+            let head = Head::request(id);
             packer.add(&mut message(control::ping()), head, None, 0);
         }
         while left > 0
@@ -123,7 +123,7 @@ impl Calls {
             // A call that was cancelled has no slot any more. A call whose deadline has passed is
             // left to `handle_timeout`.
             let Some(slot) = self.slots.get_mut(id.0) else { continue };
-            let NewCall { message, kind, policy, deadline } = &mut slot.call;
+            let NewCall { message, kind, policy, deadline, signature } = &mut slot.call;
             if !matches!(slot.state, CallState::Queued) || *deadline <= now {
                 continue;
             }
@@ -136,13 +136,22 @@ impl Calls {
                 link.queue.push_front(id);
                 break;
             }
+            let mut names = None;
             let (head, notification) = match kind {
                 CallKind::Notification => (Head::Notification, Some(id)),
                 CallKind::Request => {
                     let time = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
                     let timeout_ms = has_options.then(|| u32::try_from(time).unwrap_or(u32::MAX));
-                    let key = policy.key.as_deref().filter(|_| has_options);
-                    (Head::Request { id, timeout_ms, key }, None)
+                    if has_options && !link.agreed.contains(signature) {
+                        names = Some(control::param_names(signature));
+                        slot.states_names = true;
+                    }
+                    let key = policy.key.as_deref();
+                    // Only the process that has run the call has its reply in the cache. A proxy
+                    // may pass the retry on to another one.
+                    let instance = key.and(link.peer.instance.as_deref());
+                    let options = Options { key, instance, params: names.as_deref() };
+                    (Head::Request { id, timeout_ms, options }, None)
                 }
             };
             left -= 1;

@@ -239,7 +239,9 @@ fn refusal(failed: bool, body: &Bytes, limit: usize) -> Option<RpcError> {
         return None;
     }
     let Some(Err(error)) = response::parse_response(body) else { return None };
-    matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::ShuttingDown).then_some(error)
+    let may_retry = [ErrorKind::Overloaded, ErrorKind::ShuttingDown, ErrorKind::Disconnected]
+        .contains(&error.kind());
+    may_retry.then_some(error)
 }
 
 /// Pings a server that owes replies and sends nothing. Returns when the server has sent nothing for

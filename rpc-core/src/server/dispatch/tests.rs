@@ -9,7 +9,7 @@ use crate::{
     handler::{Entry, HandlerFuture},
     protocol::{
         outgoing::EncodedArgs,
-        request::Head,
+        request::{Head, Options},
         response::{self, ServerMessage},
     },
     server::{
@@ -99,7 +99,7 @@ fn request(id: u32, method: &'static str, timeout_ms: Option<u32>) -> Bytes {
     EncodedArgs::dynamic(method, &()).into_message(Head::Request {
         id: MsgId(id),
         timeout_ms,
-        key: None,
+        options: Options::NONE,
     })
 }
 
@@ -177,7 +177,7 @@ fn client_opts_in_to_batches() {
         (None, false),
     ] {
         let greeting: BTreeMap<_, _> = greeting.into_iter().collect();
-        let head = Head::Request { id: MsgId(1), timeout_ms: None, key: None };
+        let head = Head::request(MsgId(1));
         let hello = EncodedArgs::dynamic("rpc.hello", &(&greeting,)).into_message(head);
         assert_eq!(code(&send(&mut tested, &hello, Instant::now())).0, "ok");
         assert_eq!(takes_batches(&tested), takes, "{greeting:?}");
@@ -234,7 +234,7 @@ fn greedy_peer_leaves_capacity_for_others() {
 
     let mut tested = dispatcher(1_000);
     let large = EncodedArgs::dynamic("blocking", &("x".repeat(80),));
-    let large = large.into_message(Head::Request { id: MsgId(1), timeout_ms: None, key: None });
+    let large = large.into_message(Head::request(MsgId(1)));
     assert!((90..100).contains(&large.len()));
     let admitted = greedy(&mut tested, &large);
     assert_eq!(admitted, (2_000 - 125) / large.len(), "all but the reserve of a sixteenth");
@@ -324,7 +324,7 @@ fn oversized_messages_are_refused() {
     let mut tested = dispatcher(10);
     let now = Instant::now();
     let long = EncodedArgs::dynamic("inlined", &("x".repeat(1_000),));
-    let body = long.into_message(Head::Request { id: MsgId(1), timeout_ms: None, key: None });
+    let body = long.into_message(Head::request(MsgId(1)));
     let size = body.len();
     let expected = format!("TooLarge {{ size: {size}, limit: 1000 }}");
     assert_eq!(code(&send(&mut tested, &body, now)), (expected, Ran::No));

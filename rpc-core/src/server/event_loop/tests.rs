@@ -71,7 +71,7 @@ fn event_loop() -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
 }
 
 fn request(id: u32) -> Bytes {
-    let head = Head::Request { id: MsgId(id), timeout_ms: None, key: None };
+    let head = Head::request(MsgId(id));
     EncodedArgs::dynamic("f", &()).into_message(head)
 }
 

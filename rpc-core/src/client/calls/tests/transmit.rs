@@ -46,7 +46,13 @@ fn batch_lists_its_notifications() {
     let mut ids = Vec::new();
     for kind in [CallKind::Notification, CallKind::Request, CallKind::Notification] {
         let message = EncodedArgs::dynamic("f", &()).finish().unwrap();
-        let call = NewCall { message, kind, policy: plain(), deadline: tested.now + SECOND };
+        let call = NewCall {
+            message,
+            kind,
+            policy: plain(),
+            deadline: tested.now + SECOND,
+            signature: Signature::UNKNOWN,
+        };
         ids.push(tested.submit_call(call).unwrap());
     }
     let out = tested.transmit(links[0], 256);
