@@ -7,11 +7,12 @@ use std::sync::{
 
 use rpc_core::remote;
 use tests::{Gate, RawClient, soon, unique};
+use zeromq::{DealerSocket, RouterSocket, Socket};
 
 use crate::functions::builder;
 
 /// The number of times that `count` has run, for each index. Each test uses its own indexes.
-static RUNS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+static RUNS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 #[remote]
 fn count(#[state] gate: &Gate, index: usize) -> u64 {
@@ -147,4 +148,55 @@ async fn keyed_call_past_drain_timeout_is_answered() {
     soon("the server ends", server.shutdown()).await;
     assert!(contains(&peer.recv().await[1], "the server has shut down"));
     gate.left(1).await;
+}
+
+#[tokio::test]
+async fn request_for_another_process_is_not_run() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let mut peer = RawClient::connect(server.endpoint()).await;
+    let mut request = b"\x95\x00\x01\xa5count\x82\xa3key\xa1k\xa8instance\xa7another".to_vec();
+    request.extend([0x91, 3]);
+    let reply = peer.ask(&request).await;
+    assert!(contains(&reply, "other_instance") && contains(&reply, "no"), "{reply:?}");
+    assert_eq!(RUNS[3].load(Ordering::Relaxed), 0);
+    server.shutdown().await;
+}
+
+/// The number of times that `once` has run with each index.
+static ONCE: [AtomicU64; 20] = [const { AtomicU64::new(0) }; 20];
+
+#[remote]
+fn once(index: usize) -> u64 {
+    ONCE[index].fetch_add(1, Ordering::Relaxed) + 1
+}
+
+#[tokio::test]
+async fn keyed_calls_run_once_behind_a_proxy_with_two_servers() {
+    let gate: Arc<Gate> = Arc::default();
+    let (mut front, mut back) = (RouterSocket::new(), DealerSocket::new());
+    let endpoint = front.bind("tcp://127.0.0.1:0").await.unwrap().to_string();
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let bound = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap();
+        back.connect(bound.endpoint()).await.unwrap();
+        servers.push(bound.spawn().unwrap());
+    }
+    let calls = async {
+        let client = tests::client().connect(endpoint).await.unwrap();
+        for index in 0..ONCE.len() {
+            let call = || once::call(&client, index).idempotency_key(index.to_be_bytes());
+            assert_eq!(soon("the call", call()).await.unwrap(), 1);
+            assert_eq!(soon("the retry", call()).await.unwrap(), 1);
+        }
+    };
+    tokio::select! {
+        // The dealer passes every other message to the other server.
+        ended = zeromq::proxy(front, back, None) => panic!("{ended:?}"),
+        () = calls => {}
+    }
+    assert!(ONCE.iter().all(|runs| runs.load(Ordering::Relaxed) == 1), "{ONCE:?}");
+    for server in servers {
+        server.shutdown().await;
+    }
 }
