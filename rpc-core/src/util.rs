@@ -3,6 +3,7 @@
 pub(crate) mod fair_queue;
 pub(crate) mod fair_share;
 pub(crate) mod io_thread;
+pub(crate) mod panics;
 pub(crate) mod setters;
 pub(crate) mod slab;
 pub(crate) mod wakers;

@@ -5,9 +5,7 @@
 //! passed. Whatever has begun ends in [`end`], also by a panic, or because its future was dropped.
 
 use std::{
-    any::Any,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant},
@@ -22,6 +20,7 @@ use crate::{
         admission::Permit,
         completion::{Completion, CompletionQueue, Ticket},
     },
+    util::panics,
 };
 
 pub(crate) type SyncFn = fn(&Invocation) -> HandlerResult;
@@ -69,7 +68,7 @@ pub(crate) fn run_inline(function: SyncFn, invocation: &Invocation, now: Instant
 fn run_sync(function: SyncFn, invocation: &Invocation, now: Instant, late: Late) -> HandlerResult {
     let context = invocation.context();
     begin(context, now)?;
-    let returned = catch_unwind(AssertUnwindSafe(|| context.scope(|| function(invocation))));
+    let returned = panics::catch(|| context.scope(|| function(invocation)));
     end(context, returned.map_or_else(End::Panicked, End::Returned), late)
 }
 
@@ -90,7 +89,8 @@ fn begin(context: &Context, now: Instant) -> Result<(), WireError> {
 /// The end of a function that has begun.
 enum End {
     Returned(HandlerResult),
-    Panicked(Box<dyn Any + Send>),
+    /// With the text of the panic.
+    Panicked(String),
     /// Its future was dropped: it was cancelled, or its runtime has ended.
     Dropped,
 }
@@ -107,7 +107,7 @@ enum Late {
 fn end(context: &Context, end: End, late: Late) -> HandlerResult {
     let result = match end {
         End::Returned(result) => result,
-        End::Panicked(panic) => return Err(panicked(context, &*panic)),
+        End::Panicked(text) => return Err(panicked(context, &text)),
         End::Dropped => return Err(dropped(Ran::Yes)),
     };
     // With any other value of `ran`, the handler has refused the arguments.
@@ -119,12 +119,7 @@ fn end(context: &Context, end: End, late: Late) -> HandlerResult {
     result
 }
 
-fn panicked(context: &Context, panic: &(dyn Any + Send)) -> WireError {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a value that is no text");
+fn panicked(context: &Context, text: &str) -> WireError {
     tracing::error!(function = context.function(), panic = text, "a remote function panicked");
     WireError::new(Code::Panicked, Ran::Yes, format!("the function panicked: {text}"))
 }
@@ -152,12 +147,15 @@ impl AsyncCall {
         *started = true;
         let future = future.as_mut().expect("it is not polled after it has ended");
         let poll = || context.scope(|| future.as_mut().poll(cx));
-        let returned = match catch_unwind(AssertUnwindSafe(poll)) {
+        let returned = match panics::catch(poll) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => End::Returned(result),
-            Err(panic) => End::Panicked(panic),
+            Err(text) => End::Panicked(text),
         };
-        Poll::Ready(end(context, returned, Late::Discarded))
+        // What the future still holds is dropped here, and that may panic as well.
+        let returned =
+            panics::catch(|| self.future = None).map_or_else(End::Panicked, |()| returned);
+        Poll::Ready(end(&self.guard.context, returned, Late::Discarded))
     }
 }
 
@@ -166,10 +164,7 @@ impl Future for AsyncCall {
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let call = self.get_mut();
-        call.poll_result(cx).map(|result| {
-            call.future = None;
-            call.guard.complete(result);
-        })
+        call.poll_result(cx).map(|result| call.guard.complete(result))
     }
 }
 
@@ -220,6 +215,7 @@ pub(crate) mod tests {
             admission::{Admission, Usage},
             registry::tests::function,
         },
+        util::panics::tests::Bomb,
     };
 
     /// Makes an admitted call from `peer`, for tests that do not care about the function.
@@ -291,8 +287,31 @@ pub(crate) mod tests {
         let queue = CompletionQueue::default();
         let mut running = Box::pin(admitted_call("", 1).run_async(never, queue.clone()));
         assert!((&mut running).now_or_never().is_none());
-        catch_unwind(AssertUnwindSafe(|| drop(running))).unwrap_err();
+        panics::catch(|| drop(running)).unwrap_err();
         assert_eq!(completed(&queue).unwrap_err().ran, Ran::Yes);
+    }
+
+    #[test]
+    fn panics_of_dropped_values_are_caught() {
+        fn bomb(_: &Invocation) -> HandlerResult {
+            std::panic::panic_any(Bomb)
+        }
+        fn holds_a_bomb(_: Invocation) -> HandlerFuture {
+            struct Holding(Bomb);
+            impl Future for Holding {
+                type Output = HandlerResult;
+                fn poll(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<HandlerResult> {
+                    Poll::Ready(Ok(Bytes::new()))
+                }
+            }
+            Box::pin(Holding(Bomb))
+        }
+        let error = run_inline(bomb, &invocation(context(None)), Instant::now()).unwrap_err();
+        assert_eq!((error.code, error.ran), (Code::Panicked, Ran::Yes));
+        let queue = CompletionQueue::default();
+        admitted_call("", 1).run_async(holds_a_bomb, queue.clone()).now_or_never().unwrap();
+        let error = completed(&queue).unwrap_err();
+        assert_eq!((error.code, error.ran), (Code::Panicked, Ran::Yes));
     }
 
     #[test]

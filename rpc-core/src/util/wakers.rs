@@ -5,6 +5,8 @@
 
 use std::task::Waker;
 
+use crate::util::panics;
+
 /// A list of wakers. It allocates only for its third element, because most changes wake one task or
 /// two.
 #[derive(Debug, Default)]
@@ -25,8 +27,15 @@ impl Wakers {
     /// keeps its memory.
     pub(crate) fn wake(&mut self) {
         let Self { first, rest } = self;
-        first.iter_mut().filter_map(Option::take).for_each(Waker::wake);
-        rest.drain(..).for_each(Waker::wake);
+        first.iter_mut().filter_map(Option::take).for_each(wake);
+        rest.drain(..).for_each(wake);
+    }
+}
+
+/// Wakes a task. A waker is foreign code, and its panic must not end the thread that wakes it.
+fn wake(waker: Waker) {
+    if let Err(panic) = panics::catch(|| waker.wake()) {
+        tracing::error!(panic, "the waker of a caller panicked");
     }
 }
 
@@ -54,6 +63,22 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn waker_that_panics_does_not_stop_the_others() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("no luck");
+            }
+        }
+        let counter = Arc::new(Counter::default());
+        let mut wakers = Wakers::default();
+        wakers.push(Waker::from(Arc::new(Panics)));
+        wakers.push(Waker::from(Arc::clone(&counter)));
+        wakers.wake();
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+    }
 
     #[derive(Default)]
     struct Counter(AtomicUsize);

@@ -230,10 +230,14 @@ fn refusal(failed: bool, body: &Bytes, limit: usize) -> Option<RpcError> {
     if size > limit {
         let message =
             format!("the reply has {size} bytes, and the client's max_message_size is {limit}");
-        // `Maybe` and not `Yes`, because the response may be an error that tells that the function
-        // did not run.
         let kind = ErrorKind::TooLarge { size, limit };
-        return Some(RpcError::new(kind, Ran::Maybe, message));
+        // The response came, so it tells whether the function ran.
+        let ran = match response::parse_response(body) {
+            Some(Ok(_)) => Ran::Yes,
+            Some(Err(error)) => error.ran(),
+            None => Ran::Maybe,
+        };
+        return Some(RpcError::new(kind, ran, message));
     }
     if !failed {
         return None;
