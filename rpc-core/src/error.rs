@@ -235,14 +235,34 @@ impl StdError for RpcError {
 }
 
 /// The reason why a call of a function that returns `Result<T, E>` has no `T`.
-#[derive(Debug, thiserror::Error)]
+///
+/// `{:#}` appends the cause, as far as the function's own error does that too.
+#[derive(thiserror::Error)]
 pub enum CallError<E> {
     /// The function ran and returned its own error.
-    #[error("{0}")]
     Failed(E),
     /// The call itself failed.
-    #[error(transparent)]
     Rpc(#[from] RpcError),
+}
+
+impl<E: fmt::Display> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::Rpc(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Shows the text and the cause of a call that failed: this is the output for an error that `main`
+/// returns.
+impl<E: fmt::Debug> fmt::Debug for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+            Self::Rpc(error) => error.fmt(f),
+        }
+    }
 }
 
 impl<E> CallError<E> {

@@ -47,6 +47,8 @@ pub struct Entry {
     pub(crate) states: &'static [StateType],
     pub(crate) file: &'static str,
     pub(crate) line: u32,
+    /// The path of the module that has the function.
+    pub(crate) module: &'static str,
 }
 
 impl Entry {
@@ -58,12 +60,38 @@ impl Entry {
         states: &'static [StateType],
         file: &'static str,
         line: u32,
+        module: &'static str,
     ) -> Self {
-        Self { signature, handler, states, file, line }
+        Self { signature, handler, states, file, line, module }
+    }
+
+    /// Returns true if both entries come from the same place in the source. A crate whose unit
+    /// tests depend on it through another crate is linked twice.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let place = |entry: &Self| (entry.module, entry.file, entry.line, entry.signature.name);
+        place(self) == place(other)
     }
 }
 
 inventory::collect!(&'static Entry);
+
+/// A declaration that is linked into this program, and its place in the source.
+#[derive(Debug)]
+pub struct Declared {
+    pub(crate) signature: &'static Signature,
+    pub(crate) file: &'static str,
+    pub(crate) line: u32,
+}
+
+impl Declared {
+    /// Makes the record of a declaration.
+    #[must_use]
+    pub const fn new(signature: &'static Signature, file: &'static str, line: u32) -> Self {
+        Self { signature, file, line }
+    }
+}
+
+inventory::collect!(Declared);
 
 /// The body of the response, or the error that the response reports.
 pub type HandlerResult = Result<Bytes, WireError>;

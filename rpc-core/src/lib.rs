@@ -94,7 +94,7 @@ pub use crate::{
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError},
     function::{Execution, Param, RemoteFn, Signature},
     handler::ServedFn,
-    server::{ServeError, Server, ServerBuilder, ServerHandle},
+    server::{MissingState, ServeError, Server, ServerBuilder, ServerHandle},
 };
 
 /// Compiles and runs the examples of README.md.

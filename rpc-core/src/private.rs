@@ -16,7 +16,8 @@ pub use crate::{
     error::{CallError, RpcError},
     function::{Execution, Param, RemoteFn, Signature},
     handler::{
-        Entry, Handler, HandlerFuture, HandlerResult, Invocation, ResultParts, ServedFn, StateType,
+        Declared, Entry, Handler, HandlerFuture, HandlerResult, Invocation, ResultParts, ServedFn,
+        StateType,
     },
     value::{
         DecodeBySerde, DecodeSliceBySerde, EncodeBySerde, FailBySerde, Refused, RefusedSlice, Value,

@@ -37,7 +37,10 @@ use self::{
 };
 use crate::{function::Signature, transport::Listener, util::io_thread::IoThread};
 
-pub use self::{builder::ServerBuilder, error::ServeError};
+pub use self::{
+    builder::ServerBuilder,
+    error::{MissingState, ServeError},
+};
 
 /// A server that is bound to its endpoints and does not serve yet.
 ///
@@ -122,12 +125,17 @@ impl Server {
     /// If the future is dropped, the server stops at once and gives up the functions in flight.
     ///
     /// # Errors
-    /// Returns [`ServeError::Thread`] if a worker thread cannot be started.
+    /// - [`ServeError::Thread`] if a worker thread cannot be started.
+    /// - [`ServeError::Failed`] if the I/O thread has panicked, which is a defect of this library.
+    ///   The server has then stopped.
     pub async fn serve_until(self, stop: impl Future) -> Result<(), ServeError> {
-        let running = self.spawn()?;
-        stop.await;
+        let mut running = self.spawn()?;
+        let stopped = tokio::select! {
+            _ = stop => Ok(()),
+            panic = running.loops.failed() => Err(ServeError::Failed { panic }),
+        };
         running.shutdown().await;
-        Ok(())
+        stopped
     }
 
     /// Serves in the background, until the returned handle is [shut down](ServerHandle::shutdown)
@@ -187,6 +195,25 @@ pub struct ServerHandle {
 /// `lifecycle` was dropped, give up the functions in flight, answer their callers, and end.
 struct Loops(JoinSet<()>);
 
+impl Loops {
+    /// Waits until every event loop has ended.
+    async fn ended(&mut self) {
+        while self.0.join_next().await.is_some() {}
+    }
+
+    /// Waits until an event loop has panicked. The others go on without it, and nobody would serve
+    /// its endpoints.
+    async fn failed(&mut self) -> String {
+        loop {
+            match self.0.join_next().await {
+                Some(Err(error)) => return error.to_string(),
+                Some(Ok(())) => {}
+                None => return std::future::pending().await,
+            }
+        }
+    }
+}
+
 impl Drop for Loops {
     fn drop(&mut self) {
         self.0.detach_all();
@@ -218,11 +245,17 @@ impl ServerHandle {
     /// If the future is dropped, the server stops at once and gives up the functions in flight.
     pub async fn shutdown(mut self) {
         self.lifecycle.send_replace(Lifecycle::Draining);
-        let all_ended = async { while self.loops.0.join_next().await.is_some() {} };
-        if time::timeout(self.config.drain_timeout, all_ended).await.is_err() {
-            self.lifecycle.send_replace(Lifecycle::Stopped);
-            while self.loops.0.join_next().await.is_some() {}
+        // The timer runs on the I/O thread, because the caller may have no runtime.
+        let (mut timer, drain_timeout) = (JoinSet::new(), self.config.drain_timeout);
+        timer.spawn_on(async move { time::sleep(drain_timeout).await }, self.io.handle());
+        tokio::select! {
+            () = self.loops.ended() => {}
+            _ = timer.join_next() => {
+                self.lifecycle.send_replace(Lifecycle::Stopped);
+                self.loops.ended().await;
+            }
         }
+        drop(timer);
         self.io.finish().await;
         tracing::info!(endpoints = ?self.endpoints, "stopped");
     }

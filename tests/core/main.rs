@@ -11,6 +11,7 @@ mod deadlines;
 mod errors;
 mod functions;
 mod keys;
+mod limits;
 mod map;
 mod overload;
 mod registry;

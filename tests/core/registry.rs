@@ -1,11 +1,11 @@
 //! The set of served functions, the errors that keep a server from starting, and the description
 //! that a server gives of itself.
 
-use std::sync::Arc;
+use std::{future::Future as _, sync::Arc};
 
 use handlers as _;
-use rpc_core::{ErrorKind, ServeError, remote};
-use tests::{endpoints, unique};
+use rpc_core::{ErrorKind, Ran, ServeError, remote};
+use tests::{Gate, endpoints, unique};
 
 use crate::functions::{Fixture, add, builder, divide, hold};
 
@@ -128,4 +128,50 @@ async fn discover_returns_every_function_detail() {
     assert_eq!(described.error.as_deref(), Some("alloc::string::String"));
     assert_eq!((described.idempotent, described.timeout_ms), (true, Some(2_000)));
     server.shutdown().await;
+}
+
+/// Declared here, and implemented nowhere.
+#[remote]
+fn only_declared();
+
+#[remote]
+fn linked_but_not_served() {}
+
+#[tokio::test]
+async fn missing_function_says_why_it_is_missing() {
+    let gate: Arc<Gate> = Arc::default();
+    let endpoint = format!("inproc://{}", unique());
+    let server = builder(&gate).serve::<add>().bind(&*endpoint).await.unwrap().spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    let text = async |name: &str| {
+        let error = client.call_dynamic::<()>(name, ()).await.unwrap_err();
+        assert_eq!((error.kind(), error.ran()), (ErrorKind::UnknownFunction, Ran::No));
+        error.message().to_owned()
+    };
+    let declared = text("only_declared").await;
+    assert!(declared.contains("has only its declaration (tests/core/registry.rs:"), "{declared}");
+    let linked = text("linked_but_not_served").await;
+    assert!(linked.contains("with `.serve::<function>()`"), "{linked}");
+    let near = text("ad").await;
+    assert!(near.ends_with("did you mean `add`?"), "{near}");
+    let unknown = text("qqq").await;
+    assert!(unknown.contains("`use that_crate as _;`"), "{unknown}");
+    server.shutdown().await;
+}
+
+#[test]
+fn shutdown_needs_no_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let gate: Arc<Gate> = Arc::default();
+    let bound = builder(&gate).serve::<add>().bind(format!("inproc://{}", unique()));
+    let server = runtime.block_on(bound).unwrap().spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).wait().unwrap();
+    assert_eq!(add::call(&client, 1, 2).wait().unwrap(), 3);
+    futures_util::FutureExt::now_or_never(client.close());
+    let mut shutdown = std::pin::pin!(server.shutdown());
+    let (waker, until) = (std::task::Waker::noop(), std::time::Instant::now() + tests::PATIENCE);
+    while shutdown.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending() {
+        assert!(std::time::Instant::now() < until, "it never ends");
+        std::thread::yield_now();
+    }
 }

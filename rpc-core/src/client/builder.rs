@@ -116,7 +116,8 @@ setters! { ClientBuilder {
     ///
     /// A call is in flight from its submission until its caller has taken the outcome. Beyond this
     /// limit, [`when_full`](Self::when_full) applies. The default is 65,536, which is more than a
-    /// server admits by default. Each call in flight takes a few hundred bytes.
+    /// server takes by default. The client keeps the calls that its servers do not take yet. Each
+    /// call in flight takes a few hundred bytes.
     max_in_flight: usize,
 
     /// Sets the maximum number of bytes in flight. Requests that wait for their replies count, and
@@ -132,6 +133,10 @@ setters! { ClientBuilder {
     ///
     /// By default, the call waits within its deadline. A program that is faster than its servers is
     /// then slowed down, and does not fail.
+    ///
+    /// With [`WhenFull::Fail`], the client keeps no call waiting for a server either: it sends all
+    /// of them, and the server refuses those that it does not take. Refused calls are retried
+    /// within the retry budget, or not at all with [`retries(0)`](Self::retries).
     when_full: WhenFull,
 
     /// Sets the maximum size of a request that the client sends, and of a reply that it accepts, in

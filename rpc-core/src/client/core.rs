@@ -6,6 +6,7 @@
 pub(crate) mod connect;
 pub(crate) mod link;
 pub(crate) mod run;
+mod silence;
 
 use std::{
     future::poll_fn,

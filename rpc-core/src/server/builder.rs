@@ -85,15 +85,18 @@ setters! { ServerBuilder {
     /// request is in flight while it waits for a worker and while its function runs. Calls of
     /// inline functions do not count.
     ///
-    /// The server refuses further requests with [`Overloaded`](crate::ErrorKind::Overloaded).
+    /// The server tells each client of this library how many of them it takes from this client. The
+    /// client keeps the rest, in order, until the server has capacity. The server refuses further
+    /// requests of other peers with [`Overloaded`](crate::ErrorKind::Overloaded).
     ///
-    /// The default is 16,384, because a request takes little more memory than its message.
+    /// The default is 16,384, because a request takes little more memory than its message. There is
+    /// at least one.
     ///
     /// # Fairness
-    /// A sixteenth of the capacity is a reserve. A peer is a client, or a proxy with several
-    /// clients behind it. A peer may use the reserve only while it has no more requests in flight
+    /// The clients that ask for more than a small part share the capacity equally. A sixteenth of
+    /// it is a reserve: a peer may use the reserve only while it has no more requests in flight
     /// than are free. So a peer with few requests finds capacity, however many the other peers
-    /// send.
+    /// send. A proxy, with all clients behind it, is one peer.
     max_in_flight: usize,
 
     /// Sets the number of bytes that the requests in flight may have together. A request of the
@@ -111,9 +114,10 @@ setters! { ServerBuilder {
     /// peer has a queue of its own, and the workers serve the queues round-robin. A sixteenth of
     /// the capacity is a reserve for peers with short queues.
     ///
-    /// The default is 8,192. At ten thousand calls a second, that is less than a second of work. If
-    /// the limit is very small, the server can refuse a request because a worker that has just
-    /// answered is not idle yet.
+    /// By default, all requests that may be [in flight](Self::max_in_flight) may also wait for a
+    /// worker. With a lower limit, callers learn sooner that the workers are busy. If the limit is
+    /// very small, the server can refuse a request because a worker that has just answered is not
+    /// idle yet.
     max_waiting: usize,
 
     /// Sets the largest size of a request that the server accepts, and of a reply that it sends, in

@@ -47,7 +47,7 @@ impl Default for ServerConfig {
 impl ServerConfig {
     pub(crate) fn service_limits(&self) -> ServiceLimits {
         ServiceLimits {
-            max_in_flight: self.max_in_flight,
+            max_in_flight: self.max_in_flight.max(1),
             max_bytes_in_flight: self.max_bytes_in_flight,
             max_message_size: self.max_message_size,
             reply_cache: CacheLimits {

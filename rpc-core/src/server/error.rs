@@ -1,16 +1,15 @@
-//! The errors that prevent a server from starting.
+//! The errors that prevent a server from starting, or that end it.
 
 use std::{error::Error as StdError, fmt};
 
-/// An error that prevents a server from starting.
+/// An error that prevents a server from starting, or that ends it.
 ///
-/// Its `Debug` output is the text of the error and of its cause, because `main` prints the `Debug`
-/// output of an error that it returns.
+/// `{:#}` appends the cause. So does `Debug`, because `main` prints the `Debug` output of an error
+/// that it returns.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
     /// The text is not an endpoint that this library understands, or no endpoint was given.
-    #[error("cannot bind `{endpoint}`: {reason}")]
     InvalidEndpoint {
         /// The text of the endpoint, as it was given. Empty if no endpoint was given.
         endpoint: String,
@@ -19,7 +18,6 @@ pub enum ServeError {
     },
     /// The server cannot listen on the endpoint. Another process may use it, the address may not
     /// belong to this machine, or this process may lack the permission.
-    #[error("cannot listen on {endpoint}")]
     Bind {
         /// The endpoint. The host `*` appears as `0.0.0.0`, and the port `*` as `0`.
         endpoint: String,
@@ -30,10 +28,6 @@ pub enum ServeError {
     ///
     /// Give one of them another name with `#[remote(name = "...")]`, or choose the functions to
     /// serve with [`ServerBuilder::serve`](crate::ServerBuilder::serve).
-    #[error(
-        "two functions are named `{name}`: {first} and {second}; give one of them another name with \
-         `#[remote(name = \"...\")]`, or serve a subset with `.serve::<function>()`"
-    )]
     DuplicateFunction {
         /// The name of both functions on the wire.
         name: String,
@@ -42,46 +36,89 @@ pub enum ServeError {
         /// The source location of the other function, as `file:line`.
         second: String,
     },
-    /// A function to serve has a `#[state]` parameter, and the server was not given a value of that
-    /// type.
+    /// Functions to serve have `#[state]` parameters, and the server was not given values of these
+    /// types.
     ///
-    /// Give it to [`ServerBuilder::state`](crate::ServerBuilder::state). If this server is not
-    /// meant to serve the function, choose the functions to serve with
+    /// Give them to [`ServerBuilder::state`](crate::ServerBuilder::state). If this server is not
+    /// meant to serve the functions, choose those that it serves with
     /// [`ServerBuilder::serve`](crate::ServerBuilder::serve).
-    #[error(
-        "function `{function}` needs state of type `{state}`: give it to the builder with `.state(...)`, or, \
-         if this server is not meant to serve it, choose what it serves with `.serve::<function>()`"
-    )]
     MissingState {
-        /// The name of the function on the wire.
-        function: String,
-        /// The path of the type.
-        state: &'static str,
+        /// Each type that is missing, with the functions that need it, sorted by name.
+        missing: Vec<MissingState>,
     },
     /// There is no function to serve: no `#[remote]` function with a body is linked into this
     /// program.
     ///
     /// The linker leaves out a crate that is a dependency but is never named in the code. Write
     /// `use that_crate as _;` to link it.
-    #[error(
-        "no function to serve: no `#[remote]` function is linked into this program \
-         (a crate that is only depended on may not be linked: write `use that_crate as _;`)"
-    )]
     NoFunctions,
     /// The server was bound outside a tokio runtime. Async functions run on the runtime in which
     /// their server was bound.
-    #[error("a server is bound inside a tokio runtime, and there is none here")]
     NoRuntime,
     /// The I/O thread or a worker thread could not be started.
-    #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+    /// The I/O thread has panicked. This is a defect of this library: please report it.
+    Failed {
+        /// The text of the panic.
+        panic: String,
+    },
+}
+
+/// A type of `#[state]` that a server was not given.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct MissingState {
+    /// The path of the type.
+    pub state: &'static str,
+    /// The wire names of the functions that need it, sorted.
+    pub functions: Vec<&'static str>,
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidEndpoint { endpoint, reason } => {
+                write!(f, "cannot bind `{endpoint}`: {reason}")?;
+            }
+            Self::Bind { endpoint, .. } => write!(f, "cannot listen on {endpoint}")?,
+            Self::DuplicateFunction { name, first, second } => write!(
+                f,
+                "two functions are named `{name}`: {first} and {second}; give one of them another \
+                 name with `#[remote(name = \"...\")]`, or serve a subset with \
+                 `.serve::<function>()`"
+            )?,
+            Self::MissingState { missing } => {
+                for MissingState { state, functions } in missing {
+                    write!(f, "state of type `{state}` is missing, which ")?;
+                    let verb = if functions.len() == 1 { "needs" } else { "need" };
+                    write!(f, "`{}` {verb}; ", functions.join("`, `"))?;
+                }
+                f.write_str(
+                    "give it to the builder with `.state(...)`, or, if this server is not meant to \
+                     serve the functions, choose what it serves with `.serve::<function>()`",
+                )?;
+            }
+            Self::NoFunctions => f.write_str(
+                "no function to serve: no `#[remote]` function is linked into this program (a \
+                 crate that is only depended on may not be linked: write `use that_crate as _;`)",
+            )?,
+            Self::NoRuntime => {
+                f.write_str("a server is bound inside a tokio runtime, and there is none here")?;
+            }
+            Self::Thread(_) => f.write_str("cannot start a thread")?,
+            Self::Failed { panic } => {
+                write!(f, "the server has stopped, because its I/O thread has panicked: {panic}")?;
+            }
+        }
+        match self.source() {
+            Some(cause) if f.alternate() => write!(f, ": {cause}"),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl fmt::Debug for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.source() {
-            Some(cause) => write!(f, "{self}: {cause}"),
-            None => write!(f, "{self}"),
-        }
+        write!(f, "{self:#}")
     }
 }

@@ -1,14 +1,18 @@
 //! The registry: an immutable map from name to function. It is made from the entries that were
 //! collected at link time, and checks them.
 
-use std::{any::TypeId, collections::HashMap, sync::Arc};
+use std::{
+    any::TypeId,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     error::Ran,
     function::Signature,
-    handler::{Entry, Function, SharedState, StateType},
+    handler::{Declared, Entry, Function, SharedState, StateType},
     protocol::error::{Code, WireError},
-    server::error::ServeError,
+    server::error::{MissingState, ServeError},
 };
 
 /// The state values of a server, by the type in the `#[state]` parameters.
@@ -36,18 +40,29 @@ impl Registry {
         states: &States,
     ) -> Result<Self, ServeError> {
         let mut functions = foldhash::HashMap::<_, Arc<Function>>::default();
+        let mut missing = BTreeMap::<_, BTreeSet<_>>::new();
         for entry in entries {
             let name = entry.signature.name;
-            let function = Arc::new(Function { entry, states: resolve(entry, states)? });
+            let resolved = resolve(entry, states, |state| {
+                missing.entry(state).or_default().insert(name);
+            });
+            let function = Arc::new(Function { entry, states: resolved });
             if let Some(other) = functions.insert(name, function) {
-                // The user may choose the same function twice.
-                if !std::ptr::eq(other.entry, entry) {
+                // The user may choose the same function twice, or link it twice.
+                if !other.entry.is_same(entry) {
                     return Err(duplicate(other.entry, entry));
                 }
             }
         }
         if functions.is_empty() {
             return Err(ServeError::NoFunctions);
+        }
+        if !missing.is_empty() {
+            let missing = missing.into_iter().map(|(state, functions)| MissingState {
+                state,
+                functions: functions.into_iter().collect(),
+            });
+            return Err(ServeError::MissingState { missing: missing.collect() });
         }
         Ok(Self { functions })
     }
@@ -79,29 +94,49 @@ impl Registry {
         scored.into_iter().take(3).map(|(_, known)| known).collect()
     }
 
-    /// Makes the error for a name that no function has. It offers the nearest names.
+    /// Makes the error for a name that no function has. It says why the function is missing, as far
+    /// as that is known, and offers the nearest names.
     pub(crate) fn not_found(&self, name: &str) -> WireError {
-        let nearest = self.nearest(name);
         // The name comes from an untrusted peer. It is truncated, so that the response stays small.
         let shown: String = name.chars().take(64).collect();
-        let text = match nearest.as_slice() {
-            [] => format!("there is no function `{shown}`"),
-            near => {
-                format!("there is no function `{shown}`; did you mean `{}`?", near.join("` or `"))
-            }
+        let near = self.nearest(name);
+        let reason = if Self::linked().any(|entry| entry.signature.name == name) {
+            "it is linked into the server, which serves only what its builder chooses with \
+             `.serve::<function>()`"
+                .to_owned()
+        } else if let Some(Declared { file, line, .. }) =
+            inventory::iter::<Declared>.into_iter().find(|declared| declared.signature.name == name)
+        {
+            format!(
+                "the server's program has only its declaration ({file}:{line}): link the crate that \
+                 implements it with `use that_crate as _;`"
+            )
+        } else if near.is_empty() {
+            "`rpc.discover` lists what the server has; a crate that its program only depends on is \
+             not linked without `use that_crate as _;`"
+                .to_owned()
+        } else {
+            format!("did you mean `{}`?", near.join("` or `"))
         };
+        let text = format!("there is no function `{shown}`; {reason}");
         WireError::new(Code::UnknownFunction, Ran::No, text)
     }
 }
 
-fn resolve(entry: &'static Entry, states: &States) -> Result<Box<[SharedState]>, ServeError> {
+/// Returns the states of a function. Each one that is missing is reported to `missing`.
+fn resolve(
+    entry: &'static Entry,
+    states: &States,
+    mut missing: impl FnMut(&'static str),
+) -> Box<[SharedState]> {
     let find = |wanted: &StateType| {
-        states.get(&(wanted.id)()).cloned().ok_or_else(|| ServeError::MissingState {
-            function: entry.signature.name.to_owned(),
-            state: (wanted.name)(),
-        })
+        let found = states.get(&(wanted.id)()).cloned();
+        if found.is_none() {
+            missing((wanted.name)());
+        }
+        found
     };
-    entry.states.iter().map(find).collect()
+    entry.states.iter().filter_map(find).collect()
 }
 
 fn duplicate(a: &'static Entry, b: &'static Entry) -> ServeError {
@@ -129,7 +164,14 @@ pub(crate) mod tests {
             Ok(Bytes::new())
         }
         let signature = Box::leak(Box::new(Signature::new(name, "", &[])));
-        Box::leak(Box::new(Entry::new(signature, Handler::Sync(handler), states, "src/a.rs", line)))
+        Box::leak(Box::new(Entry::new(
+            signature,
+            Handler::Sync(handler),
+            states,
+            "src/a.rs",
+            line,
+            "a",
+        )))
     }
 
     /// Makes a function that does nothing.
@@ -149,20 +191,27 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn same_function_may_be_chosen_twice() {
+    fn same_function_may_be_chosen_or_linked_twice() {
         let f = entry("f", 1, &[]);
-        let registry = Registry::new([f, f], &States::new()).unwrap();
-        assert_eq!(registry.signatures().len(), 1);
+        for again in [f, entry("f", 1, &[])] {
+            let registry = Registry::new([f, again], &States::new()).unwrap();
+            assert_eq!(registry.signatures().len(), 1);
+        }
+        // A macro can make two functions at one place, in different modules.
+        let elsewhere = Entry::new(f.signature, f.handler, &[], f.file, f.line, "b");
+        Registry::new([f, Box::leak(Box::new(elsewhere))], &States::new()).unwrap_err();
     }
 
     #[test]
-    fn missing_state_error_names_function_and_type() {
-        let error = Registry::new([entry("f", 1, &STATES)], &States::new()).unwrap_err();
-        assert!(matches!(error, ServeError::MissingState { .. }));
-        assert!(
-            error.to_string().contains("`f`") && error.to_string().contains("String"),
-            "{error}"
-        );
+    fn every_missing_state_is_named_with_its_functions() {
+        static MORE: [StateType; 2] = [StateType::of::<String>(), StateType::of::<u8>()];
+        let entries = [entry("g", 2, &MORE), entry("f", 1, &STATES), entry("h", 3, &[])];
+        let error = Registry::new(entries, &States::new()).unwrap_err();
+        assert!(matches!(&error, ServeError::MissingState { missing } if missing.len() == 2));
+        let text = error.to_string();
+        let expected = "state of type `alloc::string::String` is missing, which `f`, `g` need; \
+                        state of type `u8` is missing, which `g` needs; give it to the builder";
+        assert!(text.starts_with(expected), "{text}");
 
         let state: SharedState = Arc::new(Arc::new("given".to_owned()));
         let states = States::from([(TypeId::of::<String>(), state)]);

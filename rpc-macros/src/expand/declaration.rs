@@ -34,7 +34,13 @@ fn declaration(function: &RemoteFunction<'_>) -> TokenStream {
             }
         }
     });
+    // The span of the name makes `file!` and `line!` return the place of the declaration.
+    let place = quote_spanned!(function.ident.span()=> ::core::file!(), ::core::line!());
     quote_spanned! {here()=>
+        __rpc::inventory::submit! {
+            __rpc::Declared::new(<#ty as __rpc::RemoteFn>::SIGNATURE, #place)
+        }
+
         impl __rpc::Declaration for #ty {
             const DIFFERS: &'static str = #declared;
         }

@@ -21,7 +21,8 @@ pub(super) fn served_fn(function: &RemoteFunction<'_>) -> TokenStream {
     });
     // The span of the name makes `file!` and `line!` return the place of the function, not the
     // place of the attribute.
-    let place = quote_spanned!(ident.span()=> ::core::file!(), ::core::line!());
+    let place =
+        quote_spanned!(ident.span()=> ::core::file!(), ::core::line!(), ::core::module_path!());
     quote_spanned! {here()=>
         impl __rpc::ServedFn for #ty {
             const ENTRY: &'static __rpc::Entry = &__rpc::Entry::new(

@@ -15,7 +15,15 @@ use bytes::Bytes;
 use tokio::{sync::oneshot, task::JoinSet, time};
 
 use crate::{
-    client::{balancer::LinkId, calls::Transmit, core::ClientCore, endpoints::EndpointState},
+    client::{
+        balancer::LinkId,
+        calls::Transmit,
+        core::{
+            ClientCore,
+            silence::{Silence, Verdict},
+        },
+        endpoints::EndpointState,
+    },
     error::{ErrorKind, Ran, RpcError},
     protocol::{
         MsgId, batch,
@@ -33,7 +41,7 @@ const MESSAGES_PER_LOCK: usize = 64;
 /// spent earlier.
 const MAX_REPLIES: usize = 256;
 /// The number of checks of a link within the keepalive timeout. Each check that finds the server
-/// unresponsive sends a ping, except the last one, which ends the link.
+/// silent sends a ping, except the last one, which ends the link.
 const CHECKS: u32 = 4;
 
 /// The state that is shared by the tasks of a link.
@@ -257,25 +265,20 @@ async fn keep_alive(connection: &Connection) -> TransportError {
     }
     let timeout = core.keepalive_timeout;
     let interval = timeout / CHECKS;
-    let (mut seen, mut unanswered) = (0, 0);
+    let mut silence = Silence::new(timeout);
     loop {
         let due = Instant::now() + interval;
         time::sleep_until(due.into()).await;
         let received = connection.received.load(Ordering::Relaxed);
-        // A server that was pinged owes the answer, even if every call has ended meanwhile.
-        if received != seen || (unanswered == 0 && !core.awaits_replies(*id)) {
-            (seen, unanswered) = (received, 0);
-            continue;
+        // If this thread did not run for a while, there may be messages that it has not read.
+        let is_late = due.elapsed() > interval;
+        match silence.check(received, core.awaits_replies(*id), is_late, Instant::now()) {
+            Verdict::Responsive => {}
+            Verdict::Silent => core.ping(*id),
+            Verdict::Lost(silent) => {
+                return format!("the server has sent nothing for {silent:.1?}").into();
+            }
         }
-        // This thread did not run for a while, so that there may be messages that it has not read.
-        if due.elapsed() > interval {
-            continue;
-        }
-        if unanswered + 1 == CHECKS {
-            return format!("the server has sent nothing for {timeout:?}").into();
-        }
-        unanswered += 1;
-        core.ping(*id);
     }
 }
 

@@ -78,9 +78,9 @@ fn service(max_in_flight: usize) -> Arc<Service> {
         Signature::new("inlined", "", &[]).with_execution(Execution::Inline, false);
     static TIMED: Signature = Signature::new("timed", "", &[]).with_timeout_nanos(2_000_000_000);
     static ENTRIES: [Entry; 3] = [
-        Entry::new(&BLOCKING, Handler::Sync(handler), &[], "", 0),
-        Entry::new(&INLINE, Handler::Sync(handler), &[], "", 0),
-        Entry::new(&TIMED, Handler::Sync(handler), &[], "", 0),
+        Entry::new(&BLOCKING, Handler::Sync(handler), &[], "", 0, ""),
+        Entry::new(&INLINE, Handler::Sync(handler), &[], "", 0, ""),
+        Entry::new(&TIMED, Handler::Sync(handler), &[], "", 0, ""),
     ];
     let limits = ServiceLimits {
         max_in_flight,

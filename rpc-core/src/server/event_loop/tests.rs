@@ -53,7 +53,7 @@ fn event_loop() -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
     }
     static SIGNATURE: Signature =
         Signature::new("f", "", &[]).with_execution(Execution::Inline, false);
-    static ENTRIES: [Entry; 1] = [Entry::new(&SIGNATURE, Handler::Sync(handler), &[], "", 0)];
+    static ENTRIES: [Entry; 1] = [Entry::new(&SIGNATURE, Handler::Sync(handler), &[], "", 0, "")];
     let registry = Registry::new(&ENTRIES, &States::new()).unwrap();
     let service = Arc::new(Service::new(registry, ServerConfig::default().service_limits()));
     let completions = CompletionQueue::default();
