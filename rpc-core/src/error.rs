@@ -130,6 +130,20 @@ impl RpcError {
         self
     }
 
+    /// Returns the message and the cause, without function and endpoint.
+    pub(crate) fn reason(&self) -> String {
+        match &self.0.source {
+            Some(cause) => format!("{}: {cause}", self.0.message),
+            None => self.0.message.clone(),
+        }
+    }
+
+    /// Adds another statement to the message.
+    pub(crate) fn and(mut self, statement: impl fmt::Display) -> Self {
+        self.0.message = format!("{}; {statement}", self.0.message);
+        self
+    }
+
     pub(crate) fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.0.retry_after = retry_after;
         self

@@ -1,11 +1,11 @@
 //! Timeouts: which timeout applies, and the effect of an expired deadline on the function.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use rpc_core::{Call, Context, ErrorKind, Ran, RemoteFn, RpcError, remote};
+use rpc_core::{Call, Context, ErrorKind, Ran, RemoteFn, RpcError, WhenFull, remote};
 use tests::{Gate, RawClient, soon, unique};
 
 use crate::functions::{Fixture, Inner, add, builder, hold, hold_async, hold_stubbornly};
@@ -212,4 +212,77 @@ async fn client_timeout_sends_a_cancel() {
     assert_eq!(call.await.unwrap().unwrap_err().ran(), Ran::Maybe);
     let cancel = [b"\x93\x02\xaarpc.cancel\x91", &request[6..7]].concat();
     assert_eq!(peer.recv().await[2], cancel);
+}
+
+/// The error of the call that `hold_through` makes.
+static INNER: Mutex<String> = Mutex::new(String::new());
+
+/// Makes a call that has as much time as is left of its own.
+#[remote]
+fn hold_through(endpoint: &str) {
+    let client = tests::client().connect(endpoint).wait().unwrap();
+    *INNER.lock().unwrap() = hold_async::call(&client).wait().unwrap_err().to_string();
+}
+
+#[tokio::test]
+async fn deadline_error_says_whose_time_ran_out() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let short = tests::client().timeout(Duration::from_millis(50));
+    let client = short.connect(server.endpoint()).await.unwrap();
+    let text = |error: RpcError| {
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+        error.to_string()
+    };
+    let of_client = text(hold_async::call(&client).await.unwrap_err());
+    assert!(of_client.ends_with("; it had 50ms, the timeout of the client"), "{of_client}");
+    let of_call = hold_async::call(&client).timeout(Duration::from_millis(30));
+    let of_call = text(of_call.await.unwrap_err());
+    assert!(of_call.ends_with("; it had 30ms, the timeout of this call"), "{of_call}");
+    let of_function = text(hold_shortly::call(&client).await.unwrap_err());
+    assert!(of_function.ends_with("; it had 50ms, the timeout of the function"), "{of_function}");
+    let outer = hold_through::call(&client, server.endpoint());
+    outer.timeout(Duration::from_millis(300)).await.unwrap_err();
+    let inner = || INNER.lock().unwrap().clone();
+    soon("the inner call ends", async {
+        while inner().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert!(inner().ends_with("ms, what was left of the call in which it was made"), "{}", inner());
+    gate.open();
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn deadline_error_tells_of_earlier_tries() {
+    let gate: Arc<Gate> = Arc::default();
+    let small = builder(&gate).max_in_flight(1).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = small.spawn().unwrap();
+    let impatient = tests::client().when_full(WhenFull::Fail);
+    let client = impatient.connect(server.endpoint()).await.unwrap();
+    let first = tokio::spawn(hold_async::call(&client));
+    gate.entered(1).await;
+    let error = hold_async::call(&client).timeout(Duration::from_millis(400)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("earlier tr") && text.contains(server.endpoint()), "{text}");
+    assert!(text.contains("(max_in_flight) is 1"), "{text}");
+    gate.open();
+    assert!(first.await.unwrap().unwrap());
+    // A client that keeps its calls says what they wait for.
+    let gate: Arc<Gate> = Arc::default();
+    let small = builder(&gate).max_in_flight(1).bind("tcp://127.0.0.1:0").await.unwrap();
+    let busy = small.spawn().unwrap();
+    let client = tests::client().connect(busy.endpoint()).await.unwrap();
+    let first = tokio::spawn(hold_async::call(&client));
+    gate.entered(1).await;
+    let error = hold_async::call(&client).timeout(Duration::from_millis(50)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("as many calls of this client as they take"), "{text}");
+    assert_eq!(error.ran(), Ran::No);
+    gate.open();
+    assert!(first.await.unwrap().unwrap());
+    busy.shutdown().await;
+    server.shutdown().await;
 }

@@ -237,7 +237,7 @@ impl<F: RemoteFn> Call<F> {
 
     fn decode(&self, reply: &Reply) -> Result<F::Output, F::Error> {
         let body = &reply.body;
-        let locate = |error: RpcError| error.of(self.raw.function.clone()).at(&reply.endpoint.name);
+        let locate = |error: RpcError| self.raw.complete(error).at(&reply.endpoint.name);
         let protocol = |message: String| RpcError::new(ErrorKind::Protocol, Ran::Yes, message);
         let range = match response::parse_response(body) {
             Some(Ok(range)) => range,

@@ -308,8 +308,17 @@ impl Calls {
     /// tries.
     fn fail(&mut self, id: MsgId, mut error: RpcError, wakers: &mut Wakers) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
-        if slot.history.as_ref().is_some_and(|history| history.maybe_ran) {
-            error = error.or_earlier_try();
+        if let Some(history) = &slot.history {
+            if history.maybe_ran {
+                error = error.or_earlier_try();
+            }
+            let tries = if history.retries == 1 { "try" } else { "tries" };
+            error = error.and(format_args!(
+                "{} earlier {tries} failed, the last one at {}: {}",
+                history.retries,
+                history.endpoint.name,
+                history.error.reason(),
+            ));
         }
         if error.endpoint().is_empty() {
             error = match &slot.history {

@@ -44,7 +44,29 @@ pub(super) struct RawCall {
     pub(super) options: CallOptions,
     /// The deadline of the call in whose function this call was created.
     inherited: Option<Instant>,
+    /// The time that the call has from its beginning on, and the setting that decides it.
+    limit: (Duration, LimitedBy),
     stage: Stage,
+}
+
+/// The setting that decides how much time a call has.
+#[derive(Debug, Clone, Copy)]
+enum LimitedBy {
+    Call,
+    Function,
+    Client,
+    OuterCall,
+}
+
+impl fmt::Display for LimitedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Call => "the timeout of this call",
+            Self::Function => "the timeout of the function",
+            Self::Client => "the timeout of the client",
+            Self::OuterCall => "what was left of the call in which it was made",
+        })
+    }
 }
 
 enum Stage {
@@ -66,6 +88,7 @@ impl RawCall {
             kind,
             options: CallOptions::default(),
             inherited: inherited_deadline(),
+            limit: (Duration::ZERO, LimitedBy::Call),
             stage: Stage::New(args),
         }
     }
@@ -85,7 +108,17 @@ impl RawCall {
     /// Ends the call with its outcome. A call that is dropped before is cancelled.
     fn end(&mut self, outcome: Outcome) -> Outcome {
         self.stage = Stage::Ended;
-        outcome.map_err(|error| error.of(self.function.clone()))
+        outcome.map_err(|error| self.complete(error))
+    }
+
+    /// Adds to an error what only the call knows: its function, and whose time has run out.
+    pub(super) fn complete(&self, error: RpcError) -> RpcError {
+        let (time, limited_by) = self.limit;
+        let error = match error.kind() {
+            ErrorKind::DeadlineExceeded => error.and(format!("it had {time:?}, {limited_by}")),
+            _ => error,
+        };
+        error.of(self.function.clone())
     }
 
     /// Begins the call: its timeout starts, and the client core takes it in.
@@ -95,9 +128,21 @@ impl RawCall {
         };
         let refuse = |kind, message| Err(RpcError::new(kind, Ran::No, message));
         let now = Instant::now();
-        let timeout = self.options.timeout.or(self.signature.timeout);
-        let own = deadline_after(now, timeout.unwrap_or_else(|| self.client.config().timeout));
-        let deadline = self.inherited.map_or(own, |inherited| inherited.min(own));
+        let (timeout, limited_by) = match (self.options.timeout, self.signature.timeout) {
+            (Some(timeout), _) => (timeout, LimitedBy::Call),
+            (None, Some(timeout)) => (timeout, LimitedBy::Function),
+            (None, None) => (self.client.config().timeout, LimitedBy::Client),
+        };
+        let own = deadline_after(now, timeout);
+        self.limit = (timeout, limited_by);
+        let mut deadline = own;
+        if let Some(inherited) = self.inherited.filter(|inherited| *inherited < own) {
+            let left = inherited.saturating_duration_since(now);
+            // Rounded, for a text that is easy to read.
+            let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            self.limit = (left, LimitedBy::OuterCall);
+            deadline = inherited;
+        }
         if deadline <= now {
             return refuse(ErrorKind::DeadlineExceeded, "no time was left before it could be sent");
         }

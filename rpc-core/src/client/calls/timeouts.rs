@@ -88,11 +88,17 @@ impl Calls {
                 Ran::No,
                 "while as many calls were in flight as this client may have",
             ),
-            _ => match &slot.history {
-                Some(history) => deadline_exceeded(Ran::No, "before the call could be made again")
-                    .with_source(history.error.message().to_owned()),
-                None => self.explain(deadline_exceeded(Ran::No, "before the call could be sent")),
-            },
+            CallState::BacksOff => {
+                deadline_exceeded(Ran::No, "before the call could be made again")
+            }
+            CallState::Queued | CallState::Done(_) => {
+                if self.balancer.iter().any(|link| !link.draining) {
+                    let when = "while its servers had as many calls of this client as they take";
+                    deadline_exceeded(Ran::No, when)
+                } else {
+                    self.explain(deadline_exceeded(Ran::No, "before the call could be sent"))
+                }
+            }
         })
     }
 }
