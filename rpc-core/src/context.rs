@@ -4,6 +4,7 @@
 use std::{
     cell::Cell,
     fmt,
+    future::{Future, poll_fn},
     pin::pin,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::peer::PeerId;
 
@@ -21,9 +22,42 @@ use crate::peer::PeerId;
 ///
 /// A clone is cheap, and may outlive the call.
 ///
+/// # Inherited deadlines
 /// Calls that the function itself makes inherit the deadline of its own call, even without a
-/// `#[context]` parameter. Calls that are made in another task or thread do not.
+/// `#[context]` parameter. In a task or thread that it has started, they do so only if that is
+/// asked for:
 ///
+/// | started by                 | write                                |
+/// |----------------------------|--------------------------------------|
+/// | `tokio::spawn`             | [`cx.spawn(future)`](Self::spawn)     |
+/// | a `JoinSet`, or otherwise  | [`cx.scope(future)`](Self::scope)     |
+/// | `thread::spawn`, `rayon`   | [`cx.run(closure)`](Self::run)        |
+///
+/// ```standalone_crate
+/// use rpc_core::{Client, Context, RpcError, remote};
+/// use tokio::task::JoinSet;
+///
+/// #[remote(idempotent)]
+/// fn price(item: u32) -> u64;
+///
+/// /// Asks for all prices at the same time. The calls end with the deadline of this one.
+/// #[remote]
+/// async fn total(
+///     #[state] prices: &Client,
+///     #[context] cx: &Context,
+///     items: Vec<u32>,
+/// ) -> Result<u64, String> {
+///     let mut tasks = JoinSet::new();
+///     for item in items {
+///         let prices = prices.clone();
+///         tasks.spawn(cx.scope(async move { price::call(&prices, item).await }));
+///     }
+///     let all: Result<Vec<u64>, RpcError> = tasks.join_all().await.into_iter().collect();
+///     all.map(|all| all.iter().sum()).map_err(|error| error.to_string())
+/// }
+/// ```
+///
+/// # Example
 /// ```
 /// use rpc_core::{Context, remote};
 ///
@@ -55,11 +89,26 @@ impl Context {
         Self(Arc::new(Inner { peer, function, deadline, state, notify }))
     }
 
+    /// Returns the context of the call for which this thread, or this task, runs a function at the
+    /// moment. `None` if there is none.
+    ///
+    /// It is there in the function itself, and in what was started with [`spawn`](Self::spawn),
+    /// [`scope`](Self::scope) or [`run`](Self::run).
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        with_current(Option::clone)
+    }
+
     /// Returns the ZeroMQ identity of the peer that sent the request, or for `inproc://` the number
     /// that the transport gave it.
     ///
     /// It distinguishes the peers that are connected. It proves nothing, because a peer chooses its
     /// own identity.
+    ///
+    /// - Behind a proxy, it is the identity of the proxy, which all clients behind it share.
+    /// - Of calls with the same idempotency key, the function runs for the first one, and this is
+    ///   the peer of the first one. It may have gone meanwhile.
+    /// - The peer of a notification may have gone when the function runs.
     #[must_use]
     pub fn peer(&self) -> &[u8] {
         self.0.peer.as_bytes()
@@ -135,17 +184,39 @@ impl Context {
         before & STARTED != 0
     }
 
-    /// Runs `f` so that the calls that it makes inherit the deadline of this call.
-    pub(crate) fn scope<T>(&self, f: impl FnOnce() -> T) -> T {
-        /// Restores the outer deadline, also if `f` panics.
-        struct Restore(Option<Instant>);
+    /// Runs `f` so that the calls that it makes inherit the deadline of this call. This is for
+    /// threads that the function has started.
+    pub fn run<T>(&self, f: impl FnOnce() -> T) -> T {
+        /// Restores the outer context, also if `f` panics.
+        struct Restore(Option<Context>);
         impl Drop for Restore {
             fn drop(&mut self) {
-                CURRENT_DEADLINE.set(self.0);
+                replace_current(self.0.take());
             }
         }
-        let _restore = Restore(CURRENT_DEADLINE.replace(self.0.deadline));
+        let _restore = Restore(replace_current(Some(self.clone())));
         f()
+    }
+
+    /// Returns a future that is polled so that the calls that it makes inherit the deadline of this
+    /// call. This is for tasks that the function starts.
+    ///
+    /// The future is not dropped when the call is cancelled: see [`cancelled`](Self::cancelled).
+    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        let (context, mut future) = (self.clone(), Box::pin(future));
+        poll_fn(move |cx| context.run(|| future.as_mut().poll(cx)))
+    }
+
+    /// Spawns a task on the current tokio runtime. The calls that it makes inherit the deadline of
+    /// this call.
+    ///
+    /// # Panics
+    /// Panics outside of a tokio runtime, as `tokio::spawn` does.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        tokio::spawn(self.scope(future))
     }
 }
 
@@ -161,11 +232,24 @@ impl fmt::Debug for Context {
 }
 
 thread_local! {
-    static CURRENT_DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<Context>> = const { Cell::new(None) };
+}
+
+/// Replaces the context of this thread, and returns the previous one. A thread that is about to end
+/// has none.
+fn replace_current(context: Option<Context>) -> Option<Context> {
+    CURRENT.try_with(|current| current.replace(context)).unwrap_or_default()
+}
+
+fn with_current<T>(read: impl FnOnce(&Option<Context>) -> T) -> T {
+    let current = replace_current(None);
+    let result = read(&current);
+    replace_current(current);
+    result
 }
 
 /// Returns the deadline of the call for which this thread runs a function at the moment. `None` if
 /// there is no such call, or it has no deadline.
 pub(crate) fn inherited_deadline() -> Option<Instant> {
-    CURRENT_DEADLINE.get()
+    with_current(|current| current.as_ref().and_then(Context::deadline))
 }

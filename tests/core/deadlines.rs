@@ -286,3 +286,28 @@ async fn deadline_error_tells_of_earlier_tries() {
     busy.shutdown().await;
     server.shutdown().await;
 }
+
+/// Returns the deadline that is inherited in tasks and threads, in five ways.
+#[remote]
+async fn inherits(#[context] cx: &Context) -> Vec<bool> {
+    let inherits = || Context::current().is_some_and(|current| current.deadline().is_some());
+    let plain = tokio::spawn(async move { inherits() }).await.unwrap();
+    let spawned = cx.spawn(async move {
+        tokio::task::yield_now().await;
+        inherits()
+    });
+    let scoped = tokio::spawn(cx.scope(async move { inherits() }));
+    let context = cx.clone();
+    let thread = std::thread::spawn(move || (context.run(inherits), inherits()));
+    let (in_thread, after) = thread.join().unwrap();
+    vec![inherits(), plain, spawned.await.unwrap(), scoped.await.unwrap(), in_thread, after]
+}
+
+#[tokio::test]
+async fn deadline_follows_where_it_is_asked_to() {
+    let fixture = Fixture::tcp().await;
+    let found = inherits::call(&fixture.client).await.unwrap();
+    assert_eq!(found, [true, false, true, true, true, false]);
+    assert!(Context::current().is_none());
+    fixture.end().await;
+}

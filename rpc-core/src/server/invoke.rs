@@ -68,7 +68,7 @@ pub(crate) fn run_inline(function: SyncFn, invocation: &Invocation, now: Instant
 fn run_sync(function: SyncFn, invocation: &Invocation, now: Instant, late: Late) -> HandlerResult {
     let context = invocation.context();
     begin(context, now)?;
-    let returned = panics::catch(|| context.scope(|| function(invocation)));
+    let returned = panics::catch(|| context.run(|| function(invocation)));
     end(context, returned.map_or_else(End::Panicked, End::Returned), late)
 }
 
@@ -146,7 +146,7 @@ impl AsyncCall {
         }
         *started = true;
         let future = future.as_mut().expect("it is not polled after it has ended");
-        let poll = || context.scope(|| future.as_mut().poll(cx));
+        let poll = || context.run(|| future.as_mut().poll(cx));
         let returned = match panics::catch(poll) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => End::Returned(result),
