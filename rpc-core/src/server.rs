@@ -9,6 +9,7 @@ mod config;
 mod dispatch;
 mod egress;
 mod error;
+mod error_log;
 mod event_loop;
 pub(crate) mod executor;
 mod idempotency;

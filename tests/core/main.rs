@@ -12,6 +12,7 @@ mod errors;
 mod functions;
 mod keys;
 mod limits;
+mod logs;
 mod map;
 mod overload;
 mod registry;

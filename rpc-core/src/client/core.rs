@@ -324,6 +324,11 @@ impl ClientCore {
         self.lock().calls.balancer.find(link).is_some_and(|link| link.has_outgoing())
     }
 
+    /// Returns true if the server of a link is draining.
+    fn is_draining(&self, link: LinkId) -> bool {
+        self.lock().calls.balancer.find(link).is_some_and(|link| link.draining)
+    }
+
     /// Returns true if replies are awaited on a link.
     fn awaits_replies(&self, link: LinkId) -> bool {
         self.lock().calls.balancer.find(link).is_some_and(|link| link.sent.calls > 0)

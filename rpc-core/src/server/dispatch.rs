@@ -6,6 +6,7 @@
 
 mod abort;
 mod keyed;
+mod reserved;
 
 use std::{
     collections::BTreeMap,
@@ -22,16 +23,16 @@ use crate::{
     handler::{Function, Handler, HandlerResult, Invocation},
     peer::PeerId,
     protocol::{
-        MsgId,
-        control::{self, Capabilities, Window},
+        MsgId, control,
         error::{Code, WireError},
         request::{self, ClientMessage, Head, Malformed},
         response,
     },
     server::{
         admission::{self, Usage},
-        agreement, builtin,
+        agreement,
         completion::{Completion, Ticket},
+        error_log::ErrorLog,
         executor::Execute,
         invoke::{AdmittedCall, run_inline},
         requests::{ActiveRequest, Caller, Owner, Requests},
@@ -63,6 +64,7 @@ pub(crate) struct Dispatcher<E> {
     requests: Requests,
     executor: E,
     sessions: Sessions,
+    log: ErrorLog,
     /// True once the server drains. No function is started any more.
     draining: bool,
 }
@@ -111,6 +113,7 @@ impl<E: Execute> Dispatcher<E> {
             requests: Requests::new(),
             executor,
             sessions: Sessions::default(),
+            log: ErrorLog::default(),
             draining: false,
         }
     }
@@ -153,7 +156,10 @@ impl<E: Execute> Dispatcher<E> {
             Ok(ClientMessage::Notification(notification)) => {
                 self.handle_notification(&reply_to, body, &notification, now, out);
             }
-            Err(Malformed::Request(id, reason)) => out.push(malformed(reply_to, id, reason)),
+            Err(Malformed::Request(id, reason)) => {
+                self.log.note("", &bad_request(reason), now);
+                out.push(malformed(reply_to, id, reason));
+            }
             Err(Malformed::Notification(reason)) => {
                 tracing::debug!(reason, "ignored a malformed notification");
             }
@@ -173,17 +179,17 @@ impl<E: Execute> Dispatcher<E> {
         let (size, limit) = (body.len(), self.service.max_message_size);
         if size > limit {
             let error = WireError::too_large("request", Ran::No, size, limit);
-            return out.push(refuse(caller.reply_to, Some(id), &error));
+            return self.refuse(caller, method, &error, now, out);
         }
         if control::is_reserved(method) {
             return self.call_builtin(caller, method, &body[params_at..], out);
         }
         let Some(function) = self.service.registry.find(method) else {
             let error = self.service.registry.not_found(method);
-            return out.push(refuse(caller.reply_to, Some(id), &error));
+            return self.refuse(caller, method, &error, now, out);
         };
         if let Err(error) = agreement::check(&self.service, function.signature(), &options) {
-            return out.push(refuse(caller.reply_to, Some(id), &error));
+            return self.refuse(caller, method, &error, now, out);
         }
         let call = Call::new(function, body, params_at, timeout, now);
         if let Some(key) = options.key {
@@ -221,34 +227,30 @@ impl<E: Execute> Dispatcher<E> {
         let _ = self.start(call, context, Owner::Nobody, now);
     }
 
-    /// Handles a notification of the protocol. Those that this version does not know are ignored.
-    fn handle_control(
+    /// Refuses a request that was never a call.
+    fn refuse(
         &mut self,
-        reply_to: &ReplyTo,
+        caller: Caller,
         method: &str,
-        params: &[u8],
+        error: &WireError,
         now: Instant,
         out: &mut Vec<Outbound>,
     ) {
-        match method {
-            control::CANCEL => {
-                if let Some(id) = control::read_cancel(params) {
-                    self.cancel(reply_to, id, now, out);
-                }
-            }
-            control::WINDOW => {
-                if let (Some(window), Some(report)) =
-                    (self.sessions.window(reply_to), control::read_window(params))
-                {
-                    window.handle_report(report);
-                }
-            }
-            _ => {}
-        }
+        self.log.note(method, error, now);
+        out.push(refuse(caller.reply_to, Some(caller.id), error));
     }
 
     /// Starts a function, whose outcome goes to `owner`.
     fn start(&mut self, call: Call, context: Context, owner: Owner, now: Instant) -> Start {
+        let function = context.function();
+        let started = self.try_start(call, context, owner, now);
+        if let Start::Over(_, Err(error)) = &started {
+            self.log.note(function, error, now);
+        }
+        started
+    }
+
+    fn try_start(&mut self, call: Call, context: Context, owner: Owner, now: Instant) -> Start {
         let Call { function, body, params_at, .. } = call;
         if self.draining {
             let text = "the server is shutting down";
@@ -303,7 +305,10 @@ impl<E: Execute> Dispatcher<E> {
     ) {
         match completion {
             Completion::Ended { ticket, result } => {
-                if let Some(ActiveRequest { owner, .. }) = self.requests.remove(ticket) {
+                if let Some(ActiveRequest { owner, context, .. }) = self.requests.remove(ticket) {
+                    if let Err(error) = &result {
+                        self.log.note(context.function(), error, now);
+                    }
                     self.tell(owner, result, now, out);
                 }
             }
@@ -359,50 +364,6 @@ impl<E: Execute> Dispatcher<E> {
         let error = WireError::too_large("reply", ran, size, limit);
         response::error_response(Some(id), &error)
     }
-
-    fn call_builtin(
-        &mut self,
-        caller: Caller,
-        method: &str,
-        params: &[u8],
-        out: &mut Vec<Outbound>,
-    ) {
-        let id = caller.id;
-        let is_hello = method == control::HELLO;
-        let window = is_hello.then(|| self.open_session(&caller.reply_to, params)).flatten();
-        let result = match builtin::call(&self.service, method, params, window) {
-            Some(result) => result.map(|result| response::response(id, &result)),
-            None => Err(self.service.registry.not_found(method)),
-        };
-        if !is_hello {
-            return out.push(self.respond(caller, result));
-        }
-        let Caller { reply_to, id } = caller;
-        // The size is not checked against the limit, because the client learns the limit from this
-        // response.
-        let body = result.unwrap_or_else(|error| response::error_response(Some(id), &error));
-        // Not in a batch, because this response tells the client whether batches are supported.
-        out.push(Outbound { reply_to: reply_to.clone(), body, alone: true });
-        if self.draining {
-            out.push(Outbound::new(reply_to, control::go_away()));
-        }
-    }
-
-    /// Opens the session of a client that said hello. Returns its window if it keeps to one.
-    ///
-    /// A client behind a proxy gets no window. Its messages may reach several servers, and its
-    /// departure is not noticed.
-    fn open_session(&mut self, client: &ReplyTo, params: &[u8]) -> Option<Window> {
-        let capabilities = control::read_client_hello(params);
-        let opened = self.sessions.open(client, capabilities);
-        if !opened || !capabilities.contains(Capabilities::WINDOWS) || !client.is_direct() {
-            return None;
-        }
-        let queue = self.executor.completions().clone();
-        let (window, first) = self.service.windows.open(client.detached(), queue);
-        self.sessions.set_window(client, window);
-        Some(first)
-    }
 }
 
 /// Makes a response to `caller` from `reply`, which was made for another msgid.
@@ -417,7 +378,11 @@ fn ran(result: &HandlerResult) -> Ran {
 
 /// Makes the response to frames or bytes that do not contain a message.
 pub(crate) fn malformed(reply_to: ReplyTo, id: Option<MsgId>, reason: &'static str) -> Outbound {
-    refuse(reply_to, id, &WireError::new(Code::BadRequest, Ran::No, reason))
+    refuse(reply_to, id, &bad_request(reason))
+}
+
+fn bad_request(reason: &'static str) -> WireError {
+    WireError::new(Code::BadRequest, Ran::No, reason)
 }
 
 /// Makes the response to a request that was never a call. Its size is not limited, so that the

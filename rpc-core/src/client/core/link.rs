@@ -106,8 +106,11 @@ pub(super) async fn serve(
     };
     // Both tasks must have ended before the guard decides what happens to the calls of the link.
     tasks.shutdown().await;
-    if !connection.core.is_closing() {
-        tracing::warn!(endpoint = &*endpoint.name, cause = %guard.cause, "disconnected");
+    let (endpoint, cause) = (&*endpoint.name, &guard.cause);
+    if connection.core.is_draining(id) {
+        tracing::info!(endpoint, %cause, "the server has left");
+    } else if !connection.core.is_closing() {
+        tracing::warn!(endpoint, %cause, "disconnected");
     }
 }
 

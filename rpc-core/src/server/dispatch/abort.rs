@@ -95,7 +95,7 @@ impl<E: Execute> Dispatcher<E> {
             let key = key.clone();
             return self.abort_waiter(ticket, &key, reason, now, out);
         }
-        let has_begun = request.context.cancel();
+        let (function, has_begun) = (request.context.function(), request.context.cancel());
         let Some(started) = &request.started else { return };
         self.executor.stop(started);
         // A sync function that has begun cannot be stopped. Its request stays until it returns.
@@ -105,6 +105,7 @@ impl<E: Execute> Dispatcher<E> {
             self.requests.remove(ticket).map(|request| request.owner)
         };
         let error = reason.error(if has_begun { Ran::Yes } else { Ran::No }, has_begun);
+        self.log.note(function, &error, now);
         if let Some(owner) = owner {
             self.tell(owner, Err(error), now, out);
         }

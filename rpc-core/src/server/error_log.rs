@@ -1,0 +1,74 @@
+//! The log of requests that a server could not serve well. No I/O, no clock.
+//!
+//! Every one of them is logged at `DEBUG`. In addition, at most one a second of each kind is logged
+//! at `WARN`, with the number of those that were not, so that a busy server in trouble does not
+//! make it worse by its log. A healthy server logs nothing for a call.
+
+use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
+
+use crate::protocol::error::{Code, WireError};
+
+/// The shortest interval between two warnings of the same kind.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(crate) struct ErrorLog {
+    /// The warnings of each kind, of which there are about a dozen.
+    warnings: HashMap<&'static str, Warnings>,
+}
+
+#[derive(Debug)]
+struct Warnings {
+    next_at: Instant,
+    /// The number of errors since the last warning.
+    suppressed: u64,
+}
+
+impl ErrorLog {
+    /// Logs an error that a request of `function` ends with. The name may come from a peer.
+    pub(crate) fn note(&mut self, function: &str, error: &WireError, now: Instant) {
+        let (code, reason) = (error.code.as_str(), &*error.message);
+        let function = function.get(..64).unwrap_or(function);
+        tracing::debug!(function, code, reason, "a request was not served");
+        if let Some(suppressed) = self.warn(error.code, now) {
+            tracing::warn!(function, code, reason, suppressed, "a request was not served");
+        }
+    }
+
+    /// Returns the number of suppressed warnings if a warning of this kind is due.
+    fn warn(&mut self, code: Code, now: Instant) -> Option<u64> {
+        match code {
+            // These are the business of the function and of its caller. A panic was logged already.
+            Code::Failed | Code::Panicked | Code::Cancelled | Code::ShuttingDown => return None,
+            _ => {}
+        }
+        let first = Warnings { next_at: now, suppressed: 0 };
+        let warnings = self.warnings.entry(code.as_str()).or_insert(first);
+        if now < warnings.next_at {
+            warnings.suppressed += 1;
+            return None;
+        }
+        warnings.next_at = now + INTERVAL;
+        Some(std::mem::take(&mut warnings.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_of_each_kind_are_limited() {
+        let (mut log, now) = (ErrorLog::default(), Instant::now());
+        assert_eq!(log.warn(Code::Overloaded, now), Some(0));
+        for _ in 0..1_000 {
+            assert_eq!(log.warn(Code::Overloaded, now), None);
+        }
+        assert_eq!(log.warn(Code::BadArguments, now), Some(0), "it is of another kind");
+        assert_eq!(log.warn(Code::Overloaded, now + INTERVAL), Some(1_000));
+        assert_eq!(log.warn(Code::Overloaded, now + 2 * INTERVAL), Some(0));
+        assert_eq!(log.warn(Code::Failed, now), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! What a server and a client write to the log, read by a subscriber of the whole test program.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rpc_core::{Context, remote};
+use tests::{Gate, RawClient, soon};
+
+use crate::functions::{add, builder, hold, hold_async};
+
+/// The lines that were written so far, in the order of their time.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Begins to record at `INFO`. The subscriber is that of the whole program, because servers and
+    /// clients write in threads of their own. So every test looks for its own functions only.
+    fn begin() -> Self {
+        static LOG: Mutex<Option<Log>> = Mutex::new(None);
+        let mut log = LOG.lock().unwrap();
+        let log = log.get_or_insert_with(|| {
+            let log = Self::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+            subscriber.with_ansi(false).init();
+            log
+        });
+        log.clone()
+    }
+
+    fn lines(&self, with: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(with)).map(str::to_owned).collect()
+    }
+
+    async fn line(&self, with: &str) -> String {
+        let found = async {
+            loop {
+                if let Some(line) = self.lines(with).into_iter().next() {
+                    return line;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon(with, found).await
+    }
+}
+
+#[remote]
+async fn says(text: String) {
+    tracing::info!("async says {text}");
+}
+
+#[remote]
+fn says_sync(text: &str, #[context] cx: &Context) {
+    tracing::info!("blocking says {text}, {}", cx.function());
+}
+
+#[remote]
+fn quiet(n: u32) -> u32 {
+    n
+}
+
+#[remote]
+fn logs_panic() {
+    panic!("logged");
+}
+
+#[tokio::test]
+async fn logs_of_functions_nest_in_the_span_of_their_call() {
+    let log = Log::begin();
+    let server = builder(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    says::call(&client, "hello".to_owned()).await.unwrap();
+    says_sync::call(&client, "hello").await.unwrap();
+    for (text, function) in [("async says hello", "says"), ("blocking says hello", "says_sync")] {
+        let line = log.line(text).await;
+        assert!(line.contains(&format!("call{{function=\"{function}\"")), "{line:?}");
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn healthy_server_writes_nothing_per_call() {
+    let log = Log::begin();
+    let server = builder(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    for n in 0..100 {
+        assert_eq!(quiet::call(&client, n).await.unwrap(), n);
+    }
+    let lines = log.lines("quiet");
+    assert!(lines.iter().all(|line| line.contains("serving")), "{lines:#?}");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn troubles_are_written_once_a_second() {
+    let log = Log::begin();
+    let gate: Arc<Gate> = Arc::default();
+    let small = builder(&gate).max_in_flight(1).workers(1);
+    let server = small.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let client = tests::client().connect(server.endpoint()).await.unwrap();
+    logs_panic::call(&client).await.unwrap_err();
+    client.call_dynamic::<()>("logs_unknown", ()).await.unwrap_err();
+    let mut raw = RawClient::connect(server.endpoint()).await;
+    raw.ask(b"nonsense").await;
+    raw.ask(b"\x94\x00\x07\xa5quiet\x91\xa1x").await;
+    raw.send(&[b"", b"\x94\x00\x01\xa4hold\x90"]).await;
+    gate.entered(1).await;
+    for _ in 0..100 {
+        raw.ask(b"\x94\x00\x07\xaahold_async\x90").await;
+    }
+    for (with, level) in [
+        ("a remote function panicked function=\"logs_panic\"", "ERROR"),
+        ("function=\"logs_unknown\" code=\"unknown_function\"", "WARN"),
+        ("code=\"bad_request\" reason=\"the body is no MessagePack array\"", "WARN"),
+        ("function=\"quiet\" code=\"bad_arguments\"", "WARN"),
+        ("function=\"hold_async\" code=\"overloaded\"", "WARN"),
+    ] {
+        let line = log.line(with).await;
+        assert!(line.contains(level), "{line}");
+    }
+    let overloaded = log.lines("function=\"hold_async\" code=\"overloaded\"").len();
+    assert!((1..20).contains(&overloaded), "{overloaded} lines for 100 refusals");
+    gate.open();
+    let _ = (hold::call, hold_async::call);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn planned_leave_of_a_server_is_no_warning() {
+    let log = Log::begin();
+    let server = builder(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let endpoint = server.endpoint().to_owned();
+    let client = tests::client().connect(&*endpoint).await.unwrap();
+    assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
+    server.shutdown().await;
+    let line = log.line(&format!("the server has left endpoint=\"{endpoint}\"")).await;
+    assert!(line.contains("INFO"), "{line}");
+    assert!(log.lines(&endpoint).iter().all(|line| !line.contains("WARN")));
+}
