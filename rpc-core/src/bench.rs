@@ -43,7 +43,7 @@ use crate::{
         invoke::AdmittedCall,
         registry::{Registry, States},
         requests::{ActiveRequest, Caller, Owner, Requests},
-        workers::Workers,
+        workers::{PoolSize, Workers},
     },
     transport::ReplyTo,
     util::wakers::Wakers,
@@ -125,7 +125,7 @@ impl Stages {
             usage: Usage { requests: 1, bytes: body.len() },
             started: None,
         };
-        let workers = Arc::new(Workers::start(1, MANY)?);
+        let workers = Arc::new(Workers::start(PoolSize { threads: 1, max_threads: 1 }, MANY)?);
         Ok(Self {
             now,
             deadline,
@@ -220,7 +220,7 @@ impl Stages {
         };
         let call = AdmittedCall { invocation, ticket: Ticket(0), permit: self.permit() };
         self.executor.run_sync(nothing, call).expect("there is capacity");
-        self.executor.flush();
+        self.executor.flush(self.now);
         self.executor.completions().recv(&mut self.completions).await;
         let Some(Completion::Ended { result, .. }) = self.completions.pop_front() else {
             panic!("there is one completion")

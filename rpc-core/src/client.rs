@@ -161,6 +161,10 @@ pub struct Close(Pin<Box<dyn Future<Output = ()> + Send>>);
 impl Close {
     /// Blocks the current thread until the client is closed, for programs without an async runtime.
     pub fn wait(self) {
+        // An I/O thread cannot wait for itself.
+        if blocking::check_thread().is_err() {
+            return;
+        }
         // The tasks of the client end within `LINGER`. After twice that time, their runtime does
         // not run any more, and there is nothing to wait for.
         let _ = blocking::wait_until(Instant::now() + 2 * LINGER, self.0);

@@ -66,6 +66,9 @@ pub enum ErrorKind {
     /// This peer may not call this function. The function never started. The kind is reserved: the
     /// server of this version never refuses a call this way.
     Denied,
+    /// The thread that called `.wait()` is an I/O thread of this library, and would have waited for
+    /// itself. Nothing was sent.
+    WrongThread,
     /// There is no connection, or the connection was lost while the call was in flight.
     Disconnected,
     /// The reply does not decode to the function's result or error. The two sides disagree about a

@@ -146,8 +146,8 @@ impl Server {
     /// Returns [`ServeError::Thread`] if a worker thread cannot be started.
     pub fn spawn(self) -> Result<ServerHandle, ServeError> {
         let Self { service, listeners, endpoints, config, runtime, io } = self;
-        let threads = config.workers.max(1);
-        let workers = Workers::start(threads, config.max_waiting.unwrap_or(config.max_in_flight))
+        let size = config.pool_size();
+        let workers = Workers::start(size, config.max_waiting.unwrap_or(config.max_in_flight))
             .map_err(ServeError::Thread)?;
         let workers = Arc::new(workers);
         let egress_limit = egress::limit(config.max_unread_bytes, config.max_message_size);
@@ -165,7 +165,7 @@ impl Server {
         }
         let signatures = service.registry.signatures();
         let functions: Vec<_> = signatures.iter().map(|signature| signature.name).collect();
-        tracing::info!(?endpoints, ?functions, workers = threads, "serving");
+        tracing::info!(?endpoints, ?functions, workers = size.threads, "serving");
         Ok(ServerHandle { service, endpoints, lifecycle, loops, config, io })
     }
 }

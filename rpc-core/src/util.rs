@@ -7,4 +7,5 @@ pub(crate) mod panics;
 pub(crate) mod setters;
 pub(crate) mod slab;
 pub(crate) mod wakers;
+pub(crate) mod worker_waits;
 pub(crate) mod yield_budget;

@@ -20,3 +20,4 @@ mod several;
 mod shapes;
 mod shutdown;
 mod slow_peers;
+mod workers;

@@ -2,15 +2,21 @@
 //! runtime.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
     time::{Duration, Instant},
 };
 
-use crate::client::core::ClientCore;
+use crate::{
+    client::core::ClientCore,
+    context::Context as CallContext,
+    error::{ErrorKind, Ran, RpcError},
+    util::{io_thread::is_io_thread, worker_waits::Waiting},
+};
 
 struct Unpark(Thread);
 
@@ -20,12 +26,43 @@ impl Wake for Unpark {
     }
 }
 
+/// Refuses to wait on an I/O thread, which would stop all clients or the whole server. Foreign code
+/// runs there in inline functions, and in a subscriber of `tracing`.
+///
+/// # Errors
+/// Returns [`ErrorKind::WrongThread`] on an I/O thread.
+pub(crate) fn check_thread() -> Result<(), RpcError> {
+    if !is_io_thread() {
+        return Ok(());
+    }
+    let text = "`.wait()` was called on an I/O thread of this library, which would stop it: start a \
+                thread or a task for it, or make the function async";
+    Err(RpcError::new(ErrorKind::WrongThread, Ran::No, text))
+}
+
+/// Warns once of each function that waits on a worker.
+fn warn_of_worker() {
+    static WARNED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let Some(function) = CallContext::current().map(|context| context.function()) else { return };
+    if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(function) {
+        tracing::warn!(
+            function,
+            "a sync function waits for a call, and its worker runs nothing else meanwhile: make the \
+             function async"
+        );
+    }
+}
+
 /// Blocks until `future` is ready, which becomes ready when a call of `core` ends.
 ///
 /// Normally, the client's own task ends calls at their deadlines. That task does not run if this
 /// thread blocks its runtime. This function then ends the calls instead, a little later.
 pub(crate) fn wait<F: Future>(core: &ClientCore, future: F) -> F::Output {
     const GRACE: Duration = Duration::from_millis(100);
+    let waiting = Waiting::begin();
+    if waiting.is_some() {
+        warn_of_worker();
+    }
     park_until_ready(future, || {
         let overdue = Instant::now().checked_sub(GRACE);
         core.handle_timeout(overdue).map(|next| next + 2 * GRACE)

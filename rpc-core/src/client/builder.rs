@@ -300,6 +300,7 @@ impl Connect {
     pub fn wait(self) -> Result<Client, RpcError> {
         /// The delay after which the client's own task counts as stopped. That task keeps the time.
         const GRACE: Duration = Duration::from_millis(500);
+        blocking::check_thread()?;
         blocking::wait_until(self.by + GRACE, self.connecting).unwrap_or_else(|| {
             let message = "the connection's runtime does not run: `.await` instead of `.wait()`";
             Err(RpcError::new(ErrorKind::Disconnected, Ran::No, message))

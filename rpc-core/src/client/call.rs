@@ -231,6 +231,7 @@ impl<F: RemoteFn> Call<F> {
     /// # Panics
     /// Panics if the call was polled before and has ended.
     pub fn wait(self) -> Result<F::Output, F::Error> {
+        blocking::check_thread().map_err(|error| self.raw.complete(error))?;
         let client = self.raw.client.clone();
         blocking::wait(client.core(), self)
     }

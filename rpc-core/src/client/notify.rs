@@ -66,6 +66,7 @@ impl Notify {
     /// # Panics
     /// Panics if the notification was polled before and has ended.
     pub fn wait(self) -> Result<(), RpcError> {
+        blocking::check_thread().map_err(|error| self.raw.complete(error))?;
         let client = self.raw.client.clone();
         blocking::wait(client.core(), self)
     }

@@ -77,8 +77,13 @@ impl Server {
 setters! { ServerBuilder {
     /// Sets the number of worker threads, which run sync functions. There is at least one.
     ///
-    /// The default is one for each core, which suits functions that compute. Functions that block
-    /// need more.
+    /// By default, there is one for each core, which suits functions that compute. While all of
+    /// them block, or compute for long, and other calls wait, threads are added, up to 64 (or one
+    /// for each core, if that is more). They end when they have been idle for 10 s. So functions
+    /// that query a database need no setting.
+    ///
+    /// A number that is set is fixed: no more than so many sync functions run at the same time. Set
+    /// it for functions that need much memory each.
     workers: usize,
 
     /// Sets the number of requests that may be in flight at the same time, over all endpoints. A

@@ -5,14 +5,18 @@ use std::{num::NonZero, thread, time::Duration};
 use crate::{
     engine::Engine,
     protocol::DEFAULT_MAX_MESSAGE_SIZE,
-    server::{reply_cache::CacheLimits, service::ServiceLimits},
+    server::{reply_cache::CacheLimits, service::ServiceLimits, workers::PoolSize},
 };
+
+/// The number up to which workers are added while they block, unless there are more cores.
+const MAX_WORKERS: usize = 64;
 
 /// The limits and timeouts of a server. The setters of [`ServerBuilder`](crate::ServerBuilder)
 /// document each field, with the reason for its default.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerConfig {
-    pub(crate) workers: usize,
+    /// `None` stands for one for each core, and more while they block.
+    pub(crate) workers: Option<usize>,
     pub(crate) max_in_flight: usize,
     pub(crate) max_bytes_in_flight: usize,
     /// `None` stands for as many as may be in flight.
@@ -29,7 +33,7 @@ pub(crate) struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            workers: thread::available_parallelism().map_or(1, NonZero::get),
+            workers: None,
             max_in_flight: 16_384,
             max_bytes_in_flight: 256 * 1024 * 1024,
             max_waiting: None,
@@ -45,6 +49,15 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
+    /// Returns the number of worker threads.
+    pub(crate) fn pool_size(&self) -> PoolSize {
+        if let Some(workers) = self.workers {
+            return PoolSize { threads: workers.max(1), max_threads: workers.max(1) };
+        }
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        PoolSize { threads: cores, max_threads: MAX_WORKERS.max(cores) }
+    }
+
     pub(crate) fn service_limits(&self) -> ServiceLimits {
         ServiceLimits {
             max_in_flight: self.max_in_flight.max(1),

@@ -292,8 +292,8 @@ impl<E: Execute> Dispatcher<E> {
 
     /// Wakes workers for the functions that were started. The event loop calls this once for many
     /// messages.
-    pub(crate) fn flush_executor(&mut self) {
-        self.executor.flush();
+    pub(crate) fn flush_executor(&mut self, now: Instant) {
+        self.executor.flush(now);
     }
 
     /// Handles a completion from the queue of this event loop.
@@ -336,7 +336,7 @@ impl<E: Execute> Dispatcher<E> {
 
     /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.requests.next_deadline()
+        self.requests.next_deadline().into_iter().chain(self.executor.next_timeout()).min()
     }
 
     /// Starts draining: new calls are refused from now on, and every session is sent a go-away.

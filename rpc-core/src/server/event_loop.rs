@@ -226,7 +226,7 @@ impl EventLoop {
         {
             self.handle_event(event, now);
         }
-        self.dispatcher.flush_executor();
+        self.dispatcher.flush_executor(now);
         self.poll_at = Some(now + POLL_INTERVAL);
     }
 

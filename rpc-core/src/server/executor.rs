@@ -1,14 +1,14 @@
 //! The executor, which starts and stops functions: sync functions on the worker pool, async
 //! functions on the runtime of the user.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::{runtime::Handle, task::AbortHandle};
 
 use crate::server::{
     completion::CompletionQueue,
     invoke::{AdmittedCall, AsyncFn, SyncFn},
-    workers::{Job, JobId, Workers},
+    workers::{Job, JobId, STUCK_AFTER, Workers},
 };
 
 /// A handle to a function that was started, to stop it.
@@ -32,7 +32,11 @@ pub(crate) trait Execute {
     /// Spawns an async function on the runtime.
     fn run_async(&mut self, function: AsyncFn, call: AdmittedCall) -> Started;
     /// Wakes workers for the functions that were queued.
-    fn flush(&mut self);
+    fn flush(&mut self, now: Instant);
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
+    fn next_timeout(&self) -> Option<Instant>;
+    /// Looks after functions that wait for a worker.
+    fn handle_timeout(&mut self, now: Instant);
     /// Returns the queue that receives the completions.
     fn completions(&self) -> &CompletionQueue;
     /// Withdraws a sync function that waits for a worker, or drops the future of an async function.
@@ -52,6 +56,8 @@ pub(crate) struct Executor {
     completions: CompletionQueue,
     /// The number of jobs that were queued since the workers were last woken.
     submitted: usize,
+    /// The time of the next check whether all workers block.
+    check_at: Option<Instant>,
 }
 
 impl Executor {
@@ -60,7 +66,7 @@ impl Executor {
         runtime: Handle,
         completions: CompletionQueue,
     ) -> Self {
-        Self { workers, runtime, completions, submitted: 0 }
+        Self { workers, runtime, completions, submitted: 0, check_at: None }
     }
 }
 
@@ -70,7 +76,8 @@ impl Execute for Executor {
         let job = self.workers.submit(job).map(Started::Job).map_err(drop);
         self.submitted += 1;
         if self.submitted == FLUSH_AFTER {
-            self.flush();
+            self.submitted = 0;
+            self.workers.wake();
         }
         job
     }
@@ -80,9 +87,20 @@ impl Execute for Executor {
         Started::Task(self.runtime.spawn(running).abort_handle())
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Instant) {
         if std::mem::take(&mut self.submitted) > 0 {
             self.workers.wake();
+            self.check_at.get_or_insert(now + STUCK_AFTER);
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.check_at
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.check_at.is_some_and(|at| at <= now) {
+            self.check_at = self.workers.relieve(now);
         }
     }
 

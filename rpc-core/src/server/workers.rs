@@ -5,6 +5,7 @@ use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -13,10 +14,31 @@ use crate::{
         completion::{CompletionQueue, Notifier},
         invoke::{AdmittedCall, SyncFn},
     },
-    util::fair_queue::{FairQueue, Position},
+    util::{
+        fair_queue::{FairQueue, Position},
+        worker_waits::WorkerWaits,
+    },
 };
 
-/// A fixed number of threads that run jobs. They serve the peers round-robin, see [`FairQueue`].
+/// The shortest time without progress after which threads are added.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_millis(10);
+/// The time for which an added thread waits for a job before it ends.
+const IDLE_TIME: Duration = Duration::from_secs(10);
+
+/// The number of threads of a pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolSize {
+    /// The number of threads that are always there.
+    pub(crate) threads: usize,
+    /// The number up to which threads are added while no job is taken, because all threads block.
+    pub(crate) max_threads: usize,
+}
+
+/// A pool of threads that run jobs. They serve the peers round-robin, see [`FairQueue`].
+///
+/// Functions that compute need one thread for each core. Functions that block need more. The pool
+/// cannot tell them apart in advance, so it adds threads only when jobs wait and none is taken for
+/// [`STUCK_AFTER`].
 ///
 /// The threads end once the pool was dropped and the queue is empty. They are not joined, because
 /// a running function cannot be interrupted.
@@ -27,6 +49,8 @@ pub(crate) struct Workers(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     not_empty: Condvar,
+    size: PoolSize,
+    waits: Arc<WorkerWaits>,
 }
 
 #[derive(Debug)]
@@ -34,6 +58,11 @@ struct State {
     queue: FairQueue<PeerId, Job>,
     /// The number of threads that wait for a job.
     idle: usize,
+    threads: usize,
+    /// The number of jobs that were taken so far.
+    taken: u64,
+    /// The value of `taken` at the last check, and the time of that check.
+    checked: Option<(u64, Instant)>,
     closed: bool,
 }
 
@@ -49,21 +78,81 @@ pub(crate) struct Job {
 pub(crate) type JobId = Position<PeerId>;
 
 impl Workers {
-    /// Starts `threads` threads. At most `max_waiting` jobs may wait for them, and one more for
-    /// each idle thread.
-    pub(crate) fn start(threads: usize, max_waiting: usize) -> io::Result<Self> {
-        let state =
-            State { queue: FairQueue::new(max_waiting, PeerId::detached), idle: 0, closed: false };
+    /// Starts the threads that are always there. At most `max_waiting` jobs may wait for them, and
+    /// one more for each idle thread.
+    pub(crate) fn start(size: PoolSize, max_waiting: usize) -> io::Result<Self> {
+        let state = State {
+            queue: FairQueue::new(max_waiting, PeerId::detached),
+            idle: 0,
+            threads: 0,
+            taken: 0,
+            checked: None,
+            closed: false,
+        };
         // Created before the threads: if a thread cannot be started, the drop of the pool ends the
         // threads that were started before it.
-        let workers =
-            Self(Arc::new(Shared { state: Mutex::new(state), not_empty: Condvar::new() }));
-        for number in 0..threads {
-            let shared = Arc::clone(&workers.0);
-            let name = format!("rpc-worker-{number}");
-            thread::Builder::new().name(name).spawn(move || work(&shared))?;
+        let workers = Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            not_empty: Condvar::new(),
+            size,
+            waits: Arc::default(),
+        }));
+        for _ in 0..size.threads {
+            workers.add_thread(false)?;
         }
         Ok(workers)
+    }
+
+    /// Starts one more thread. An `added` one ends when it has been idle for a while.
+    fn add_thread(&self, added: bool) -> io::Result<()> {
+        let number = {
+            let mut state = self.0.lock();
+            state.threads += 1;
+            state.threads - 1
+        };
+        let shared = Arc::clone(&self.0);
+        let started =
+            thread::Builder::new().name(format!("rpc-worker-{number}")).spawn(move || {
+                WorkerWaits::join(&shared.waits);
+                work(&shared, added);
+                shared.waits.leave();
+            });
+        started.map(drop).inspect_err(|_| self.0.lock().threads -= 1)
+    }
+
+    /// Adds threads if jobs wait and none was taken since the last check. Returns the time of the
+    /// next check if jobs still wait for a thread.
+    pub(crate) fn relieve(&self, now: Instant) -> Option<Instant> {
+        let wanted = {
+            let mut state = self.0.lock();
+            if state.queue.len() == 0 {
+                state.checked = None;
+                return None;
+            }
+            // An idle thread has been notified, and takes a job soon.
+            let is_stuck = |(taken, _): &(u64, _)| *taken == state.taken && state.idle == 0;
+            let since = state.checked.filter(is_stuck);
+            match since {
+                // Event loops check independently, so that the last check may be very recent.
+                Some((_, at)) if now < at + STUCK_AFTER => return Some(at + STUCK_AFTER),
+                Some(_) => {
+                    let more = state.threads.max(1).min(state.queue.len());
+                    state.checked = Some((state.taken, now));
+                    more.min(self.0.size.max_threads.saturating_sub(state.threads))
+                }
+                None => {
+                    state.checked = Some((state.taken, now));
+                    0
+                }
+            }
+        };
+        for _ in 0..wanted {
+            if let Err(error) = self.add_thread(true) {
+                tracing::warn!(%error, "all workers block, and another one cannot be started");
+                break;
+            }
+        }
+        Some(now + STUCK_AFTER)
     }
 
     /// Queues a job, or returns it if the queue is full or the peer has too many jobs in it.
@@ -107,12 +196,14 @@ impl Shared {
     }
 }
 
-/// Runs jobs on a worker thread until the pool is closed and the queue is empty.
-fn work(shared: &Shared) {
+/// Runs jobs on a worker thread until the pool is closed and the queue is empty. An `added` thread
+/// ends earlier, when it has been idle for a while.
+fn work(shared: &Shared, added: bool) {
     let mut notifier = Notifier::default();
     let mut state = shared.lock();
     loop {
         if let Some(Job { function, call, queue }) = state.queue.pop() {
+            state.taken += 1;
             drop(state);
             let completion = call.run(function);
             notifier.send(&queue, completion);
@@ -122,66 +213,23 @@ fn work(shared: &Shared) {
             notifier.flush();
             state = shared.lock();
         } else if state.closed {
-            return;
+            break;
         } else {
             state.idle += 1;
-            state = shared.not_empty.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let idle_time = if added { IDLE_TIME } else { Duration::MAX };
+            let timed_out;
+            (state, timed_out) = shared
+                .not_empty
+                .wait_timeout(state, idle_time)
+                .unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
+            if added && timed_out.timed_out() && state.queue.len() == 0 {
+                break;
+            }
         }
     }
+    state.threads -= 1;
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use super::*;
-    use crate::server::{
-        completion::Completion,
-        invoke::tests::{admitted_call, nothing},
-    };
-
-    fn job(ticket: u32, queue: &CompletionQueue) -> Job {
-        Job { function: nothing, call: admitted_call("", ticket), queue: queue.clone() }
-    }
-
-    /// Waits for completions, and returns their tickets.
-    fn tickets(queue: &CompletionQueue) -> Vec<u32> {
-        let mut completions = VecDeque::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(queue.recv(&mut completions));
-        let ticket = |completion| match completion {
-            Completion::Ended { ticket, .. } => ticket.0,
-            Completion::Unwanted(_) | Completion::Window { .. } => panic!("{completion:?}"),
-        };
-        completions.into_iter().map(ticket).collect()
-    }
-
-    #[test]
-    fn idle_workers_extend_the_queue_limit() {
-        let queue = CompletionQueue::default();
-        let workers = Workers::start(1, 0).unwrap();
-        // The job is refused until the worker has started and is idle.
-        while workers.submit(job(1, &queue)).is_err() {
-            thread::yield_now();
-        }
-        workers.wake();
-        assert_eq!(tickets(&queue), [1]);
-    }
-
-    #[test]
-    fn dropped_workers_run_all_queued_jobs() {
-        let queue = CompletionQueue::default();
-        let workers = Workers::start(2, 100).unwrap();
-        for ticket in 0..50 {
-            workers.submit(job(ticket, &queue)).unwrap();
-        }
-        drop(workers);
-        let mut all = Vec::new();
-        while all.len() < 50 {
-            all.extend(tickets(&queue));
-        }
-        all.sort_unstable();
-        assert_eq!(all, (0..50).collect::<Vec<_>>());
-    }
-}
+mod tests;

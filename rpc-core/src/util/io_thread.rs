@@ -4,6 +4,7 @@
 //! tasks of its engine and the event loops of this crate share the thread.
 
 use std::{
+    cell::Cell,
     future::Future,
     io, thread,
     time::{Duration, Instant},
@@ -16,6 +17,15 @@ use tokio::{
 
 /// The longest time that a stopping thread waits for its tasks to send what is still queued.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static IS_IO_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns true if this thread is an I/O thread. It must not wait for what it has to do itself.
+pub(crate) fn is_io_thread() -> bool {
+    IS_IO_THREAD.try_with(Cell::get).unwrap_or(false)
+}
 
 /// A running I/O thread. Dropping it ends the thread once its tasks have ended, or after
 /// [`LINGER`].
@@ -35,6 +45,7 @@ impl IoThread {
         let (stop, stopped) = oneshot::channel::<()>();
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
+            IS_IO_THREAD.set(true);
             runtime.block_on(async {
                 // The result is always an error: the sender was dropped.
                 let _ = stopped.await;

@@ -70,6 +70,7 @@ impl<E: Execute> Dispatcher<E> {
 
     /// Answers every request whose deadline has passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Outbound>) {
+        self.executor.handle_timeout(now);
         for ticket in self.requests.overdue(now) {
             self.abort(ticket, Abort::DeadlineExceeded, now, out);
         }

@@ -51,7 +51,13 @@ impl Execute for RecordingExecutor {
         unreachable!("these tests have no async function")
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self, _: Instant) {}
+
+    fn next_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn handle_timeout(&mut self, _: Instant) {}
 
     fn completions(&self) -> &CompletionQueue {
         &self.completions

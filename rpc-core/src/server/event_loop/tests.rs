@@ -20,7 +20,7 @@ use crate::{
         egress,
         registry::{Registry, States},
         service::Service,
-        workers::Workers,
+        workers::{PoolSize, Workers},
     },
     util::fair_share::Lease,
 };
@@ -57,7 +57,7 @@ fn event_loop() -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
     let registry = Registry::new(&ENTRIES, &States::new()).unwrap();
     let service = Arc::new(Service::new(registry, ServerConfig::default().service_limits()));
     let completions = CompletionQueue::default();
-    let workers = Arc::new(Workers::start(0, 0).unwrap());
+    let workers = Arc::new(Workers::start(PoolSize { threads: 0, max_threads: 0 }, 0).unwrap());
     let executor = Executor::new(workers, Handle::current(), completions.clone());
     let sent = Arc::default();
     let event_loop = EventLoop::new(
