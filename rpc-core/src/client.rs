@@ -9,6 +9,7 @@ pub(crate) mod calls;
 mod config;
 mod core;
 pub(crate) mod endpoints;
+mod expect;
 mod map;
 mod notify;
 mod raw_call;

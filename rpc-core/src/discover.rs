@@ -20,7 +20,7 @@ pub struct ServiceDescription {
 }
 
 /// The description of a function that a server serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FunctionDescription {
     /// The name on the wire.
@@ -42,6 +42,11 @@ pub struct FunctionDescription {
     /// The time that a request without a timeout may take, in milliseconds. `None` if it is
     /// unlimited.
     pub timeout_ms: Option<u64>,
+    /// A hash of the name, of the parameters with their order and types, of the result and of the
+    /// error, as 16 hexadecimal digits. Types that are written differently and are the same on the
+    /// wire, such as `&str` and `String`, are the same here. Empty if the server does not state it.
+    #[serde(default)]
+    pub fingerprint: String,
 }
 
 /// The description of a parameter that callers pass.
@@ -74,6 +79,7 @@ impl From<&Signature> for FunctionDescription {
             timeout_ms: signature
                 .timeout
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            fingerprint: String::new(),
         }
     }
 }

@@ -69,6 +69,7 @@ mod discover;
 mod endpoint;
 mod engine;
 mod error;
+mod fingerprint;
 mod function;
 mod handler;
 mod params;

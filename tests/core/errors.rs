@@ -1,6 +1,6 @@
 //! Calls that fail, and the content of their errors.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rpc_core::{CallError, ErrorKind, Ran, remote};
@@ -21,12 +21,50 @@ mod believed {
 
     #[remote(name = "transfer")]
     pub(crate) fn transfer_to(to: &str) -> String;
+
+    #[remote]
+    pub(crate) fn echo(data: &[u8]) -> Vec<u8>;
+
+    #[remote]
+    pub(crate) fn divide(a: i64, b: i32) -> i32;
+
+    #[remote]
+    pub(crate) fn absent();
 }
 
 /// Moves money the other way round than [`believed::transfer`].
 #[remote]
 fn transfer(to: &str, from: &str, memo: Option<&str>) -> String {
     format!("{from} to {to}: {memo:?}")
+}
+
+#[tokio::test]
+async fn expected_functions_are_compared_when_connecting() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let short = || tests::client().connect_timeout(Duration::from_millis(500));
+    // What agrees is accepted, also where the types are written differently.
+    let right = short().expect::<add>().expect::<echo>().expect::<divide>();
+    let client = right.expect::<believed::echo>().connect(server.endpoint()).await.unwrap();
+    assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
+    let wrong = short().expect::<believed::transfer>().expect::<believed::divide>();
+    let wrong = wrong.expect::<believed::absent>();
+    let error = wrong.connect(server.endpoint()).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::No));
+    let text = format!("{error:#}");
+    for part in [
+        "it differs from what is expected: ",
+        "parameter 1 of `transfer` is `to: &str` there, and `from: &str` here; ",
+        "parameter 2 of `transfer` is `from: &str` there, and `to: &str` here; ",
+        "parameter 2 of `divide` is `b: i64` there, and `b: i32` here; ",
+        "the result of `divide` is `i64` there, and `i32` here; ",
+        "the error of `divide` is `DivideError` there, and none here; ",
+        "it has no function `absent`",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    assert!(!text.contains("memo"), "it is optional: {text}");
+    server.shutdown().await;
 }
 
 #[tokio::test]

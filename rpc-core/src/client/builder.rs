@@ -27,6 +27,7 @@ use crate::{
     endpoint::{Endpoint, Endpoints},
     engine::Engine,
     error::{ErrorKind, Ran, RpcError},
+    function::RemoteFn,
     util::{io_thread::IoThread, setters::setters},
 };
 
@@ -162,6 +163,33 @@ impl ClientBuilder {
     #[must_use]
     pub fn fail_fast(mut self) -> Self {
         self.config.fail_fast = true;
+        self
+    }
+
+    /// Connects only to servers that have the function `F` as it is known here: with the same
+    /// parameters in the same order, the same result and the same error. To expect several
+    /// functions, call this once for each.
+    ///
+    /// This is for sides that are built apart. Each time it connects, the client asks the server for
+    /// its functions, and compares them. The reason why it does not connect names each difference.
+    /// Types are compared as they are written, without paths and references: a type with the same
+    /// name and other fields is not noticed. Either side may have more parameters at the end, if
+    /// they are optional.
+    ///
+    /// ```
+    /// use rpc_core::{Client, remote};
+    ///
+    /// #[remote]
+    /// fn transfer(from: &str, to: &str, amount: u64) -> Result<u64, String>;
+    ///
+    /// # async fn example() -> Result<(), rpc_core::RpcError> {
+    /// let client = Client::builder().expect::<transfer>().connect("tcp://127.0.0.1:5555").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn expect<F: RemoteFn>(mut self) -> Self {
+        self.config.expected.push(F::SIGNATURE);
         self
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     client::calls::capacity::{Capacity, WhenFull},
     engine::Engine,
+    function::Signature,
     protocol::DEFAULT_MAX_MESSAGE_SIZE,
     transport::TransportConfig,
 };
@@ -27,6 +28,8 @@ pub(crate) struct ClientConfig {
     pub(crate) max_message_size: usize,
     pub(crate) engine: Engine,
     pub(crate) use_current_runtime: bool,
+    /// The functions that every server must have as they are known here.
+    pub(crate) expected: Vec<&'static Signature>,
 }
 
 impl Default for ClientConfig {
@@ -43,6 +46,7 @@ impl Default for ClientConfig {
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             engine: Engine::default(),
             use_current_runtime: false,
+            expected: Vec::new(),
         }
     }
 }

@@ -48,6 +48,8 @@ const REPLIES_PER_LOCK: usize = 32;
 pub(crate) struct ClientCore {
     pub(crate) transport: TransportConfig,
     pub(crate) keepalive_timeout: Duration,
+    /// The functions that every server must have.
+    pub(crate) expected: Vec<&'static Signature>,
     /// True if the client keeps to the windows of its servers. Otherwise they refuse what they do
     /// not take.
     pub(crate) takes_windows: bool,
@@ -77,6 +79,7 @@ impl ClientCore {
         Arc::new(Self {
             transport: config.transport(),
             keepalive_timeout: config.keepalive_timeout(),
+            expected: config.expected.clone(),
             takes_windows: config.when_full == WhenFull::Wait,
             state: Mutex::new(State { calls, closing: false }),
             connected: watch::Sender::new(None),

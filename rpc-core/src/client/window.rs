@@ -87,6 +87,10 @@ impl LinkWindow {
     /// Returns the report that is due: a confirmation, or another amount that the client asks for.
     /// `sent` is in flight, and `demand` is what would be in flight without a window.
     pub(crate) fn poll_report(&mut self, sent: Amount, mut demand: Amount) -> Option<Window> {
+        let asks_no_more = self.asked == self.first && !self.is_short(demand.calls);
+        if asks_no_more && !self.unconfirmed && !self.lacks_bytes {
+            return None;
+        }
         let Window { number, calls, bytes } = self.current;
         if !self.lacks_bytes {
             demand.bytes = sent.bytes;

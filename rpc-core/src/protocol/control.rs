@@ -185,6 +185,10 @@ pub(crate) fn ping() -> EncodedArgs {
     EncodedArgs::dynamic(PING, &())
 }
 
+pub(crate) fn discover() -> EncodedArgs {
+    EncodedArgs::dynamic(DISCOVER, &())
+}
+
 pub(crate) fn cancel(id: MsgId) -> EncodedArgs {
     EncodedArgs::dynamic(CANCEL, &(id.0,))
 }

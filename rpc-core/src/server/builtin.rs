@@ -4,6 +4,7 @@ use crate::{
     codec,
     discover::{FunctionDescription, ServiceDescription},
     error::Ran,
+    fingerprint,
     protocol::{
         PROTOCOL_VERSION,
         control::{self, Window},
@@ -52,7 +53,11 @@ fn check_params(params: &[u8], takes: usize) -> Result<(), WireError> {
 
 fn describe(service: &Service) -> ServiceDescription {
     let signatures = service.registry.signatures();
-    let functions = signatures.into_iter().map(FunctionDescription::from).collect();
+    let describe = |signature| {
+        let description = FunctionDescription::from(signature);
+        FunctionDescription { fingerprint: fingerprint::of(&description), ..description }
+    };
+    let functions = signatures.into_iter().map(describe).collect();
     ServiceDescription {
         protocol: PROTOCOL_VERSION,
         instance: service.instance.clone(),

@@ -188,7 +188,9 @@ impl<E: Execute> Dispatcher<E> {
             let error = self.service.registry.not_found(method);
             return self.refuse(caller, method, &error, now, out);
         };
-        if let Err(error) = agreement::check(&self.service, function.signature(), &options) {
+        if options != request::Options::NONE
+            && let Err(error) = agreement::check(&self.service, function.signature(), &options)
+        {
             return self.refuse(caller, method, &error, now, out);
         }
         let call = Call::new(function, body, params_at, timeout, now);
@@ -336,7 +338,10 @@ impl<E: Execute> Dispatcher<E> {
 
     /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.requests.next_deadline().into_iter().chain(self.executor.next_timeout()).min()
+        match (self.requests.next_deadline(), self.executor.next_timeout()) {
+            (Some(deadline), Some(check)) => Some(deadline.min(check)),
+            (deadline, check) => deadline.or(check),
+        }
     }
 
     /// Starts draining: new calls are refused from now on, and every session is sent a go-away.

@@ -27,15 +27,21 @@ impl Wakers {
     /// keeps its memory.
     pub(crate) fn wake(&mut self) {
         let Self { first, rest } = self;
-        first.iter_mut().filter_map(Option::take).for_each(wake);
-        rest.drain(..).for_each(wake);
-    }
-}
-
-/// Wakes a task. A waker is foreign code, and its panic must not end the thread that wakes it.
-fn wake(waker: Waker) {
-    if let Err(panic) = panics::catch(|| waker.wake()) {
-        tracing::error!(panic, "the waker of a caller panicked");
+        if first.iter().all(Option::is_none) {
+            return;
+        }
+        rest.reverse();
+        let mut wake_all = || {
+            first.iter_mut().filter_map(Option::take).for_each(Waker::wake);
+            while let Some(waker) = rest.pop() {
+                waker.wake();
+            }
+        };
+        // A waker is foreign code, and its panic must not end the thread that wakes it. The others
+        // are still in the list.
+        while let Err(panic) = panics::catch(&mut wake_all) {
+            tracing::error!(panic, "the waker of a caller panicked");
+        }
     }
 }
 

@@ -6,15 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::{sync::oneshot, task::JoinSet, time};
 
 use crate::{
     client::{
         core::{ClientCore, link},
         endpoints::EndpointState,
+        expect,
     },
+    codec,
     protocol::{
+        MsgId,
         control::{self, PeerInfo},
+        request::Head,
         response::{self, ServerMessage},
     },
     transport::{Link, LinkEvent, TransportError, open},
@@ -127,27 +132,47 @@ async fn try_connect(
     by: Instant,
 ) -> Result<(Link, PeerInfo), TransportError> {
     let mut link = open::connect(&endpoint.address, core.transport, by).await?;
-    match time::timeout_at(by.into(), hello(core, &mut link)).await {
+    match time::timeout_at(by.into(), introduce(core, &mut link)).await {
         Ok(peer) => Ok((link, peer?)),
         Err(_) => Err("it did not answer in time".into()),
     }
 }
 
-/// Sends the hello of the client, and waits for the answer of the peer. No call was sent on the
-/// link yet.
-async fn hello(
-    core: &ClientCore,
-    (sender, receiver): &mut Link,
-) -> Result<PeerInfo, TransportError> {
+/// Says hello to the peer, and compares its functions with those that the client expects.
+async fn introduce(core: &ClientCore, link: &mut Link) -> Result<PeerInfo, TransportError> {
     let (id, limit) = (core.skip_id(), core.transport.max_message_size);
-    sender.send(control::client_hello(id, limit, core.takes_windows)).await?;
+    let hello = control::client_hello(id, limit, core.takes_windows);
+    let answer = ask(link, id, hello).await?;
+    let peer = control::read_server_hello(answer.as_deref(), limit);
+    if !core.expected.is_empty() {
+        let id = core.skip_id();
+        let answer = ask(link, id, control::discover().into_message(Head::request(id))).await?;
+        let service = answer.and_then(|answer| codec::from_slice(&answer).ok());
+        let service = service.ok_or("it does not describe its functions")?;
+        let differences = expect::differences(&core.expected, &service);
+        if !differences.is_empty() {
+            return Err(
+                format!("it differs from what is expected: {}", differences.join("; ")).into()
+            );
+        }
+    }
+    Ok(peer)
+}
+
+/// Sends the request `id` on a link on which no call was sent yet, and returns the result. `None` if
+/// the peer has answered with an error.
+async fn ask(
+    (sender, receiver): &mut Link,
+    id: MsgId,
+    request: Bytes,
+) -> Result<Option<Bytes>, TransportError> {
+    sender.send(request).await?;
     loop {
         let LinkEvent::Body(body) = receiver.recv().await?;
         match response::classify(&body) {
             ServerMessage::Response { id: answered, .. } if answered == id => {
                 let result = response::parse_response(&body).and_then(Result::ok);
-                let result = result.map(|range| &body[range]);
-                return Ok(control::read_server_hello(result, limit));
+                return Ok(result.map(|range| body.slice(range)));
             }
             _ => {}
         }
