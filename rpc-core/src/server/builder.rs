@@ -245,6 +245,12 @@ impl ServerBuilder {
     /// - there is no tokio runtime, which async functions need;
     /// - the I/O thread cannot be started.
     pub async fn bind(self, endpoints: impl Endpoints) -> Result<Server, ServeError> {
+        if cfg!(panic = "abort") {
+            tracing::warn!(
+                "this program is built with `panic = \"abort\"`: the first panic of a remote \
+                 function will end it"
+            );
+        }
         let Self { states, served, config } = self;
         let runtime = Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
         let registry = match served {
