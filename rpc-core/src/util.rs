@@ -2,6 +2,7 @@
 
 pub(crate) mod fair_queue;
 pub(crate) mod fair_share;
+pub(crate) mod home_process;
 pub(crate) mod io_thread;
 pub(crate) mod panics;
 pub(crate) mod setters;

@@ -281,7 +281,7 @@ impl ClientBuilder {
 fn shared_io_thread() -> io::Result<Arc<IoThread>> {
     static SHARED: Mutex<Weak<IoThread>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(running) = shared.upgrade() {
+    if let Some(running) = shared.upgrade().filter(|thread| thread.is_here()) {
         return Ok(running);
     }
     let started = Arc::new(IoThread::start("rpc-client-io")?);

@@ -231,8 +231,9 @@ impl<F: RemoteFn> Call<F> {
     /// # Panics
     /// Panics if the call was polled before and has ended.
     pub fn wait(self) -> Result<F::Output, F::Error> {
-        blocking::check_thread().map_err(|error| self.raw.complete(error))?;
         let client = self.raw.client.clone();
+        let checked = blocking::check_thread().and_then(|()| client.core().check_process());
+        checked.map_err(|error| self.raw.complete(error))?;
         blocking::wait(client.core(), self)
     }
 

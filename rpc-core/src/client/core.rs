@@ -4,6 +4,7 @@
 //! endpoints connected, and end calls at their deadlines.
 
 pub(crate) mod connect;
+mod connecting;
 pub(crate) mod link;
 pub(crate) mod run;
 mod silence;
@@ -36,7 +37,7 @@ use crate::{
         control::{self, PeerInfo, Window},
     },
     transport::TransportConfig,
-    util::{io_thread::LINGER, wakers::Wakers},
+    util::{home_process::HomeProcess, io_thread::LINGER, wakers::Wakers},
 };
 
 /// The number of replies that are handed to their calls each time the lock is taken. It is so small
@@ -46,6 +47,7 @@ const REPLIES_PER_LOCK: usize = 32;
 /// The core of a client: its calls behind a lock, and the stages of its life cycle.
 #[derive(Debug)]
 pub(crate) struct ClientCore {
+    home: HomeProcess,
     pub(crate) transport: TransportConfig,
     pub(crate) keepalive_timeout: Duration,
     /// The functions that every server must have.
@@ -77,6 +79,7 @@ impl ClientCore {
             calls.insert_endpoint(endpoint);
         }
         Arc::new(Self {
+            home: HomeProcess::new(),
             transport: config.transport(),
             keepalive_timeout: config.keepalive_timeout(),
             expected: config.expected.clone(),
@@ -123,42 +126,6 @@ impl ClientCore {
         self.check_given_up();
     }
 
-    /// Waits until there has been a link. Returns the reasons if there was none in time.
-    pub(crate) async fn connected(&self) -> Result<(), Arc<str>> {
-        let mut connected = self.connected.subscribe();
-        // An error would mean that the sender was dropped, but `self` holds it.
-        let settled = connected.wait_for(Option::is_some).await;
-        settled.ok().and_then(|connected| connected.clone()).unwrap_or(Ok(()))
-    }
-
-    /// Sets the outcome of connecting, unless it is known already.
-    fn settle_connected(&self, outcome: Result<(), Arc<str>>) {
-        self.connected.send_if_modified(|connected| {
-            let is_new = connected.is_none();
-            if is_new {
-                *connected = Some(outcome);
-            }
-            is_new
-        });
-    }
-
-    /// Notes that an endpoint had no link within the connect timeout. If this is true of all
-    /// endpoints, connecting has failed.
-    pub(crate) fn give_up(&self, endpoint: &EndpointState) {
-        endpoint.give_up();
-        self.check_given_up();
-    }
-
-    fn check_given_up(&self) {
-        let state = self.lock();
-        if state.calls.endpoints().iter().all(|endpoint| endpoint.has_given_up()) {
-            let reasons = state.calls.why_no_link();
-            drop(state);
-            let reasons = reasons.unwrap_or_else(|| "there is no endpoint".to_owned());
-            self.settle_connected(Err(reasons.into()));
-        }
-    }
-
     /// Submits a call, and returns its id. The caller must pass the id to
     /// [`poll_outcome`](Self::poll_outcome) until that returns the outcome, or to
     /// [`cancel`](Self::cancel).
@@ -171,6 +138,9 @@ impl ClientCore {
         let (size, limit) = (call.message.len(), self.transport.max_message_size);
         if size > limit {
             return Err(request_too_large(size, "client", limit));
+        }
+        if self.home.seems_elsewhere(now) {
+            return Err(forked(Ran::No));
         }
         let mut wakers = Wakers::default();
         let mut state = self.lock();
@@ -193,7 +163,19 @@ impl ClientCore {
         } else {
             drop(state);
         }
-        outcome.map_or(Poll::Pending, Poll::Ready)
+        match outcome {
+            Some(outcome) => Poll::Ready(outcome),
+            None if self.home.is_elsewhere() => Poll::Ready(Err(forked(Ran::Maybe))),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Makes sure that the tasks of this client run in this process.
+    ///
+    /// # Errors
+    /// Returns `Disconnected` in a fork of the process that has made the client.
+    pub(crate) fn check_process(&self) -> Result<(), RpcError> {
+        if self.home.is_elsewhere() { Err(forked(Ran::No)) } else { Ok(()) }
     }
 
     pub(crate) fn cancel(&self, id: MsgId) {
@@ -237,6 +219,9 @@ impl ClientCore {
 
     /// Waits until the tasks have ended.
     pub(crate) async fn ended(&self) {
+        if self.home.is_elsewhere() {
+            return;
+        }
         // An error would mean that the sender was dropped, but `self` holds it.
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
@@ -365,6 +350,13 @@ impl ClientCore {
         // There is nothing more to wait for, whatever the outcome is.
         let _ = time::timeout_at(deadline.into(), answered).await;
     }
+}
+
+/// Makes the error of a client that is used in a fork of its process.
+fn forked(ran: Ran) -> RpcError {
+    let message = "this client was made before the process was forked, and its I/O thread is not here: \
+                   make a client in the child";
+    RpcError::new(ErrorKind::Disconnected, ran, message)
 }
 
 /// Gives the capacity that a call has released to the calls that wait for it.

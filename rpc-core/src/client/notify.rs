@@ -66,8 +66,9 @@ impl Notify {
     /// # Panics
     /// Panics if the notification was polled before and has ended.
     pub fn wait(self) -> Result<(), RpcError> {
-        blocking::check_thread().map_err(|error| self.raw.complete(error))?;
         let client = self.raw.client.clone();
+        let checked = blocking::check_thread().and_then(|()| client.core().check_process());
+        checked.map_err(|error| self.raw.complete(error))?;
         blocking::wait(client.core(), self)
     }
 }

@@ -15,6 +15,8 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::util::home_process::HomeProcess;
+
 /// The longest time that a stopping thread waits for its tasks to send what is still queued.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,7 @@ pub(crate) fn is_io_thread() -> bool {
 /// [`LINGER`].
 #[derive(Debug)]
 pub(crate) struct IoThread {
+    home: HomeProcess,
     handle: Handle,
     /// Dropped to stop the thread.
     _stop: oneshot::Sender<()>,
@@ -55,7 +58,12 @@ impl IoThread {
             // An error means that nobody waits for the end of the thread.
             let _ = end.send(());
         })?;
-        Ok(Self { handle, _stop: stop, ended })
+        Ok(Self { home: HomeProcess::new(), handle, _stop: stop, ended })
+    }
+
+    /// Returns false in a fork of the process that has started the thread.
+    pub(crate) fn is_here(&self) -> bool {
+        !self.home.is_elsewhere()
     }
 
     pub(crate) fn handle(&self) -> &Handle {
