@@ -10,7 +10,10 @@ mod inproc;
 mod omq;
 pub(crate) mod open;
 mod poll_adapter;
+mod race;
+mod resolve;
 mod socket_file;
+mod tcp;
 mod zeromq;
 mod zmtp;
 
@@ -19,6 +22,7 @@ use std::{
     error::Error as StdError,
     future::{Future, poll_fn},
     hash::{Hash, Hasher},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,7 +30,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{endpoint::Endpoint, engine::Engine, peer::PeerId, util::fair_share::Lease};
+use crate::{endpoint::IpcAddress, engine::Engine, peer::PeerId, util::fair_share::Lease};
 
 /// A failure, as the engine or the operating system describes it.
 pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
@@ -190,13 +194,27 @@ pub(crate) type Link = (Box<dyn LinkSender>, Box<dyn LinkReceiver>);
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// An address that a ZeroMQ engine connects to. The host of an endpoint may have several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Address {
+    Tcp(SocketAddr),
+    Ipc(IpcAddress),
+}
+
 /// A listener of a ZeroMQ engine that is being bound. One socket stands for all endpoints.
 trait Binding: Send {
-    /// Listens on one more endpoint, and returns the address that it got.
-    fn bind<'a>(
+    /// Listens on the addresses of one host, which have the same port, as
+    /// [`tcp::listen`] does. Returns the port that they got.
+    fn bind_tcp<'a>(
         &'a mut self,
-        endpoint: &'a Endpoint,
-    ) -> BoxFuture<'a, Result<String, TransportError>>;
+        addresses: &'a [SocketAddr],
+    ) -> BoxFuture<'a, Result<u16, TransportError>>;
+
+    /// Listens on a Unix domain socket.
+    fn bind_ipc<'a>(
+        &'a mut self,
+        address: &'a IpcAddress,
+    ) -> BoxFuture<'a, Result<(), TransportError>>;
 
     /// Begins to accept messages.
     fn listen(self: Box<Self>) -> Box<dyn Listener>;

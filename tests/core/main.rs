@@ -3,6 +3,7 @@
 // The functions here have exactly the shapes that are under test.
 #![allow(clippy::items_after_statements, clippy::needless_pass_by_value, clippy::unused_async)]
 
+mod addresses;
 mod blocking;
 mod calls;
 mod cancellation;

@@ -210,7 +210,9 @@ impl ClientBuilder {
     /// Connects to one endpoint or several, and waits until one server has answered.
     ///
     /// The client connects to the other endpoints in the background. If no server is there yet, the
-    /// client tries again until the [`connect_timeout`](Self::connect_timeout).
+    /// client tries again until the [`connect_timeout`](Self::connect_timeout). A host name is looked
+    /// up again each time. If it has several addresses, the client connects to the first that
+    /// answers, as in RFC 8305.
     ///
     /// # Errors
     /// - [`InvalidEndpoint`](ErrorKind::InvalidEndpoint), without waiting.

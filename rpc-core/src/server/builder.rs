@@ -232,8 +232,10 @@ impl ServerBuilder {
     /// | `ipc:///path`     | on this machine, through a Unix domain socket |
     /// | `inproc://name`   | in this process                               |
     ///
-    /// The host `*` means every IPv4 interface. The port `0` means a free port, which
-    /// [`Server::endpoint`] returns.
+    /// The host `*` means every interface, with IPv6 and IPv4. [`Server::endpoint`] then returns
+    /// `0.0.0.0`, with which clients on this machine can connect. A host name means all of its
+    /// addresses that this machine has. The port `0` means a free port, the same on all addresses,
+    /// which [`Server::endpoint`] returns. [`Endpoints`] has all forms.
     ///
     /// # Errors
     /// Returns a [`ServeError`] if:

@@ -19,7 +19,7 @@ pub enum ServeError {
     /// The server cannot listen on the endpoint. Another process may use it, the address may not
     /// belong to this machine, or this process may lack the permission.
     Bind {
-        /// The endpoint. The host `*` appears as `0.0.0.0`, and the port `*` as `0`.
+        /// The endpoint. The port `*` appears as `0`.
         endpoint: String,
         /// The error of the transport.
         source: Box<dyn StdError + Send + Sync>,

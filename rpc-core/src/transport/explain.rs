@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    endpoint::{Endpoint, Host},
-    transport::TransportError,
+    endpoint::IpcAddress,
+    transport::{Address, TransportError},
 };
 
 /// The error text for a peer that accepts connections and does not complete the handshake.
@@ -19,11 +19,11 @@ pub(super) const NOT_ZEROMQ: &str = "something takes connections there, but does
 /// connects to a machine nearby is faster, so that its server never sees a second connection.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 
-/// Returns the reason why no peer can be reached at `endpoint`, at the latest after `timeout`. The
+/// Returns the reason why no peer can be reached at `address`, at the latest after `timeout`. The
 /// future never completes if a peer accepts the connection.
-pub(super) async fn unreachable(endpoint: &Endpoint, timeout: Duration) -> TransportError {
+pub(super) async fn unreachable(address: &Address, timeout: Duration) -> TransportError {
     time::sleep(FIRST_LOOK).await;
-    match time::timeout(timeout.saturating_sub(FIRST_LOOK), reach(endpoint)).await {
+    match time::timeout(timeout.saturating_sub(FIRST_LOOK), reach(address)).await {
         Ok(Ok(())) => std::future::pending().await,
         Ok(Err(reason)) => reason.into(),
         Err(_) => "the host does not answer".into(),
@@ -31,15 +31,13 @@ pub(super) async fn unreachable(endpoint: &Endpoint, timeout: Duration) -> Trans
 }
 
 /// Makes a connection without ZeroMQ, and closes it. The error is that of the operating system.
-pub(super) async fn reach(endpoint: &Endpoint) -> io::Result<()> {
-    match endpoint {
-        Endpoint::Tcp { host: Host::Address(address), port } => {
-            TcpStream::connect((*address, *port)).await.map(drop)
+pub(super) async fn reach(address: &Address) -> io::Result<()> {
+    match address {
+        Address::Tcp(address) => TcpStream::connect(address).await.map(drop),
+        Address::Ipc(IpcAddress::Path(path)) => UnixStream::connect(path).await.map(drop),
+        // The zero byte in front marks the abstract namespace.
+        Address::Ipc(IpcAddress::Abstract(name)) => {
+            UnixStream::connect(format!("\0{name}")).await.map(drop)
         }
-        Endpoint::Tcp { host: Host::Name(name), port } => {
-            TcpStream::connect((name.as_str(), *port)).await.map(drop)
-        }
-        Endpoint::Ipc(path) => UnixStream::connect(path).await.map(drop),
-        Endpoint::Inproc(_) => Ok(()),
     }
 }

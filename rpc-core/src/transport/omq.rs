@@ -7,30 +7,30 @@
 //! Two tasks are left to this file: the engine reports lost peers only through its monitor, and it
 //! does not report why a host cannot be reached.
 
+pub(super) mod binding;
 mod limits;
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::SocketAddr,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use omq_tokio::{
-    DisconnectReason, Endpoint as Address, Error, IpcPath, Message, MonitorEvent, MonitorRecvError,
-    MonitorStream, MonitorTryRecvError, PeerInfo, Socket, TrySendError,
+    DisconnectReason, Endpoint, Error, IpcPath, Message, MonitorEvent, MonitorRecvError,
+    MonitorStream, MonitorTryRecvError, PeerInfo, Socket, TrySendError, endpoint::Host,
     message::generated_identity,
 };
 use tokio::{sync::mpsc, time};
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::IpcAddress,
     peer::PeerId,
     transport::{
-        self, BoxFuture, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
-        poll_adapter::PollAdapter,
-        socket_file::{self, SocketFile},
-        zmtp,
+        self, Address, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
+        poll_adapter::PollAdapter, socket_file::SocketFile, zmtp,
     },
     util::fair_share::Lease,
 };
@@ -40,12 +40,21 @@ use crate::{
 /// calls in flight than that, and so gets all replies.
 const REPLIES: usize = 65_536;
 
-fn address(endpoint: &Endpoint) -> Result<Address, TransportError> {
-    match endpoint {
-        // The text is not parsed, because a path that begins with `@` would not become a file.
-        Endpoint::Ipc(path) => Ok(Address::Ipc(IpcPath::Filesystem(path.clone()))),
-        other => other.to_string().parse().map_err(cause),
+fn endpoint(address: &Address) -> Endpoint {
+    match address {
+        // The engine takes an address with a zone only as a name, which it looks up.
+        Address::Tcp(SocketAddr::V6(address)) if address.scope_id() != 0 => {
+            let name = format!("{}%{}", address.ip(), address.scope_id());
+            Endpoint::Tcp { host: Host::Name(name), port: address.port() }
+        }
+        Address::Tcp(address) => tcp_endpoint(*address),
+        Address::Ipc(IpcAddress::Path(path)) => Endpoint::Ipc(IpcPath::Filesystem(path.clone())),
+        Address::Ipc(IpcAddress::Abstract(name)) => Endpoint::Ipc(IpcPath::Abstract(name.clone())),
     }
+}
+
+fn tcp_endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint::Tcp { host: Host::Ip(address.ip()), port: address.port() }
 }
 
 /// Unwraps the error of the operating system, if the engine has wrapped one.
@@ -56,64 +65,12 @@ fn cause(error: Error) -> TransportError {
     }
 }
 
-/// A ROUTER socket that is being bound.
-pub(super) struct Binding(Listener);
-
-impl Binding {
-    pub(super) fn new(max_message_size: usize) -> Self {
-        let socket = limits::server_socket(max_message_size);
-        let incoming =
-            Incoming { socket: socket.clone(), monitor: socket.monitor(), first: First::Events };
-        Self(Listener {
-            files: Vec::new(),
-            bound: Vec::new(),
-            socket,
-            incoming: PollAdapter::Idle(incoming),
-            slow: HashMap::new(),
-            closed: false,
-        })
-    }
-
-    async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
-        let Self(listener) = self;
-        let Endpoint::Ipc(path) = endpoint else {
-            let bound = listener.socket.bind(address(endpoint)?).await.map_err(cause)?;
-            listener.bound.push(bound.clone());
-            return Ok(match (endpoint, bound) {
-                // The result has the requested host name, and not the address that it has now.
-                (Endpoint::Tcp { host, .. }, Address::Tcp { port, .. }) => {
-                    Endpoint::Tcp { host: host.clone(), port }.to_string()
-                }
-                (_, bound) => bound.to_string(),
-            });
-        };
-        let name = socket_file::unused_name(path);
-        let own = Address::Ipc(IpcPath::Filesystem(name.clone()));
-        listener.bound.push(listener.socket.bind(own).await.map_err(cause)?);
-        listener.files.push(socket_file::publish(name, path).await?);
-        Ok(endpoint.to_string())
-    }
-}
-
-impl transport::Binding for Binding {
-    fn bind<'a>(
-        &'a mut self,
-        endpoint: &'a Endpoint,
-    ) -> BoxFuture<'a, Result<String, TransportError>> {
-        Box::pin(self.bind(endpoint))
-    }
-
-    fn listen(self: Box<Self>) -> Box<dyn transport::Listener> {
-        Box::new(self.0)
-    }
-}
-
 /// A ROUTER socket.
 struct Listener {
     /// The socket files. They must be dropped before the socket, see [`SocketFile`].
     files: Vec<SocketFile>,
     /// The addresses on which the socket accepts peers.
-    bound: Vec<Address>,
+    bound: Vec<Endpoint>,
     socket: Socket,
     incoming: PollAdapter<Incoming, Raw>,
     /// The peers whose queue in the engine was full before, each with the queue of a task that
@@ -122,6 +79,23 @@ struct Listener {
     slow: HashMap<PeerId, mpsc::Sender<Message>>,
     /// True once the socket has closed itself.
     closed: bool,
+}
+
+impl Listener {
+    /// Opens a socket that listens nowhere yet.
+    fn new(max_message_size: usize) -> Self {
+        let socket = limits::server_socket(max_message_size);
+        let incoming =
+            Incoming { socket: socket.clone(), monitor: socket.monitor(), first: First::Events };
+        Self {
+            files: Vec::new(),
+            bound: Vec::new(),
+            socket,
+            incoming: PollAdapter::Idle(incoming),
+            slow: HashMap::new(),
+            closed: false,
+        }
+    }
 }
 
 /// The messages and the connection events that a socket receives.
@@ -258,9 +232,9 @@ impl transport::Listener for Listener {
         let (socket, bound) = (self.socket.clone(), std::mem::take(&mut self.bound));
         // The task always ends: the engine answers, or reports that its own task has ended.
         tokio::spawn(async move {
-            for address in bound {
-                // An error means that the address is not bound any more, which serves as well.
-                let _ = socket.unbind(address).await;
+            for endpoint in bound {
+                // An error means that it is not bound any more, which serves as well.
+                let _ = socket.unbind(endpoint).await;
             }
         });
     }
@@ -296,17 +270,17 @@ fn lost_peer(event: MonitorEvent) -> Option<PeerId> {
 /// Opens a DEALER socket, and waits for its handshake. The server chooses the identity of the
 /// socket: a fixed identity could displace another client.
 pub(super) async fn connect(
-    endpoint: &Endpoint,
+    address: &Address,
     max_message_size: usize,
     timeout: Duration,
 ) -> Result<Link, TransportError> {
     let socket = limits::client_socket(max_message_size, timeout);
     let mut monitor = socket.monitor();
-    socket.connect(address(endpoint)?).await.map_err(cause)?;
+    socket.connect(endpoint(address)).await.map_err(cause)?;
     let mut reached = false;
-    // The engine's own timeout covers the handshake. This one also covers the lookup of a name.
+    // The engine's own timeout covers the handshake. This one also covers the connection.
     let Ok(up) = time::timeout(timeout, is_up(&mut monitor, &mut reached)).await else {
-        return Err("the host's name was not found in time".into());
+        return Err("the address was not reached in time".into());
     };
     match up {
         Ok(()) => {
@@ -316,7 +290,7 @@ pub(super) async fn connect(
         }
         Err(reason) if reached => Err(format!("{}: {reason}", explain::NOT_ZEROMQ).into()),
         Err(reason) => {
-            Err(explain::reach(endpoint).await.err().map_or_else(|| reason.into(), Into::into))
+            Err(explain::reach(address).await.err().map_or_else(|| reason.into(), Into::into))
         }
     }
 }

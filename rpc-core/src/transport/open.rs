@@ -1,25 +1,31 @@
 //! Opening of listeners and links: the endpoint and the engine decide about the transport.
 
-use std::time::Instant;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use tokio::time;
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Host},
     engine::Engine,
     transport::{
-        Binding, Link, Listener, TransportConfig, TransportError, explain, inproc, zeromq,
+        Address, Binding, Link, Listener, TransportConfig, TransportError, explain, inproc, race,
+        resolve, tcp, zeromq,
     },
 };
 
 #[cfg(feature = "omq")]
-use crate::transport::omq;
+use crate::transport::omq::{self, binding};
+#[cfg(test)]
+mod tests;
 
-fn binding(config: TransportConfig) -> Box<dyn Binding> {
+fn open(config: TransportConfig) -> Box<dyn Binding> {
     match config.engine {
         Engine::Zeromq => Box::new(zeromq::Binding::new()),
         #[cfg(feature = "omq")]
-        Engine::Omq => Box::new(omq::Binding::new(config.max_message_size)),
+        Engine::Omq => Box::new(binding::Binding::new(config.max_message_size)),
     }
 }
 
@@ -38,12 +44,31 @@ pub(crate) async fn listen(
                 listeners.push(Box::new(listener));
                 endpoint.to_string()
             }),
-            _ => socket.get_or_insert_with(|| binding(config)).bind(&endpoint).await,
+            _ => bind(socket.get_or_insert_with(|| open(config)).as_mut(), &endpoint).await,
         };
         bound.push(listening.map_err(|error| (endpoint, error))?);
     }
     listeners.extend(socket.map(Binding::listen));
     Ok((listeners, bound))
+}
+
+/// Listens on one endpoint that ZeroMQ carries. Returns the endpoint that clients connect to.
+async fn bind(binding: &mut dyn Binding, endpoint: &Endpoint) -> Result<String, TransportError> {
+    let bound = match endpoint {
+        Endpoint::Tcp { host, port } => {
+            let addresses = match host {
+                Host::Any => tcp::every_interface(*port),
+                host => resolve::addresses(host, *port).await?,
+            };
+            endpoint.with_port(binding.bind_tcp(&addresses).await?)
+        }
+        Endpoint::Ipc(address) => {
+            binding.bind_ipc(address).await?;
+            endpoint.clone()
+        }
+        Endpoint::Inproc(_) => unreachable!("memory needs no ZeroMQ socket"),
+    };
+    Ok(bound.to_string())
 }
 
 /// Opens a link to `endpoint`. Fails at the latest at `by`.
@@ -52,21 +77,52 @@ pub(crate) async fn connect(
     config: TransportConfig,
     by: Instant,
 ) -> Result<Link, TransportError> {
-    if let Endpoint::Inproc(name) = endpoint {
-        return time::timeout_at(by.into(), inproc::connect(name)).await?;
+    match endpoint {
+        Endpoint::Tcp { host, port } => {
+            let Ok(found) = time::timeout_at(by.into(), resolve::addresses(host, *port)).await
+            else {
+                return Err("the host's name was not found in time".into());
+            };
+            connect_to_any(&found?, config, by).await
+        }
+        Endpoint::Ipc(address) => connect_to(Address::Ipc(address.clone()), config, by).await,
+        Endpoint::Inproc(name) => time::timeout_at(by.into(), inproc::connect(name)).await?,
     }
-    let timeout = by.saturating_duration_since(Instant::now());
+}
+
+/// Opens a link to the first of `addresses` that answers. Fails at the latest at `by`.
+async fn connect_to_any(
+    addresses: &[SocketAddr],
+    config: TransportConfig,
+    by: Instant,
+) -> Result<Link, TransportError> {
+    let head_start = race::head_start(addresses.len(), left(by));
+    race::first(addresses, head_start, |address| connect_to(Address::Tcp(address), config, by))
+        .await
+}
+
+fn left(by: Instant) -> Duration {
+    by.saturating_duration_since(Instant::now())
+}
+
+/// Opens a link to one address. Fails at the latest at `by`.
+async fn connect_to(
+    address: Address,
+    config: TransportConfig,
+    by: Instant,
+) -> Result<Link, TransportError> {
+    let timeout = left(by);
     let connecting = async {
         match config.engine {
-            Engine::Zeromq => zeromq::connect(endpoint, timeout).await,
+            Engine::Zeromq => zeromq::connect(&address, timeout).await,
             #[cfg(feature = "omq")]
-            Engine::Omq => omq::connect(endpoint, config.max_message_size, timeout).await,
+            Engine::Omq => omq::connect(&address, config.max_message_size, timeout).await,
         }
     };
     tokio::select! {
         biased;
         link = connecting => link,
         // This has less time than the engine, because its error says more.
-        reason = explain::unreachable(endpoint, timeout * 3 / 4) => Err(reason),
+        reason = explain::unreachable(&address, timeout * 3 / 4) => Err(reason),
     }
 }

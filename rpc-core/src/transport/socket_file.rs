@@ -1,18 +1,24 @@
 //! Listening on a path, for `ipc://`. The socket file that a killed server has left behind is
 //! replaced, and a server that stops never removes the file of its successor.
 
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
 use std::{
+    ffi::OsStr,
     fs,
     hash::{BuildHasher, RandomState},
     io,
     os::unix::{
+        ffi::OsStrExt,
         fs::{FileTypeExt, MetadataExt},
-        net::UnixListener,
+        net::{SocketAddr, UnixListener},
     },
     path::{Path, PathBuf},
 };
 
 use tokio::net::UnixStream;
+
+use crate::transport::TransportError;
 
 /// The file of a listening socket. It must be dropped before the listener: as long as the listener
 /// is open, no other server takes over the path.
@@ -42,9 +48,17 @@ impl Drop for SocketFile {
     }
 }
 
+/// Listens on a name in the abstract namespace, which has no file.
+pub(super) fn listen_abstract(name: &str) -> io::Result<UnixListener> {
+    #[cfg(target_os = "linux")]
+    return UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?);
+    #[cfg(not(target_os = "linux"))]
+    return Err(io::Error::new(io::ErrorKind::Unsupported, format!("only Linux has `@{name}`")));
+}
+
 /// Listens on `path`. Replaces the file of a server that does not run any more.
-pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let (listener, bound) = bind_beside(path)?;
+pub(super) async fn listen(path: &Path) -> Result<(UnixListener, SocketFile), TransportError> {
+    let (listener, bound) = bind_beside(path).map_err(|error| explain(path, error.into()))?;
     Ok((listener, publish(bound, path).await?))
 }
 
@@ -70,12 +84,38 @@ fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
     }
 }
 
-/// Returns a unique name in the same folder as `path`. The name is short, because the path of a
-/// socket must be. It is random, because processes in containers can share a folder and have the
-/// same process id.
+/// Returns a unique name in the same folder as `path`. It is random, because processes in containers
+/// can share a folder and have the same process id.
+///
+/// If a hidden name with all digits is too long for a socket, the name is as long as that of `path`
+/// at most. It is then no UTF-8, so that it is never the path of an endpoint.
 pub(super) fn unused_name(path: &Path) -> PathBuf {
     let random = RandomState::new().hash_one(std::process::id());
-    path.with_file_name(format!(".{random:016x}"))
+    let hidden = path.with_file_name(format!(".{random:016x}"));
+    if SocketAddr::from_pathname(&hidden).is_ok() {
+        return hidden;
+    }
+    let length = path.file_name().map_or(1, OsStr::len);
+    // These bytes continue a character in UTF-8, and so never begin one.
+    let name = random.to_le_bytes().map(|byte| byte & 0x3f | 0x80);
+    path.with_file_name(OsStr::from_bytes(&name[..length.min(name.len())]))
+}
+
+/// Says more about the error of binding a socket in the folder of `path` than the operating system.
+pub(super) fn explain(path: &Path, error: TransportError) -> TransportError {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder.display().to_string(),
+        _ => "the working directory".to_owned(),
+    };
+    match kind {
+        Some(io::ErrorKind::NotFound) => format!("{folder} does not exist: make it first").into(),
+        Some(io::ErrorKind::NotADirectory) => format!("{folder} is no folder").into(),
+        Some(io::ErrorKind::PermissionDenied) => {
+            format!("this process may not make a file in {folder}: {error}").into()
+        }
+        _ => error,
+    }
 }
 
 /// Gives `file` the second name `path`. Removes a file of that name first if it is the socket of a
@@ -90,10 +130,12 @@ async fn link(file: &Path, path: &Path) -> io::Result<Identity> {
         }
         let Ok(metadata) = fs::symlink_metadata(path) else { continue };
         if !metadata.file_type().is_socket() {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "a file that is no socket is there",
-            ));
+            let there = if metadata.is_dir() {
+                "a folder is there: name a file in it"
+            } else {
+                "a file that is no socket is there: remove it, or name another file"
+            };
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, there));
         }
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

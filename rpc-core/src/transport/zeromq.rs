@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
@@ -16,18 +17,19 @@ use futures_channel::mpsc;
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt};
 use zeromq::{
-    DealerRecvHalf, DealerSendHalf, DealerSocket, RouterRecvHalf, RouterSendHalf, RouterSocket,
-    Socket, SocketEvent, SocketOptions, SocketRecv, SocketSend, ZmqError, ZmqMessage,
+    DealerRecvHalf, DealerSendHalf, DealerSocket, Listener as Bound, RouterRecvHalf,
+    RouterSendHalf, RouterSocket, Socket, SocketEvent, SocketOptions, SocketRecv, SocketSend,
+    ZmqError, ZmqMessage,
 };
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::IpcAddress,
     peer::PeerId,
     transport::{
-        self, BoxFuture, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
+        self, Address, BoxFuture, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
         poll_adapter::PollAdapter,
         socket_file::{self, SocketFile},
-        zmtp,
+        tcp, zmtp,
     },
     util::fair_share::Lease,
 };
@@ -37,44 +39,68 @@ type Monitor = Box<dyn Stream<Item = SocketEvent> + Send + Unpin>;
 /// A ROUTER socket that is being bound.
 pub(super) struct Binding {
     socket: RouterSocket,
-    files: Vec<SocketFile>,
+    accepting: Accepting,
 }
 
 impl Binding {
     pub(super) fn new() -> Self {
-        Self { socket: RouterSocket::new(), files: Vec::new() }
+        Self { socket: RouterSocket::new(), accepting: Accepting::default() }
     }
 
-    async fn bind(&mut self, endpoint: &Endpoint) -> Result<String, TransportError> {
-        if let Endpoint::Ipc(path) = endpoint {
-            let (listener, file) = socket_file::listen(path).await?;
-            self.socket.bind_listener(listener).await.map_err(cause)?;
-            self.files.push(file);
-            return Ok(endpoint.to_string());
+    async fn bind_tcp(&mut self, addresses: &[SocketAddr]) -> Result<u16, TransportError> {
+        let mut port = 0;
+        for listener in tcp::listen(addresses)? {
+            port = listener.local_addr()?.port();
+            self.accept(listener).await?;
         }
-        let bound = self.socket.bind(&endpoint.to_string()).await.map_err(cause)?;
-        Ok(bound.to_string())
+        Ok(port)
+    }
+
+    async fn bind_ipc(&mut self, address: &IpcAddress) -> Result<(), TransportError> {
+        match address {
+            IpcAddress::Path(path) => {
+                let (listener, file) = socket_file::listen(path).await?;
+                self.accept(listener).await?;
+                self.accepting.files.push(file);
+                Ok(())
+            }
+            IpcAddress::Abstract(name) => self.accept(socket_file::listen_abstract(name)?).await,
+        }
+    }
+
+    /// Begins to accept peers on `listener`.
+    async fn accept(&mut self, listener: impl Into<Bound> + Send) -> Result<(), TransportError> {
+        self.socket.bind_listener(listener).await.map_err(cause)?;
+        // The engine keeps the handles by address, without names and zones. So two listeners can
+        // have the same address there, and the later one would end the earlier one.
+        let handles = std::mem::take(self.socket.binds());
+        self.accepting.handles.push(Box::new(handles));
+        Ok(())
     }
 }
 
 impl transport::Binding for Binding {
-    fn bind<'a>(
+    fn bind_tcp<'a>(
         &'a mut self,
-        endpoint: &'a Endpoint,
-    ) -> BoxFuture<'a, Result<String, TransportError>> {
-        Box::pin(self.bind(endpoint))
+        addresses: &'a [SocketAddr],
+    ) -> BoxFuture<'a, Result<u16, TransportError>> {
+        Box::pin(self.bind_tcp(addresses))
     }
 
-    fn listen(mut self: Box<Self>) -> Box<dyn transport::Listener> {
+    fn bind_ipc<'a>(
+        &'a mut self,
+        address: &'a IpcAddress,
+    ) -> BoxFuture<'a, Result<(), TransportError>> {
+        Box::pin(self.bind_ipc(address))
+    }
+
+    fn listen(self: Box<Self>) -> Box<dyn transport::Listener> {
         // The engine's own monitor has capacity for 1,024 events, and one poll of the sockets can
         // find more peers that have disconnected.
         let (events, monitor) = mpsc::channel(MAX_EVENTS);
         self.socket.backend().monitor().lock().replace(events);
-        // The two halves cannot unbind. Dropping these handles stops the accepting.
-        let accepting = std::mem::take(self.socket.binds());
         let (sender, receiver) = self.socket.split();
-        let accepting = Accepting { _files: self.files, _handles: Box::new(accepting) };
-        Box::new(Listener { sender, receiver, monitor, accepting: Some(accepting) })
+        Box::new(Listener { sender, receiver, monitor, accepting: Some(self.accepting) })
     }
 }
 
@@ -102,9 +128,10 @@ const MAX_EVENTS: usize = 1 << 20;
 
 /// The handles that keep a socket accepting, until they are dropped. The files must be dropped
 /// first, see [`SocketFile`].
+#[derive(Default)]
 struct Accepting {
-    _files: Vec<SocketFile>,
-    _handles: Box<dyn Send>,
+    files: Vec<SocketFile>,
+    handles: Vec<Box<dyn Send>>,
 }
 
 impl transport::Listener for Listener {
@@ -139,17 +166,28 @@ impl transport::Listener for Listener {
     }
 }
 
+/// Returns an address as the engine parses it.
+fn text(address: &Address) -> String {
+    match address {
+        // The engine takes an address with a zone for a name, and looks it up with its zone.
+        Address::Tcp(SocketAddr::V6(address)) if address.scope_id() != 0 => {
+            format!("tcp://{}%{}:{}", address.ip(), address.scope_id(), address.port())
+        }
+        Address::Tcp(address) => format!("tcp://{address}"),
+        Address::Ipc(IpcAddress::Path(path)) => format!("ipc://{}", path.display()),
+        // The zero byte in front marks the abstract namespace.
+        Address::Ipc(IpcAddress::Abstract(name)) => format!("ipc://\0{name}"),
+    }
+}
+
 /// Opens a DEALER socket. The server chooses the identity of the socket: a fixed identity could
 /// displace another client.
-pub(super) async fn connect(
-    endpoint: &Endpoint,
-    timeout: Duration,
-) -> Result<Link, TransportError> {
+pub(super) async fn connect(address: &Address, timeout: Duration) -> Result<Link, TransportError> {
     let mut options = SocketOptions::default();
     options.connect_timeout(timeout);
     let mut socket = DealerSocket::with_options(options);
     let monitor = Box::new(socket.monitor());
-    if let Err(error) = socket.connect(&endpoint.to_string()).await {
+    if let Err(error) = socket.connect(&text(address)).await {
         // The engine has retried until its time was up, and does not say why it has failed.
         let ZmqError::ConnectTimeout(_) = error else { return Err(cause(error)) };
         return Err(explain::NOT_ZEROMQ.into());
