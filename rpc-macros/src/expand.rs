@@ -86,7 +86,10 @@ fn structure(function: &RemoteFunction<'_>) -> TokenStream {
         #(#shared_attrs)*
         #[doc = #docs]
         #(#[allow(#allowed)])*
-        #[allow(non_camel_case_types, dead_code, clippy::exhaustive_structs)]
+        #[allow(
+            non_camel_case_types, dead_code, missing_copy_implementations, missing_debug_implementations,
+            clippy::exhaustive_structs
+        )]
         #vis struct #ty {}
     }
 }
