@@ -33,7 +33,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> IsOutput for T {}
     message = "`{Self}` cannot be the error of a remote function",
     label = "does not travel",
     note = "an error is written by the server and shown by its caller: it needs `serde::Serialize`, \
-            `serde::Deserialize`, `Debug`, `Display` and `Send` (`String` has them all)"
+            `serde::Deserialize`, `Debug`, `Display` and `Send`; `String` has them all: \
+            `.map_err(|error| format!(\"{{error:#}}\"))`"
 )]
 pub trait IsError:
     Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'static

@@ -32,7 +32,7 @@ pub use self::{
     builder::{ClientBuilder, Connect},
     call::{Call, Dynamic},
     calls::capacity::WhenFull,
-    map::{Map, MapItem},
+    map::{CollectOrdered, Map, MapItem},
     notify::Notify,
     status::{ClientStatus, Connectivity, EndpointStatus},
 };

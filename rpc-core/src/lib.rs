@@ -85,8 +85,8 @@ pub use rpc_macros::remote;
 pub use crate::{
     args::Args,
     client::{
-        Call, Client, ClientBuilder, ClientStatus, Close, Connect, Connectivity, Dynamic,
-        EndpointStatus, Map, MapItem, Notify, WhenFull,
+        Call, Client, ClientBuilder, ClientStatus, Close, CollectOrdered, Connect, Connectivity,
+        Dynamic, EndpointStatus, Map, MapItem, Notify, WhenFull,
     },
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},

@@ -98,11 +98,14 @@ fn structure(function: &RemoteFunction<'_>) -> TokenStream {
 /// function.
 fn struct_docs(function: &RemoteFunction<'_>) -> String {
     let RemoteFunction { ident, doc, .. } = function;
+    let shown =
+        format!("```text\n{}\n```\nA call yields {}.", signature_text(function), yields(function));
     if !function.implemented {
-        return "\n\nA remote function that is implemented elsewhere.".to_owned();
+        return format!("\n\n{shown}\n\nA remote function that is implemented elsewhere.");
     }
     // Only the first paragraph is copied, because doctests in the rest would run twice. Its links
     // need their reference definitions, which may stand in any paragraph.
+    let doc = doc.text();
     let summary = doc.split("\n\n").next().filter(|summary| !summary.contains("```"));
     let links = doc.lines().filter(|line| line.starts_with('[') && line.contains("]: "));
     let links: Vec<_> = links.collect();
@@ -111,7 +114,39 @@ fn struct_docs(function: &RemoteFunction<'_>) -> String {
     } else {
         format!("The remote side of [`{ident}()`].")
     };
-    format!("{}\n\n{line}\n\n{}", summary.unwrap_or_default(), links.join("\n"))
+    format!("{}\n\n{shown}\n\n{line}\n\n{}", summary.unwrap_or_default(), links.join("\n"))
+}
+
+/// Returns the signature with the parameters that travel, as the user has written their types.
+fn signature_text(function: &RemoteFunction<'_>) -> String {
+    let params = function.travelling();
+    let params =
+        params.map(|param| format!("{}: {}", param.name, text(param.ty.to_token_stream())));
+    let params = params.collect::<Vec<_>>().join(", ");
+    let result = match &function.output {
+        Output::Unit => String::new(),
+        Output::Value(ty) | Output::Result { ty, .. } => {
+            format!(" -> {}", text(ty.to_token_stream()))
+        }
+    };
+    format!("fn {}({params}){result}", function.ident)
+}
+
+/// Returns the type of what a call yields, for the docs.
+fn yields(function: &RemoteFunction<'_>) -> String {
+    match &function.output {
+        Output::Unit => "`Result<(), RpcError>`".to_owned(),
+        Output::Value(ty) => format!("`Result<{}, RpcError>`", text(ty.to_token_stream())),
+        // An alias may hide the type of the error, or both.
+        Output::Result { ok, error, ty } if std::ptr::eq(*error, *ty) || std::ptr::eq(*ok, *ty) => {
+            let ty = text(ty.to_token_stream());
+            format!("the value of `{ty}`, or a `CallError` with its error")
+        }
+        Output::Result { ok, error, .. } => {
+            let (ok, error) = (text(ok.to_token_stream()), text(error.to_token_stream()));
+            format!("`Result<{ok}, CallError<{error}>>`")
+        }
+    }
 }
 
 fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {

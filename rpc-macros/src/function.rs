@@ -3,12 +3,13 @@
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
-    Attribute, Error, Expr, ExprLit, GenericParam, Ident, Lit, Meta, Path, ReturnType, Safety,
-    Type, Visibility, ext::IdentExt as _,
+    Attribute, Error, GenericParam, Ident, Meta, Path, ReturnType, Safety, Type, Visibility,
+    ext::IdentExt as _, visit::Visit,
 };
 
 use crate::{
     args::RemoteArgs,
+    doc::Doc,
     item::Item,
     params::{self, Param},
     types::{check_result, last_segment, type_arguments},
@@ -23,8 +24,7 @@ pub(crate) struct RemoteFunction<'a> {
     pub(crate) ty: Ident,
     /// The name on the wire.
     pub(crate) name: String,
-    /// The doc comment, with its lines joined by `\n`.
-    pub(crate) doc: String,
+    pub(crate) doc: Doc,
     /// The attributes that the struct shares with the function: `deprecated` and `doc(...)`. For a
     /// declaration also all doc comments, since there is no function that could show them.
     pub(crate) shared_attrs: Vec<&'a Attribute>,
@@ -75,6 +75,7 @@ impl<'a> RemoteFunction<'a> {
     pub(crate) fn parse(args: RemoteArgs, item: &'a Item, errors: &mut Vec<Error>) -> Option<Self> {
         let sig = &item.sig;
         check_signature(item, errors);
+        check_no_self(item, errors);
         check_inline(args.inline, item, errors);
         if let (Some(path), None) = (&args.implements, &item.body) {
             let message = "a declaration implements nothing: remove `implements`, or add a body";
@@ -92,7 +93,7 @@ impl<'a> RemoteFunction<'a> {
             ident: &sig.ident,
             ty: args.ty.unwrap_or_else(|| sig.ident.clone()),
             name: args.name.unwrap_or_else(|| sig.ident.unraw().to_string()),
-            doc: doc(&item.attrs),
+            doc: Doc::of(&item.attrs),
             shared_attrs: with_path("doc")
                 .filter(|attr| item.body.is_none() || matches!(attr.meta, Meta::List(_)))
                 .chain(with_path("deprecated"))
@@ -169,6 +170,26 @@ fn check_signature(item: &Item, errors: &mut Vec<Error>) {
     }
 }
 
+/// Reports an associated function, as far as it can be recognized: by a `Self` in its signature.
+fn check_no_self(item: &Item, errors: &mut Vec<Error>) {
+    /// Finds the first `Self`.
+    struct FindSelf<'a>(Option<&'a Ident>);
+    impl<'a> Visit<'a> for FindSelf<'a> {
+        fn visit_ident(&mut self, ident: &'a Ident) {
+            if ident == "Self" && self.0.is_none() {
+                self.0 = Some(ident);
+            }
+        }
+    }
+    let mut found = FindSelf(None);
+    found.visit_signature(&item.sig);
+    if let Some(ident) = found.0 {
+        let message = "an associated function cannot be remote: move it out of the `impl` or the `trait`, \
+                       and write the type instead of `Self`";
+        errors.push(Error::new_spanned(ident, message));
+    }
+}
+
 fn check_inline(inline: Option<Span>, item: &Item, errors: &mut Vec<Error>) {
     let Some(span) = inline else { return };
     if item.body.is_none() {
@@ -196,22 +217,9 @@ fn output<'a>(item: &'a Item, errors: &mut Vec<Error>) -> Output<'a> {
     }
 }
 
-/// Returns the text of the doc comment, without the space after each `///`.
-fn doc(attrs: &[Attribute]) -> String {
-    let lines = attrs.iter().filter_map(|attr| match &attr.meta {
-        Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
-            _ => None,
-        },
-        _ => None,
-    });
-    let lines: Vec<_> =
-        lines.map(|line| line.strip_prefix(' ').unwrap_or(&line).to_owned()).collect();
-    lines.join("\n")
-}
-
 #[cfg(test)]
 mod tests {
+    use quote::ToTokens as _;
     use syn::parse_quote;
 
     use super::*;
@@ -245,7 +253,24 @@ mod tests {
             #[doc(hidden)]
             fn f() {}
         };
-        with_function(&tokens, |function| assert_eq!(function.doc, "One.\n\n Two."));
+        with_function(&tokens, |function| assert_eq!(function.doc.text(), "One.\n\n Two."));
+    }
+
+    #[test]
+    fn doc_from_a_macro_is_kept() {
+        let tokens = parse_quote! {
+            /// One.
+            #[doc = include_str!("two.md")]
+            /// Three.
+            fn f() {}
+        };
+        with_function(&tokens, |function| {
+            assert_eq!(function.doc.text(), "One.\n\nThree.");
+            let value = crate::types::text(function.doc.to_token_stream());
+            let expected =
+                r#"::core::concat!("One.", "\n", include_str!("two.md"), "\n", "Three.")"#;
+            assert_eq!(value.replace(' ', ""), expected.replace(' ', ""));
+        });
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! rules and combines them. `expand` turns the result into code.
 
 mod args;
+mod doc;
 mod expand;
 mod function;
 mod item;
@@ -62,6 +63,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// |---------------------|------------------------------------------------|---------------------|
 /// | `name = "math.add"` | the name on the wire                           | the function's name |
 /// | `type = Add`        | the name of the struct                         | the function's name |
+/// | `implements = path` | the declaration that the function implements   | none                |
 /// | `inline`            | runs a sync function on the I/O thread         | the worker pool     |
 /// | `idempotent`        | a repeated call does no harm                   | it may do harm      |
 /// | `retries = 3`       | how often a call may be retried, `0` for never | set by the client   |
@@ -70,6 +72,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 ///
 /// - `name`: the prefix `rpc.` is reserved. No two functions of a server can have the same name.
 /// - `type`: needed where a module or a crate already has the name of the function.
+/// - `implements`: see [declarations](#declarations).
 /// - `idempotent`, `retries`: a lost or refused call is retried only where that is safe. It is safe
 ///   if the function is idempotent, if it is known not to have run, or if the call has an
 ///   idempotency key.
@@ -84,9 +87,8 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | `async fn`         | the tokio runtime of `bind` | must not block; its future is `Send` |
 /// | `fn` with `inline` | the server's I/O thread     | must return within microseconds      |
 ///
-/// - A sync function that calls its own server keeps its worker occupied while it waits. If all
-///   workers wait like this, none is left to run the calls that they wait for. Make such a function
-///   async.
+/// - There is one worker for each core, and up to 64 while all of them block. A sync function that
+///   calls a function and waits keeps its worker meanwhile. Make such a function async.
 /// - The tokio runtime of an async function is the one in which the server was bound.
 /// - An `inline` function runs right after its request is decoded, before the I/O thread reads the
 ///   next message. All other messages wait until it returns.
@@ -103,7 +105,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | `&[T]`                       | from a decoded `Vec<T>` | any `AsRef<[T]>`                |
 /// | `&T`                         | from a decoded `T`      | any `Borrow<T>`                 |
 /// | `Option<&str>`, `(&str, u8)` | what serde borrows      | a value of the same type        |
-/// | `Cow<'_, str>`               | nothing: serde copies   | a value of the same type        |
+/// | `Cow<'_, str>`               | nothing: serde copies, unless a field says `#[serde(borrow)]` | a value of the same type |
 ///
 /// The last column is one input of `map`. With several parameters an input is a tuple of these, and
 /// without parameters it is `()`.
@@ -158,6 +160,9 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// - `E` also implements `Debug` and `Display`.
 /// - The attribute recognizes `Result` by its name. Any alias that is called `Result` works, and an
 ///   alias with another name is a compile error.
+/// - An error that does not travel, such as `anyhow::Error` or `Box<dyn Error>`, is a compile error:
+///   its caller could do nothing with it but show it. Write an enum of your own, or a `String` with
+///   `.map_err(|error| format!("{error:#}"))`.
 ///
 /// # Declarations
 /// A function without a body is only declared, for callers that do not link its implementation:
@@ -169,21 +174,33 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// ```
 ///
 /// - A declaration lists only the parameters that travel: no `#[state]` and no `#[context]`.
-/// - Repeat `timeout`, `retries` and `idempotent` in the declaration: they are read where the call
-///   is made. The `timeout` of the implementation holds only for notifications, and for requests
-///   that carry no timeout.
+/// - `#[remote(implements = shared::next_id)]` on the implementation lets the compiler compare both:
+///   the names, order and types of the parameters, the result and the error. The declaration then
+///   decides about `name`, `timeout`, `retries`, `idempotent` and the docs.
+/// - Without `implements`, both are matched by their name on the wire. `timeout`, `retries` and
+///   `idempotent` are those of the declaration, because they are read where the call is made. The
+///   `timeout` of the implementation holds only for notifications, and for requests that carry no
+///   timeout.
 /// - Leave `inline` to the implementation.
 /// - A server serves the implementations that are linked into its program. A program that calls an
 ///   implemented function links the implementation too, even if it is only a client. To avoid that,
 ///   declare functions in a crate that both sides use, and implement them in one that only the
 ///   server uses.
 ///
+/// # When the compiler complains
+/// | the compiler says                                          | the reason, and what to write          |
+/// |-------------------------------------------------------------|----------------------------------------|
+/// | `struct is not supported in traits or impls`                | the function is in an `impl` or a `trait`: move it out |
+/// | `expected function, found struct`, on `f(&client, x)`       | a declaration has no body to call: `f::call(&client, x)` |
+/// | `the name is defined multiple times` (E0255)                | a declaration is imported beside its implementation: drop the `use`, and write `implements = shared::f` |
+/// | `cannot define inherent impl` (E0116), `only traits defined in the current crate` (E0117) | these follow from E0255, if the declaration is of another crate |
+///
 /// # What cannot be remote
 /// Each of these is a compile error that says what to write instead:
 ///
 /// | not allowed                              | allowed instead                                 |
 /// |------------------------------------------|-------------------------------------------------|
-/// | a method with `self`                     | a free function with a `#[state]` parameter     |
+/// | a method with `self`, `Self`             | a free function with a `#[state]` parameter     |
 /// | `unsafe`, `const`, `extern`              | a plain, safe function                          |
 /// | type parameters, `where` clauses         | the type, or one function for each type         |
 /// | const parameters                         | `Vec<T>` for an array of any length             |
@@ -192,6 +209,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | `&mut T`                                 | `&T`, and a result that holds what has changed  |
 /// | `impl Trait`                             | the type, such as `&str` or `Vec<T>`            |
 /// | `dyn Trait`                              | an enum with a variant for each case            |
+/// | `&Path`, `&OsStr`, `&CStr`               | `PathBuf`, `OsString`, `CString`                |
 /// | a variable number of parameters: `...`   | `Vec<T>`                                        |
 /// | `#[cfg]` on a parameter                  | `#[cfg]` on the function, or an `Option`        |
 /// | a result that borrows                    | an owned type, such as `String`                 |
@@ -308,7 +326,7 @@ mod tests {
         assert!(errors.is_empty(), "{:?}", messages(&errors));
         let tokens = tokens.to_string();
         assert!(tokens.contains("pub struct f { }"), "{tokens}");
-        for absent in ["ServedFn", "inventory", "text : & str) -> u8"] {
+        for absent in ["ServedFn", "Entry", "text : & str) -> u8"] {
             assert!(!tokens.contains(absent), "{absent} in {tokens}");
         }
     }

@@ -81,6 +81,10 @@ pub(crate) fn check_result(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<E
     TypeCheck { of_result: true, declared, errors }.visit_type(ty);
 }
 
+/// Types of the standard library that can only be borrowed, and what to write instead.
+const UNSIZED: [(&str, &str); 3] =
+    [("Path", "PathBuf"), ("OsStr", "OsString"), ("CStr", "CString")];
+
 /// A visitor that checks the rules for the type of a parameter or result.
 struct TypeCheck<'a> {
     /// True if the type is a result, false if it is a parameter.
@@ -125,6 +129,12 @@ impl Visit<'_> for TypeCheck<'_> {
                 self.refuse(lifetime, message);
             }
             _ => {}
+        }
+        if let Some(segment) = last_segment(&reference.elem)
+            && let Some((_, owned)) = UNSIZED.iter().find(|(name, _)| segment.ident == name)
+        {
+            let message = format!("the server cannot decode a borrowed `{inner}`: write `{owned}`");
+            return self.refuse(reference, message);
         }
         self.visit_type(&reference.elem);
     }
@@ -178,7 +188,8 @@ impl Visit<'_> for TypeCheck<'_> {
     fn visit_type_trait_object(&mut self, ty: &TypeTraitObject) {
         let message = if self.of_result {
             "a `dyn` type cannot be decoded: write a type that implements `serde::Serialize` and \
-             `serde::Deserialize`; for an error, an enum of your own or `String`"
+             `serde::Deserialize`; for an error, an enum of your own, or `String` with \
+             `.map_err(|error| format!(\"{error:#}\"))`"
         } else {
             "a `dyn` type cannot be decoded: write a type that implements `serde::Serialize` and \
              `serde::Deserialize`, such as an enum with a variant for each case"

@@ -2,11 +2,15 @@
 
 use std::{
     collections::HashSet,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures_util::StreamExt;
 use rpc_core::{CallError, Context, remote};
+use tests::{Gate, soon};
 
 use crate::functions::{DivideError, Fixture, add, count_words, divide, echo, hold_async};
 
@@ -103,4 +107,47 @@ async fn map_timeout_applies_to_each_call() {
     assert!(map.next().await.unwrap().1.unwrap());
     assert!(map.next().await.unwrap().1.unwrap());
     fixture.end().await;
+}
+
+#[remote]
+async fn fail_at(#[state] gate: Arc<Gate>, at: u32, n: u32) -> Result<u32, String> {
+    if n < at {
+        return Ok(n);
+    }
+    if n == at {
+        return Err(format!("{n} fails"));
+    }
+    let _inside = gate.enter();
+    gate.pass_async().await;
+    Ok(n)
+}
+
+#[tokio::test]
+async fn results_are_collected_in_order_until_one_fails() {
+    let fixture = Fixture::tcp().await;
+    let inputs = |at: u32| (0..10).map(move |n| (at, n));
+    let all = fail_at::map(&fixture.client, inputs(10)).concurrency(3).collect_ordered();
+    assert_eq!(all.await.unwrap(), (0..10).collect::<Vec<_>>());
+    // The calls behind the failed one never end, and are cancelled.
+    let some = fail_at::map(&fixture.client, inputs(4)).collect_ordered();
+    let error = soon("the first error", some).await.unwrap_err();
+    assert_eq!(error.failed().as_deref(), Some("4 fails"));
+    soon("the others are cancelled", async {
+        while fixture.client.status().calls > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let none = fail_at::map(&fixture.client, inputs(0).take(0)).collect_ordered();
+    assert_eq!(none.await.unwrap(), []);
+    fixture.end().await;
+}
+
+#[test]
+fn collecting_blocks_without_a_runtime() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let fixture = runtime.block_on(Fixture::tcp());
+    let sums = add::map(&fixture.client, (0..5).map(|n| (n, n))).collect_ordered();
+    assert_eq!(sums.wait().unwrap(), [0, 2, 4, 6, 8]);
+    runtime.block_on(fixture.end());
 }

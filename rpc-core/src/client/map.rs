@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -143,7 +143,38 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
     /// async runtime.
     pub fn wait(mut self) -> impl Iterator<Item = MapItem<F>> {
         let client = self.client.clone();
-        std::iter::from_fn(move || blocking::wait(client.core(), self.next()))
+        std::iter::from_fn(move || {
+            if let Err(error) = blocking::check_thread() {
+                // One item tells why there are no others.
+                let first = !std::mem::replace(&mut self.exhausted, true);
+                return first.then(|| (self.next_index, Err(error.into())));
+            }
+            blocking::wait(client.core(), self.next())
+        })
+    }
+
+    /// Makes all calls, and returns their results in the order of the inputs. The first call that
+    /// fails ends it with its error, and cancels the calls that are in flight.
+    ///
+    /// Call this before the first result is taken.
+    ///
+    /// ```
+    /// # use rpc_core::{Client, RpcError, remote};
+    /// # #[remote(idempotent)]
+    /// # fn square(n: u64) -> u64 {
+    /// #     n * n
+    /// # }
+    /// # async fn example(client: &Client) -> Result<(), RpcError> {
+    /// let squares: Vec<u64> = square::map(client, 1..=3).collect_ordered().await?;
+    /// assert_eq!(squares, [1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The error of the first call, in the order of the inputs, that fails.
+    pub fn collect_ordered(self) -> CollectOrdered<F, I> {
+        CollectOrdered { map: self.ordered(), results: Vec::new() }
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<MapItem<F>>> {
@@ -185,6 +216,53 @@ impl<F: RemoteFn, I: Iterator> Stream for Map<F, I> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll_item(cx)
+    }
+}
+
+/// The future that [`Map::collect_ordered`] returns. Await it, or block with [`wait`](Self::wait).
+#[must_use = "nothing is called until it is awaited, or `.wait()` is called"]
+pub struct CollectOrdered<F: RemoteFn, I: Iterator> {
+    map: Map<F, I>,
+    results: Vec<F::Output>,
+}
+
+impl<F: RemoteFn, I: Iterator> CollectOrdered<F, I> {
+    /// Makes all calls and blocks the current thread until they have ended, for programs without an
+    /// async runtime.
+    ///
+    /// # Errors
+    /// The errors of [`Map::collect_ordered`].
+    pub fn wait(self) -> Result<Vec<F::Output>, F::Error> {
+        blocking::check_thread()?;
+        let client = self.map.client.clone();
+        blocking::wait(client.core(), self)
+    }
+}
+
+/// It pins none of its fields, as `Map` does not.
+impl<F: RemoteFn, I: Iterator> Unpin for CollectOrdered<F, I> {}
+
+impl<F: RemoteFn, I: Iterator> Future for CollectOrdered<F, I> {
+    type Output = Result<Vec<F::Output>, F::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match ready!(self.map.poll_item(cx)) {
+                Some((_, Ok(result))) => self.results.push(result),
+                Some((_, Err(error))) => {
+                    // Dropping the other calls cancels them now, and not with this future.
+                    self.map.running = Running::Ordered(FuturesOrdered::new());
+                    return Poll::Ready(Err(error));
+                }
+                None => return Poll::Ready(Ok(std::mem::take(&mut self.results))),
+            }
+        }
+    }
+}
+
+impl<F: RemoteFn, I: Iterator> fmt::Debug for CollectOrdered<F, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CollectOrdered").field("map", &self.map).finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote_spanned};
 use syn::{Ident, Lifetime, Type, spanned::Spanned as _};
 
-use super::{codec, here};
+use super::{codec, here, yields};
 use crate::{
     function::RemoteFunction,
     params::Travels,
@@ -19,6 +19,10 @@ pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
     let count = u32::try_from(params.len()).expect("no source file holds 2^32 parameters");
     let values = params.iter().map(|param| encode(param));
     let map = map(function, &params);
+    let call_docs = format!(
+        "Calls the function on the server, and yields {}. Nothing is sent until the call is awaited.",
+        yields(function),
+    );
     quote_spanned! {here()=>
         impl #ty {
             /// Encodes the arguments of a call, for code that is generic over remote functions.
@@ -29,7 +33,7 @@ pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
                 })
             }
 
-            /// Calls the function on the server. Nothing is sent until the call is awaited.
+            #[doc = #call_docs]
             #vis fn call(client: &__rpc::Client, #(#names: #types),*) -> __rpc::Call<Self> {
                 client.call(Self::args(#(#names),*))
             }

@@ -2,13 +2,13 @@
 //! its parameters as types of the compiler, and the implementation compares its own with them.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens as _, quote_spanned};
+use quote::quote_spanned;
 use syn::{Lifetime, Path, spanned::Spanned as _};
 
-use super::{blame, error_type, here, ok_type};
+use super::{blame, error_type, here, ok_type, signature_text};
 use crate::{
     function::{Output, RemoteFunction},
-    types::{text, with_lifetime},
+    types::with_lifetime,
 };
 
 /// Returns what a declaration states, or the checks of an implementation of a declaration.
@@ -24,7 +24,8 @@ pub(super) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
 fn declaration(function: &RemoteFunction<'_>) -> TokenStream {
     let ty = &function.ty;
     let lifetime = Lifetime::new("'__a", here());
-    let declared = format!("the declaration is `{}`: implement exactly that", signature(function));
+    let declared =
+        format!("the declaration is `{}`: implement exactly that", signature_text(function));
     let params = function.travelling().enumerate().map(|(index, param)| {
         let (name, param) = (&param.name, with_lifetime(param.ty, &lifetime));
         quote_spanned! {here()=>
@@ -46,21 +47,6 @@ fn declaration(function: &RemoteFunction<'_>) -> TokenStream {
         }
         #(#params)*
     }
-}
-
-/// Returns the signature as it is written in the source, without attributes.
-fn signature(function: &RemoteFunction<'_>) -> String {
-    let params = function.travelling();
-    let params =
-        params.map(|param| format!("{}: {}", param.name, text(param.ty.to_token_stream())));
-    let params = params.collect::<Vec<_>>().join(", ");
-    let result = match &function.output {
-        Output::Unit => String::new(),
-        Output::Value(ty) | Output::Result { ty, .. } => {
-            format!(" -> {}", text(ty.to_token_stream()))
-        }
-    };
-    format!("fn {}({params}){result}", function.ident)
 }
 
 /// Compares the function with the declaration that it implements: the number, the names and the

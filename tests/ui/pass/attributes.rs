@@ -74,7 +74,7 @@ fn calls(client: &Client) {
 
 fn main() {
     let _ = calls;
-    assert_eq!(many::SIGNATURE.doc, "Documented.");
+    assert_eq!(many::SIGNATURE.doc, "Documented.\nComputed docs.");
     assert_eq!(from_macro::SIGNATURE.params[0].ty, "&str");
     assert_eq!(from_macro::SIGNATURE.output, "Vec<u8>");
 }
