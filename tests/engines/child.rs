@@ -15,6 +15,8 @@ use tokio::task::spawn_blocking;
 use crate::functions::builder;
 
 const ENGINE: &str = "RPC_TEST_CHILD";
+/// The endpoint on which the child listens.
+const ENDPOINT: &str = "RPC_TEST_CHILD_ENDPOINT";
 const LISTENING: &str = "listening on ";
 
 /// Returns the command that runs one test of this program in a new process. The process may open as
@@ -37,8 +39,18 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(engine: Engine) -> Self {
-        let mut command = test("child::a_server");
-        command.env(ENGINE, format!("{engine:?}")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self::run(test("child::a_server"), engine, "tcp://127.0.0.1:0").await
+    }
+
+    /// Starts a server in a process that ends when it gets SIGPIPE.
+    pub(crate) async fn start_with_sigpipe(engine: Engine, endpoint: &str) -> Self {
+        Self::run(test("child::a_server_with_sigpipe"), engine, endpoint).await
+    }
+
+    /// Starts a server with `command`, which runs a test of this file.
+    pub(crate) async fn run(mut command: Command, engine: Engine, endpoint: &str) -> Self {
+        command.env(ENGINE, format!("{engine:?}")).env(ENDPOINT, endpoint);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let start = move || {
             let mut child = command.spawn().expect("there is `sh`");
             let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -83,13 +95,25 @@ impl Drop for Server {
 #[tokio::test]
 #[ignore = "other tests run it, in a process of its own"]
 async fn a_server() {
+    serve().await;
+}
+
+#[tokio::test]
+#[ignore = "other tests run it, in a process of its own"]
+async fn a_server_with_sigpipe() {
+    // Rust programs ignore the signal, but not libraries in programs of other languages.
+    sigpipe::reset();
+    serve().await;
+}
+
+async fn serve() {
     let engine = match env::var(ENGINE).as_deref() {
         Ok("Omq") => Engine::Omq,
         _ => Engine::Zeromq,
     };
     let gate: Arc<Gate> = Arc::default();
-    let server =
-        builder(&gate).engine(engine).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let endpoint = env::var(ENDPOINT).unwrap();
+    let server = builder(&gate).engine(engine).bind(endpoint).await.unwrap().spawn().unwrap();
     // The test harness prints the name of the test first, so the endpoint needs a line of its own.
     println!("\n{LISTENING}{}", server.endpoint());
     spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await.unwrap().unwrap();

@@ -6,6 +6,7 @@ mod child;
 mod flood;
 mod heartbeats;
 mod identity;
+mod signals;
 mod slow_reader;
 mod strangers;
 mod zmtp;

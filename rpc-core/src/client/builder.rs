@@ -199,6 +199,10 @@ impl ClientBuilder {
     /// On a current-thread runtime, this saves a hop between threads for each call and each reply.
     /// On a multi-thread runtime, it is slower under load.
     ///
+    /// With the engine `omq`, the program must ignore SIGPIPE, as Rust programs do unless they
+    /// change that. Otherwise a server that goes away can end the process. The client's own I/O
+    /// thread takes care of that.
+    ///
     /// The runtime must have its I/O and time drivers enabled. The client ends with the runtime,
     /// and deadlines are kept only while the runtime runs.
     #[must_use]

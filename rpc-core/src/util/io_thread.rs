@@ -49,6 +49,8 @@ impl IoThread {
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             IS_IO_THREAD.set(true);
+            #[cfg(feature = "omq")]
+            block_sigpipe();
             runtime.block_on(async {
                 // The result is always an error: the sender was dropped.
                 let _ = stopped.await;
@@ -86,6 +88,16 @@ impl IoThread {
         // An error means that the thread has ended without this message, which serves as well.
         let _ = ended.await;
     }
+}
+
+/// Lets a write to a peer that has gone fail, and not end the process. The engine `omq` writes with
+/// `writev`, which raises SIGPIPE. Rust programs ignore the signal, but the programs of other
+/// languages that load this library may not. The thread is ours, so that nothing else is affected.
+#[cfg(feature = "omq")]
+fn block_sigpipe() {
+    use nix::sys::signal::{SigSet, Signal};
+    // An error is impossible: the signal exists, and every thread may block it.
+    let _ = SigSet::from(Signal::SIGPIPE).thread_block();
 }
 
 /// Waits until the tasks of the runtime have ended, but no longer than [`LINGER`].
