@@ -24,6 +24,17 @@ const LISTENING: &str = "listening on ";
 pub(crate) fn test(name: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -Sn \"$(ulimit -Hn)\"; exec \"$0\" \"$@\""]);
+    this_test(command, name)
+}
+
+/// Returns the command that runs one test in a process that may open only `limit` files.
+pub(crate) fn test_with_files(name: &str, limit: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
+    this_test(command, name)
+}
+
+fn this_test(mut command: Command, name: &str) -> Command {
     command.arg(env::current_exe().expect("this is a program"));
     command.args(["--exact", name, "--ignored", "--nocapture"]);
     command
@@ -32,8 +43,8 @@ pub(crate) fn test(name: &str) -> Command {
 /// A server in a process of its own. The process ends when this value is dropped.
 pub(crate) struct Server {
     child: Child,
-    /// Nobody reads the final output of the server, but the pipe must stay open for it.
-    _output: BufReader<ChildStdout>,
+    /// Nobody reads the final output of most servers, but the pipe must stay open for it.
+    output: BufReader<ChildStdout>,
     pub(crate) endpoint: String,
 }
 
@@ -56,13 +67,20 @@ impl Server {
             let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
             let mut lines = output.by_ref().lines().map(|line| line.expect("it is text"));
             let endpoint = lines.find_map(|line| line.strip_prefix(LISTENING).map(str::to_owned));
-            Self {
-                child,
-                _output: output,
-                endpoint: endpoint.expect("the server says where it listens"),
-            }
+            Self { child, output, endpoint: endpoint.expect("the server says where it listens") }
         };
         soon("the child starts", spawn_blocking(start)).await.expect("it does not panic")
+    }
+
+    /// Waits until the process has written a line that contains `text`.
+    pub(crate) async fn writes(mut self, text: &'static str) -> Self {
+        let read = move || {
+            let lines = self.output.by_ref().lines().map(|line| line.expect("it is text"));
+            let found = { lines }.any(|line| line.contains(text));
+            assert!(found, "the process has ended");
+            self
+        };
+        soon(text, spawn_blocking(read)).await.expect("it does not panic")
     }
 
     /// Waits until the process ends by itself.
@@ -103,6 +121,13 @@ async fn a_server() {
 async fn a_server_with_sigpipe() {
     // Rust programs ignore the signal, but not libraries in programs of other languages.
     sigpipe::reset();
+    serve().await;
+}
+
+#[tokio::test]
+#[ignore = "other tests run it, in a process of its own"]
+async fn a_server_with_a_log() {
+    tracing_subscriber::fmt().with_writer(std::io::stdout).init();
     serve().await;
 }
 

@@ -3,6 +3,7 @@
 //! ignore `RPC_TEST_ENGINE`.
 
 mod child;
+mod file_limit;
 mod flood;
 mod heartbeats;
 mod identity;

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -100,7 +100,13 @@ impl transport::Binding for Binding {
         let (events, monitor) = mpsc::channel(MAX_EVENTS);
         self.socket.backend().monitor().lock().replace(events);
         let (sender, receiver) = self.socket.split();
-        Box::new(Listener { sender, receiver, monitor, accepting: Some(self.accepting) })
+        Box::new(Listener {
+            sender,
+            receiver,
+            monitor,
+            accepting: Some(self.accepting),
+            no_files: NoFiles::default(),
+        })
     }
 }
 
@@ -120,6 +126,35 @@ struct Listener {
     monitor: mpsc::Receiver<SocketEvent>,
     /// `None` once the listener has stopped accepting.
     accepting: Option<Accepting>,
+    no_files: NoFiles,
+}
+
+/// Reports that the process is out of file descriptors. The engine then fails to accept the same
+/// connection again and again, without a pause, and logs nothing.
+#[derive(Default)]
+struct NoFiles {
+    reported: Option<Instant>,
+}
+
+impl NoFiles {
+    const INTERVAL: Duration = Duration::from_secs(10);
+    /// The codes of Unix for the limits of the process (`EMFILE`) and of the system (`ENFILE`), for
+    /// which the standard library has no kind.
+    const CODES: [i32; 2] = [24, 23];
+
+    /// Logs a warning if that is the reason why accepting has failed, but only once per interval.
+    fn handle_accept_error(&mut self, error: &ZmqError) {
+        let ZmqError::Network(error) = error else { return };
+        let is_reason = error.raw_os_error().is_some_and(|code| Self::CODES.contains(&code));
+        if is_reason && self.reported.is_none_or(|last| last.elapsed() >= Self::INTERVAL) {
+            self.reported = Some(Instant::now());
+            tracing::warn!(
+                %error,
+                "out of file descriptors: no new peer is accepted, and trying takes a whole core; \
+                 raise the limit (`ulimit -n`, or `LimitNOFILE` of systemd), or open fewer files"
+            );
+        }
+    }
 }
 
 /// The number of events that may wait. It is larger than the number of connections of a process,
@@ -139,8 +174,12 @@ impl transport::Listener for Listener {
         loop {
             // Lost peers come first, because receiving messages reports more of them.
             while let Poll::Ready(Some(event)) = self.monitor.poll_next_unpin(cx) {
-                if let SocketEvent::Disconnected(peer) = event {
-                    return Poll::Ready(Event::PeerGone(PeerId::new(peer.into())));
+                match event {
+                    SocketEvent::Disconnected(peer) => {
+                        return Poll::Ready(Event::PeerGone(PeerId::new(peer.into())));
+                    }
+                    SocketEvent::AcceptFailed(error) => self.no_files.handle_accept_error(&error),
+                    _ => {}
                 }
             }
             let message = ready!(pin!(self.receiver.recv()).poll(cx));
@@ -244,5 +283,26 @@ impl transport::LinkReceiver for LinkReceiver {
                 Some(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn only_the_lack_of_files_is_reported_and_only_once() {
+        let mut no_files = NoFiles::default();
+        let error = |code| ZmqError::Network(io::Error::from_raw_os_error(code));
+        no_files.handle_accept_error(&ZmqError::Other("a handshake failed"));
+        no_files.handle_accept_error(&error(104));
+        assert_eq!(no_files.reported, None);
+        no_files.handle_accept_error(&error(24));
+        let reported = no_files.reported;
+        assert!(reported.is_some());
+        no_files.handle_accept_error(&error(23));
+        assert_eq!(no_files.reported, reported);
     }
 }
