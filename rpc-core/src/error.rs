@@ -153,8 +153,8 @@ impl RpcError {
     }
 
     /// Attaches the function's own error, or the details of the failure, in encoded form.
-    pub(crate) fn with_data(mut self, data: Bytes) -> Self {
-        self.0.data = Some(data);
+    pub(crate) fn with_data(mut self, data: Option<Bytes>) -> Self {
+        self.0.data = data;
         self
     }
 
@@ -213,8 +213,9 @@ impl RpcError {
     ///
     /// For the kind [`Failed`](ErrorKind::Failed) the data is the function's own error. Use it
     /// where the caller's side declares no error type, as in
-    /// [`Client::call_dynamic`](crate::Client::call_dynamic), which cannot. If the peer's error has
-    /// no `data` field, as in plain MessagePack-RPC, the data is the whole error value.
+    /// [`Client::call_dynamic`](crate::Client::call_dynamic), which cannot. If the error has neither
+    /// a known code nor a `data` field, as in plain MessagePack-RPC, the data is the whole error
+    /// value.
     #[must_use]
     pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
         codec::from_slice(self.0.data.as_ref()?).ok()

@@ -104,29 +104,31 @@ struct ErrorReply {
     retry_after_ms: Option<u64>,
 }
 
-/// Reads the error of a response. `encoded` is the part of `body` that contains it. If it has no
-/// `data` field, the whole error value becomes the data.
+/// Reads the error of a response. `encoded` is the part of `body` that contains it. If it is the
+/// error of a plain MessagePack-RPC peer, without a `data` field, the whole of it becomes the data.
 pub(super) fn parse(body: &Bytes, encoded: &[u8]) -> RpcError {
     let reply = codec::from_slice::<ErrorReply>(encoded).unwrap_or_else(|_| ErrorReply {
         // Plain MessagePack-RPC allows any value as an error, and most servers send text.
         message: codec::from_slice::<String>(encoded).unwrap_or_default(),
         ..ErrorReply::default()
     });
-    let data = find_key(encoded, "data").unwrap_or(encoded);
-    reply.into_error(body.slice_ref(data))
+    let is_plain = !CODES.iter().any(|(_, text, _)| *text == reply.code);
+    let data = find_key(encoded, "data").or(is_plain.then_some(encoded));
+    reply.into_error(data.map(|data| body.slice_ref(data)))
 }
 
 impl ErrorReply {
     /// Makes the error that the caller sees. `data` is the function's own error, or the details of
     /// the code, in encoded form.
-    fn into_error(self, data: Bytes) -> RpcError {
+    fn into_error(self, data: Option<Bytes>) -> RpcError {
         let kind = CODES
             .iter()
             .find(|(_, text, _)| *text == self.code)
             .map_or(ErrorKind::Remote, |(.., kind)| *kind);
         let kind = match kind {
             ErrorKind::TooLarge { .. } => {
-                let Sizes { size, limit } = codec::from_slice(&data).unwrap_or_default();
+                let sizes = data.as_ref().and_then(|data| codec::from_slice(data).ok());
+                let Sizes { size, limit } = sizes.unwrap_or_default();
                 ErrorKind::TooLarge { size, limit }
             }
             kind => kind,

@@ -253,6 +253,14 @@ fn error_round_trips() {
 }
 
 #[test]
+fn error_without_data_has_none() {
+    let body = error_response(Some(MsgId(9)), &WireError::new(Code::Failed, Ran::Yes, "no"));
+    let read = parse_response(&body).unwrap().unwrap_err();
+    // Any error could be decoded to a map.
+    assert_eq!(read.data::<std::collections::BTreeMap<String, String>>(), None);
+}
+
+#[test]
 fn sizes_and_retry_after_round_trip() {
     let read = |error: &WireError| {
         parse_response(&error_response(Some(MsgId(9)), error)).unwrap().unwrap_err()
