@@ -22,10 +22,13 @@ pub struct Args<F> {
 impl<F: RemoteFn> Args<F> {
     /// Encodes `count` arguments with `encode`. For generated code.
     #[doc(hidden)]
-    pub fn encode(count: u32, encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>) -> Self {
+    pub fn encode(
+        count: usize,
+        encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>,
+    ) -> Self {
         let method = Cow::Borrowed(F::SIGNATURE.name);
         let encoded = EncodedArgs::encode(method, |writer| {
-            writer.array(count);
+            writer.array(u32::try_from(count).expect("no function has 2^32 parameters"));
             encode(writer)
         });
         Self { encoded, function: PhantomData }

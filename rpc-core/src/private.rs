@@ -20,7 +20,8 @@ pub use crate::{
         StateType,
     },
     value::{
-        DecodeBySerde, DecodeSliceBySerde, EncodeBySerde, FailBySerde, Refused, RefusedSlice, Value,
+        AlwaysSent, DecodeBySerde, DecodeSliceBySerde, EncodeBySerde, FailBySerde, Refused,
+        RefusedSlice, Value, sent,
     },
 };
 

@@ -70,6 +70,34 @@ impl<T> RefusedSlice<T> for &Value<[T]> {
     }
 }
 
+/// The types that are always sent: all but `Option`. Brought into scope by generated code.
+pub trait AlwaysSent<T: ?Sized> {
+    /// Returns false.
+    fn left_out(self, value: &T) -> bool;
+}
+
+impl<T: ?Sized> AlwaysSent<T> for Value<T> {
+    fn left_out(self, _: &T) -> bool {
+        false
+    }
+}
+
+impl<T> Value<Option<T>> {
+    /// Returns true if the value is `None`, which is left out at the end of the arguments.
+    #[must_use]
+    pub fn left_out(self, value: &Option<T>) -> bool {
+        value.is_none()
+    }
+}
+
+/// Returns the number of arguments that are sent. `left_out` tells which of them may be left out:
+/// those at the end are. A server that does not know the last parameters takes such a call, and any
+/// other reads `None`.
+#[must_use]
+pub fn sent<const N: usize>(left_out: [bool; N]) -> usize {
+    left_out.iter().rposition(|left_out| !left_out).map_or(0, |last| last + 1)
+}
+
 /// Responding with the function's own error, by serde. Brought into scope by generated code.
 pub trait FailBySerde<E> {
     /// Makes the response with the function's own error.

@@ -39,7 +39,7 @@ pub(crate) fn expand(function: &RemoteFunction<'_>) -> TokenStream {
             use #krate::__private as __rpc;
             use __rpc::{
                 DecodeBySerde as _, DecodeSliceBySerde as _, EncodeBySerde as _, FailBySerde as _, IsNoResult as _,
-                Refused as _, RefusedSlice as _,
+                AlwaysSent as _, Refused as _, RefusedSlice as _,
             };
 
             #remote_fn
@@ -71,7 +71,7 @@ fn ends(tokens: &impl ToTokens) -> (Span, Span) {
 }
 
 /// Returns the path of the codec function `name` for the type `ty`, ready to be called. `name` is
-/// `encode`, `decode`, `decode_slice` or `fail`.
+/// `encode`, `left_out`, `decode`, `decode_slice` or `fail`.
 fn codec(ty: &impl ToTokens, name: &str) -> TokenStream {
     let (first, last) = ends(ty);
     let name = Ident::new(name, last);

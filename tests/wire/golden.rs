@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tests::{Gate, RawClient, RawServer, soon};
 
-use crate::{add, server};
+use crate::{add, half, server};
 
 /// Compares messages with the file. Collects the differences, so that one run shows all of them.
 struct Golden {
@@ -108,7 +108,10 @@ async fn client_messages_match_golden_file() {
     let named = BTreeMap::from([("a", 1), ("b", 2)]);
     let by_name = tokio::spawn(client.call_dynamic::<i64>("add", named).timeout(Duration::MAX));
     golden.check("client_request_by_name", &with_id(7, &peer.recv().await[2]));
+    let without = tokio::spawn(half::call(&client, 4, None).timeout(Duration::MAX));
+    golden.check("client_request_without_none", &with_id(8, &peer.recv().await[2]));
     for task in [
+        without.abort_handle(),
         again.abort_handle(),
         keyed.abort_handle(),
         ping.abort_handle(),

@@ -5,6 +5,7 @@
 mod bad_input;
 mod envelopes;
 mod golden;
+mod optional;
 mod plain_peers;
 
 use std::sync::Arc;

@@ -16,8 +16,7 @@ pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
     let params: Vec<_> = function.travelling().collect();
     let names: Vec<_> = params.iter().map(|param| &param.ident).collect();
     let types: Vec<_> = params.iter().map(|param| &param.ty).collect();
-    let count = u32::try_from(params.len()).expect("no source file holds 2^32 parameters");
-    let values = params.iter().map(|param| encode(param));
+    let args = args(&params);
     let map = map(function, &params);
     let call_docs = format!(
         "Calls the function on the server, and yields {}. Nothing is sent until the call is awaited.",
@@ -27,10 +26,7 @@ pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
         impl #ty {
             /// Encodes the arguments of a call, for code that is generic over remote functions.
             #vis fn args(#(#names: #types),*) -> __rpc::Args<Self> {
-                __rpc::Args::encode(#count, |writer| {
-                    #(#values)*
-                    ::core::result::Result::Ok(())
-                })
+                #args
             }
 
             #[doc = #call_docs]
@@ -45,6 +41,43 @@ pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
             }
 
             #map
+        }
+    }
+}
+
+/// Returns the encoding of all arguments. Those at the end that are `None` are left out, which the
+/// compiler decides by their types.
+fn args(params: &[&Travels<'_>]) -> TokenStream {
+    let left_out: Vec<_> = params.iter().map(|param| left_out(param)).collect();
+    // No argument is left out before one of a type that is surely no `Option`.
+    let required = left_out.iter().rposition(Option::is_none).map_or(0, |last| last + 1);
+    let left_out = left_out[required..].iter();
+    let values = params.iter().enumerate().map(|(index, param)| {
+        let value = encode(param);
+        let optional = quote_spanned!(here()=> if #index < count { #value });
+        if index < required { value } else { optional }
+    });
+    quote_spanned! {here()=>
+        let count = #required + __rpc::sent([#(#left_out),*]);
+        __rpc::Args::encode(count, |writer| {
+            #(#values)*
+            ::core::result::Result::Ok(())
+        })
+    }
+}
+
+/// Returns the test whether the argument may be left out, if its type may be an `Option`.
+fn left_out(param: &Travels<'_>) -> Option<TokenStream> {
+    let Travels { ident, ty, shape, .. } = param;
+    match shape {
+        Shape::Str | Shape::Slice(_) => None,
+        Shape::Ref(ty) => {
+            let left_out = codec(ty, "left_out");
+            Some(quote_spanned!(here()=> #left_out(#ident)))
+        }
+        Shape::Owned => {
+            let left_out = codec(ty, "left_out");
+            Some(quote_spanned!(here()=> #left_out(&#ident)))
         }
     }
 }
