@@ -44,7 +44,7 @@ fn this_test(mut command: Command, name: &str) -> Command {
 pub(crate) struct Server {
     child: Child,
     /// Nobody reads the final output of most servers, but the pipe must stay open for it.
-    output: BufReader<ChildStdout>,
+    output: Option<BufReader<ChildStdout>>,
     pub(crate) endpoint: String,
 }
 
@@ -67,20 +67,22 @@ impl Server {
             let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
             let mut lines = output.by_ref().lines().map(|line| line.expect("it is text"));
             let endpoint = lines.find_map(|line| line.strip_prefix(LISTENING).map(str::to_owned));
-            Self { child, output, endpoint: endpoint.expect("the server says where it listens") }
+            let endpoint = endpoint.expect("the server says where it listens");
+            Self { child, output: Some(output), endpoint }
         };
         soon("the child starts", spawn_blocking(start)).await.expect("it does not panic")
     }
 
     /// Waits until the process has written a line that contains `text`.
-    pub(crate) async fn writes(mut self, text: &'static str) -> Self {
+    pub(crate) async fn writes(&mut self, text: &'static str) {
+        let mut output = self.output.take().expect("nothing else reads it");
         let read = move || {
-            let lines = self.output.by_ref().lines().map(|line| line.expect("it is text"));
-            let found = { lines }.any(|line| line.contains(text));
-            assert!(found, "the process has ended");
-            self
+            let mut lines = output.by_ref().lines().map(|line| line.expect("it is text"));
+            assert!(lines.any(|line| line.contains(text)), "the process has ended");
+            output
         };
-        soon(text, spawn_blocking(read)).await.expect("it does not panic")
+        let output = soon(text, spawn_blocking(read)).await.expect("the process writes it");
+        self.output = Some(output);
     }
 
     /// Waits until the process ends by itself.

@@ -24,8 +24,8 @@ async fn full(engine: Engine) -> (child::Server, Client, Vec<TcpStream>) {
 
 #[tokio::test]
 async fn zeromq_says_that_files_are_used_up_and_keeps_its_peers() {
-    let (server, client, connections) = full(Engine::Zeromq).await;
-    let server = server.writes("out of file descriptors").await;
+    let (mut server, client, connections) = full(Engine::Zeromq).await;
+    server.writes("out of file descriptors").await;
     works(&client).await;
     drop(connections);
     works(&Client::connect(&server.endpoint).await.unwrap()).await;
