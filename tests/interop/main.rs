@@ -77,6 +77,15 @@ async fn sockets_can_come_and_go() {
     peer("many").await;
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn req_socket_works_over_an_abstract_socket() {
+    let fixture = Fixture::over(&format!("ipc://@{}", tests::unique())).await;
+    peer_of("req", fixture.server.endpoint()).await;
+    fixture.end().await;
+}
+
 #[cfg(feature = "omq")]
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
@@ -105,7 +114,14 @@ fn upper(text: &str) -> String;
 #[tokio::test]
 #[ignore = "needs python3 with pyzmq and msgpack"]
 async fn our_client_calls_a_rep_socket() {
-    let child = python("rep_server.py").stdout(Stdio::piped()).spawn().expect(NO_PYTHON);
+    calls_a_rep_socket("tcp://127.0.0.1:*").await;
+    #[cfg(target_os = "linux")]
+    calls_a_rep_socket(&format!("ipc://@{}", tests::unique())).await;
+}
+
+async fn calls_a_rep_socket(endpoint: &str) {
+    let child =
+        python("rep_server.py").arg(endpoint).stdout(Stdio::piped()).spawn().expect(NO_PYTHON);
     let mut child = Killed(child);
     let mut endpoint = String::new();
     BufReader::new(child.0.stdout.take().expect("it is piped")).read_line(&mut endpoint).unwrap();

@@ -1,4 +1,9 @@
-"""A server of plain MessagePack-RPC on a REP socket. Prints its endpoint, and serves until it is killed."""
+"""A server of plain MessagePack-RPC on a REP socket. Prints its endpoint, and serves until it is killed.
+
+`rep_server.py ENDPOINT`
+"""
+
+import sys
 
 import msgpack
 import zmq
@@ -10,8 +15,8 @@ FUNCTIONS = {
 }
 
 s = zmq.Context.instance().socket(zmq.REP)
-port = s.bind_to_random_port("tcp://127.0.0.1")
-print(f"tcp://127.0.0.1:{port}", flush=True)
+s.bind(sys.argv[1])
+print(s.getsockopt_string(zmq.LAST_ENDPOINT), flush=True)
 while True:
     kind, msgid, method, params = msgpack.unpackb(s.recv())
     try:
