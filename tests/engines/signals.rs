@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::{child, works, zmtp};
 
-/// The number of peers that leave. Whether one of them leaves in the middle of a reply is a matter of
-/// time, but it happens to one of a few.
+/// The number of peers that leave. Whether one of them leaves in the middle of a reply is a matter
+/// of time, but it happens to one of a few.
 const PEERS: usize = 50;
 const REQUESTS: usize = 64;
 

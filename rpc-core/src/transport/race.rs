@@ -1,5 +1,6 @@
-//! A race between the addresses of one host, as in [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305):
-//! an address that does not answer must not keep the others from being tried.
+//! A race between the addresses of one host, as in
+//! [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305): an address that does not answer must not keep
+//! the others from being tried.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 

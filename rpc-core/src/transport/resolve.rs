@@ -36,7 +36,8 @@ impl Kind<'_> {
         match self {
             Self::Zone(zone) => {
                 format!(
-                    "this machine has no network interface `{zone}`, the zone of the address: {cause}"
+                    "this machine has no network interface `{zone}`, the zone of the address: \
+                     {cause}"
                 )
             }
             Self::Name(name) => format!("the host name `{name}` was not found: {cause}"),

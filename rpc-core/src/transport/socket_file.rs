@@ -84,8 +84,8 @@ fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
     }
 }
 
-/// Returns a unique name in the same folder as `path`. It is random, because processes in containers
-/// can share a folder and have the same process id.
+/// Returns a unique name in the same folder as `path`. It is random, because processes in
+/// containers can share a folder and have the same process id.
 ///
 /// If a hidden name with all digits is too long for a socket, the name is as long as that of `path`
 /// at most. It is then no UTF-8, so that it is never the path of an endpoint.

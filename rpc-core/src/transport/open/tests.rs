@@ -1,5 +1,5 @@
-//! Tests of hosts with several addresses, on every engine. The addresses are given directly, because
-//! a test has no names for them.
+//! Tests of hosts with several addresses, on every engine. The addresses are given directly,
+//! because a test has no names for them.
 
 use std::net::TcpListener;
 
