@@ -23,7 +23,7 @@ use crate::{
     error::{ErrorKind, Ran, RpcError},
     function::{RemoteFn, Signature},
     protocol::{MAX_KEY_LEN, MsgId, outgoing::EncodedArgs},
-    util::worker_waits::all_wait,
+    util::worker_waits::all_waited,
 };
 
 /// The options of a call, which override those of its function and of its client.
@@ -119,7 +119,7 @@ impl RawCall {
             ErrorKind::DeadlineExceeded => error.and(format_args!("it had {time:?}, {limited_by}")),
             _ => error,
         };
-        let error = match all_wait().filter(|_| error.kind() == ErrorKind::DeadlineExceeded) {
+        let error = match all_waited().filter(|_| error.kind() == ErrorKind::DeadlineExceeded) {
             Some(workers) => error.and(format_args!(
                 "all {workers} workers of this process waited for calls, as this one did: if the \
                  calls were to their own server, no worker was left to run them (make the functions \

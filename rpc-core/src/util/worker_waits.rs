@@ -2,7 +2,7 @@
 //! their own pool, nobody is left to do it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,11 +14,15 @@ use std::{
 pub(crate) struct WorkerWaits {
     workers: AtomicUsize,
     waiting: AtomicUsize,
+    /// The number of times that a worker was the last one to begin to wait.
+    standstills: AtomicUsize,
 }
 
 thread_local! {
     /// The pool whose worker this thread is.
     static POOL: RefCell<Option<Arc<WorkerWaits>>> = const { RefCell::new(None) };
+    /// The number of standstills when this worker began to wait.
+    static BEFORE: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A worker that waits, until this is dropped.
@@ -43,7 +47,11 @@ impl Waiting {
     /// Notes that this thread waits. `None` if it is no worker.
     pub(crate) fn begin() -> Option<Self> {
         let pool = POOL.try_with(|pool| pool.borrow().clone()).ok()??;
-        pool.waiting.fetch_add(1, Ordering::Relaxed);
+        BEFORE.set(pool.standstills.load(Ordering::Acquire));
+        let waiting = pool.waiting.fetch_add(1, Ordering::AcqRel) + 1;
+        if waiting >= pool.workers.load(Ordering::Relaxed) {
+            pool.standstills.fetch_add(1, Ordering::Release);
+        }
         Some(Self(pool))
     }
 }
@@ -54,11 +62,12 @@ impl Drop for Waiting {
     }
 }
 
-/// Returns the number of workers in the pool of this thread if all of them wait, this one included.
-pub(crate) fn all_wait() -> Option<usize> {
+/// Returns the number of workers in the pool of this thread if all of them have waited at the same
+/// time, since this one began to wait.
+pub(crate) fn all_waited() -> Option<usize> {
     let pool = POOL.try_with(|pool| pool.borrow().clone()).ok()??;
-    let workers = pool.workers.load(Ordering::Relaxed);
-    (pool.waiting.load(Ordering::Relaxed) >= workers).then_some(workers)
+    let since = pool.standstills.load(Ordering::Acquire) != BEFORE.get();
+    since.then(|| pool.workers.load(Ordering::Relaxed))
 }
 
 #[cfg(test)]
@@ -68,20 +77,24 @@ mod tests {
     #[test]
     fn last_worker_that_waits_is_noticed() {
         let pool = Arc::new(WorkerWaits::default());
-        assert!(Waiting::begin().is_none() && all_wait().is_none(), "it is no worker");
+        assert!(Waiting::begin().is_none() && all_waited().is_none(), "it is no worker");
         WorkerWaits::join(&pool);
-        let other = Arc::clone(&pool);
-        std::thread::spawn(move || {
+        let (other, own) = (Arc::clone(&pool), Waiting::begin());
+        assert_eq!(all_waited(), Some(1));
+        drop(own);
+        let own = std::thread::spawn(move || {
             WorkerWaits::join(&other);
-            let _waiting = Waiting::begin().unwrap();
-            assert_eq!(all_wait(), None, "one of two waits");
-            other.leave();
-        })
-        .join()
-        .unwrap();
-        let waiting = Waiting::begin();
-        assert_eq!(all_wait(), Some(1));
-        drop(waiting);
-        assert_eq!(all_wait(), None);
+            let first = Waiting::begin().unwrap();
+            assert_eq!(all_waited(), None, "one of two waits");
+            (other, first)
+        });
+        let (_other, first) = own.join().unwrap();
+        let second = Waiting::begin();
+        // The first one ends a little earlier.
+        drop(first);
+        assert_eq!(all_waited(), Some(2));
+        drop(second);
+        let _alone = Waiting::begin();
+        assert_eq!(all_waited(), None);
     }
 }
