@@ -161,9 +161,7 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
     /// ```
     /// # use rpc_core::{Client, RpcError, remote};
     /// # #[remote(idempotent)]
-    /// # fn square(n: u64) -> u64 {
-    /// #     n * n
-    /// # }
+    /// # fn square(n: u64) -> u64;
     /// # async fn example(client: &Client) -> Result<(), RpcError> {
     /// let squares: Vec<u64> = square::map(client, 1..=3).collect_ordered().await?;
     /// assert_eq!(squares, [1, 4, 9]);
