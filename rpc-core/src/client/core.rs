@@ -44,6 +44,10 @@ use crate::{
 /// that another thread that wants the lock does not go to sleep.
 const REPLIES_PER_LOCK: usize = 32;
 
+/// The shortest interval between two checks whether the process was forked. A check is a system call,
+/// which takes longer than many calls.
+const PROCESS_CHECK_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The core of a client: its calls behind a lock, and the stages of its life cycle.
 #[derive(Debug)]
 pub(crate) struct ClientCore {
@@ -68,6 +72,8 @@ pub(crate) struct ClientCore {
 #[derive(Debug)]
 struct State {
     calls: Calls,
+    /// The time at which the next call makes sure that the process was not forked.
+    check_process_at: Instant,
     /// True once new calls are refused.
     closing: bool,
 }
@@ -84,7 +90,7 @@ impl ClientCore {
             keepalive_timeout: config.keepalive_timeout(),
             expected: config.expected.clone(),
             takes_windows: config.when_full == WhenFull::Wait,
-            state: Mutex::new(State { calls, closing: false }),
+            state: Mutex::new(State { calls, check_process_at: Instant::now(), closing: false }),
             connected: watch::Sender::new(None),
             closing: watch::Sender::new(false),
             ended: watch::Sender::new(false),
@@ -139,11 +145,14 @@ impl ClientCore {
         if size > limit {
             return Err(request_too_large(size, "client", limit));
         }
-        if self.home.seems_elsewhere(now) {
-            return Err(forked(Ran::No));
-        }
         let mut wakers = Wakers::default();
         let mut state = self.lock();
+        if now >= state.check_process_at {
+            state.check_process_at = now + PROCESS_CHECK_INTERVAL;
+            if self.home.is_elsewhere() {
+                return Err(forked(Ran::No));
+            }
+        }
         if state.closing {
             let message = "this client was closed";
             return Err(RpcError::new(ErrorKind::ShuttingDown, Ran::No, message));
