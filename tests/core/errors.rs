@@ -12,7 +12,7 @@ use crate::functions::{
     echo,
 };
 
-/// What a client believes about functions whose implementation differs.
+/// Declarations of a client that differ from the implementations.
 mod believed {
     use rpc_core::remote;
 

@@ -1,4 +1,4 @@
-//! What a server and a client write to the log, read by a subscriber of the whole test program.
+//! The log of servers and clients, read by a subscriber of the whole test program.
 
 use std::{
     io,

@@ -2,7 +2,7 @@
 #![deny(warnings, missing_docs, unreachable_pub)]
 #![forbid(unsafe_code)]
 
-/// What both sides share.
+/// The declarations that both sides share.
 pub mod shared {
     use std::{borrow::Cow, collections::HashMap, time::Duration};
 
