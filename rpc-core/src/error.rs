@@ -337,8 +337,8 @@ impl<E: IsError> CallFailure for CallError<E> {
             Some(Ok(failed)) => Self::Failed(failed),
             Some(Err(cause)) => {
                 error.0.kind = ErrorKind::Protocol;
-                error.0.message =
-                    format!("the function's error is no `{}`", std::any::type_name::<E>());
+                let (ty, place) = (std::any::type_name::<E>(), cause.place());
+                error.0.message = format!("the function's error is no `{ty}`{place}");
                 Self::Rpc(error.with_source(cause))
             }
             None => Self::Rpc(error),

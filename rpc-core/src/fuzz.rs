@@ -173,7 +173,12 @@ enum Shape {
     Nothing,
     Circle(u32),
     Line(Point, Point),
-    Polygon { points: Vec<Point>, closed: bool },
+    Polygon {
+        points: Vec<Point>,
+        closed: bool,
+    },
+    /// A variant that can be nested to any depth.
+    Group(Box<Shape>),
 }
 
 /// A type that can be nested to any depth.
@@ -254,12 +259,15 @@ fn bytes(body: &Bytes, at: usize) -> Result<(), WireError> {
     Value::<Option<Bytes>>::NEW.encode(&more, &mut writer).expect("it was decoded");
     Value::<str>::NEW.encode(text, &mut writer).expect("it was decoded");
     Value::<Vec<u8>>::NEW.encode(&owned, &mut writer).expect("it was decoded");
+    let pair = (text, borrowed);
+    Value::<(&str, &[u8])>::NEW.encode_borrowing(&pair, &mut writer).expect("it was decoded");
     let again = Bytes::from(writer.into_buffer());
     let mut reader = Reader::new(&again, &again);
     assert_eq!(reader.shared_bytes().ok().as_ref(), Some(&data));
     assert_eq!(reader.shared_bytes_option().ok(), Some(more));
     assert_eq!(reader.value::<Cow<'_, str>>().ok().as_deref(), Some(text));
     assert_eq!(Value::<Vec<u8>>::NEW.decode(&mut reader).ok(), Some(owned));
+    assert_eq!(Value::<(&str, &[u8])>::NEW.decode(&mut reader).ok(), Some(pair));
     assert!(reader.is_at_end());
     Ok(())
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rmp::{Marker, decode};
 
 use crate::{
-    codec::{DecodeError, Reader},
+    codec::{DecodeError, Reader, read_whole},
     error::Ran,
     function::Param,
     protocol::{
@@ -20,6 +20,8 @@ pub struct Params<'de> {
     next: usize,
     source: Source<'de>,
     body: &'de Bytes,
+    /// The params and whatever follows them in the body.
+    encoded: &'de [u8],
 }
 
 #[derive(Debug)]
@@ -28,9 +30,8 @@ enum Source<'de> {
         reader: Reader<'de>,
         left: usize,
     },
-    /// One reader for each parameter. It is [`Reader::missing`] if the caller left the parameter
-    /// out.
-    Named(Vec<Reader<'de>>),
+    /// The value of each parameter. It is `None` if the caller left the parameter out.
+    Named(Vec<Option<&'de [u8]>>),
 }
 
 impl<'de> Params<'de> {
@@ -41,10 +42,11 @@ impl<'de> Params<'de> {
         params_at: usize,
         names: &'static [Param],
     ) -> Result<Self, WireError> {
-        let mut rest = &body[params_at..];
+        let encoded = &body[params_at..];
+        let mut rest = encoded;
         let first = rest.first().copied().map(Marker::from_u8);
         let source = if matches!(first, Some(Marker::FixMap(_) | Marker::Map16 | Marker::Map32)) {
-            Source::Named(by_name(body, rest, names)?)
+            Source::Named(by_name(rest, names)?)
         } else {
             let given = decode::read_array_len(&mut rest)
                 .map_err(|_| bad_arguments("the params are neither an array nor a map"))?;
@@ -57,7 +59,7 @@ impl<'de> Params<'de> {
             }
             Source::Positional { reader: Reader::new(body, rest), left: given }
         };
-        Ok(Self { names, next: 0, source, body })
+        Ok(Self { names, next: 0, source, body, encoded })
     }
 
     /// Reads the next parameter with `decode`.
@@ -67,7 +69,7 @@ impl<'de> Params<'de> {
     /// missing and its type is not an `Option`.
     pub fn next<T>(
         &mut self,
-        decode: impl FnOnce(&mut Reader<'de>) -> Result<T, DecodeError>,
+        decode: impl Fn(&mut Reader<'de>) -> Result<T, DecodeError>,
     ) -> Result<T, WireError> {
         let index = self.next;
         self.next += 1;
@@ -75,11 +77,43 @@ impl<'de> Params<'de> {
             Source::Positional { left: 0, .. } => decode(&mut Reader::missing(self.body)),
             Source::Positional { reader, left } => {
                 *left -= 1;
-                decode(reader)
+                decode(reader).or_else(|error| self.again(index, decode, error))
             }
-            Source::Named(readers) => decode(&mut readers[index]),
+            Source::Named(values) => match values[index] {
+                Some(value) => read_whole(self.body, value, decode),
+                None => decode(&mut Reader::missing(self.body)),
+            },
         };
         decoded.map_err(|error| bad_arguments(describe(&self.names[index], &error)))
+    }
+
+    /// Reads one of several params again, after `decode` failed with `error`.
+    #[cold]
+    fn again<T>(
+        &mut self,
+        index: usize,
+        decode: impl Fn(&mut Reader<'de>) -> Result<T, DecodeError>,
+        error: DecodeError,
+    ) -> Result<T, DecodeError> {
+        let mut behind = self.encoded;
+        let mut value = behind;
+        let mut skip = || {
+            decode::read_array_len(&mut behind).ok()?;
+            for _ in 0..=index {
+                value = behind;
+                msgpack::skip_value(&mut behind)?;
+            }
+            Some(())
+        };
+        if skip().is_none() {
+            return Err(error);
+        }
+        let value = &value[..value.len() - behind.len()];
+        let decoded = Reader::new(self.body, value).again(value, decode, error)?;
+        if let Source::Positional { reader, .. } = &mut self.source {
+            *reader = Reader::new(self.body, behind);
+        }
+        Ok(decoded)
     }
 
     /// Checks that the params end here. To be called after the last parameter was read, before the
@@ -97,17 +131,20 @@ impl<'de> Params<'de> {
 }
 
 fn describe(param: &Param, error: &DecodeError) -> String {
-    format!("parameter `{}` ({}): {error}", param.name, param.ty)
+    match error.path() {
+        "" => format!("parameter `{}` ({}): {error}", param.name, param.ty),
+        path if path.starts_with('[') => format!("parameter `{}{path}`: {error}", param.name),
+        path => format!("parameter `{}.{path}`: {error}", param.name),
+    }
 }
 
 /// Finds the value of each parameter in a map with any order.
 fn by_name<'de>(
-    body: &'de Bytes,
     mut rest: &'de [u8],
     names: &'static [Param],
-) -> Result<Vec<Reader<'de>>, WireError> {
+) -> Result<Vec<Option<&'de [u8]>>, WireError> {
     let broken = || bad_arguments("the params are a map that ends too early or nests too deeply");
-    let mut readers: Vec<_> = names.iter().map(|_| Reader::missing(body)).collect();
+    let mut values = vec![None; names.len()];
     for _ in 0..decode::read_map_len(&mut rest).map_err(|_| broken())? {
         let Some(name) = msgpack::read_str(&mut rest) else {
             return Err(bad_arguments(
@@ -118,11 +155,11 @@ fn by_name<'de>(
         msgpack::skip_value(&mut rest).ok_or_else(broken)?;
         let value = &value[..value.len() - rest.len()];
         match names.iter().position(|param| param.name == name) {
-            Some(index) => readers[index] = Reader::new(body, value),
+            Some(index) => values[index] = Some(value),
             None => return Err(bad_arguments(unknown_parameter(name, names))),
         }
     }
-    if rest.is_empty() { Ok(readers) } else { Err(trailing_bytes()) }
+    if rest.is_empty() { Ok(values) } else { Err(trailing_bytes()) }
 }
 
 fn unknown_parameter(name: &str, names: &[Param]) -> String {
@@ -147,6 +184,8 @@ fn trailing_bytes() -> WireError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     static NAMES: [Param; 3] =
@@ -196,6 +235,108 @@ mod tests {
             assert_eq!(code, Code::BadArguments);
             assert!(message.starts_with(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn error_names_the_place_in_the_parameter() {
+        static NAMES: [Param; 2] = [Param::new("first", "u8"), Param::new("p", "Outer")];
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code)] // The values never get there.
+        struct Outer {
+            b: Vec<Inner>,
+            by_number: std::collections::BTreeMap<i64, (u8, u8)>,
+            shape: Shape,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code)]
+        struct Inner {
+            c: u8,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code)]
+        enum Shape {
+            Empty,
+            Circle(u8),
+            Line(u8, u8),
+            Square { side: u8 },
+        }
+        let cases: [(&[u8], &str); 12] = [
+            (b"\x07", "parameter `p` (Outer): invalid type: integer `7`, expected struct Outer"),
+            (b"\x80", "parameter `p` (Outer): missing field `b`"),
+            (b"\x81\xa1b\x07", "parameter `p.b`: invalid type: integer `7`, expected a sequence"),
+            (b"\x81\xa1b\x92\x81\xa1c\x01\x80", "parameter `p.b[1]`: missing field `c`"),
+            (
+                b"\x81\xa1b\x92\x81\xa1c\x01\x81\xa1c\xcd\x01\0",
+                "parameter `p.b[1].c`: invalid value: integer `256`, expected u8",
+            ),
+            (
+                b"\x91\x91\x91\xa1x",
+                "parameter `p[0][0][0]`: invalid type: string \"x\", expected u8",
+            ),
+            (
+                b"\x81\xa9by_number\x81\xff\x92\x01\xc0",
+                "parameter `p.by_number.-1[1]`: invalid type",
+            ),
+            (
+                b"\x81\xa9by_number\x81\xff\x93\x01\x02\x03",
+                "parameter `p.by_number.-1`: array had incorrect length, expected 2",
+            ),
+            (b"\x81\xa5shape\xa4Oval", "parameter `p.shape`: unknown variant `Oval`"),
+            (
+                b"\x81\xa5shape\x81\xa6Circle\xc2",
+                "parameter `p.shape.Circle`: invalid type: boolean",
+            ),
+            (b"\x81\xa5shape\x81\xa4Line\x92\x01\xc2", "parameter `p.shape.Line[1]`: invalid type"),
+            (
+                b"\x81\xa5shape\x81\xa6Square\x81\xa4side\xc2",
+                "parameter `p.shape.Square.side`: invalid type",
+            ),
+        ];
+        for (value, expected) in cases {
+            let by_position = [b"\x92\x01", value].concat();
+            let by_name = [b"\x82\xa5first\x01\xa1p", value].concat();
+            for params in [by_position, by_name] {
+                let body = Bytes::from(params);
+                let read = || {
+                    let mut params = Params::new(&body, 0, &NAMES)?;
+                    params.next(Reader::value::<u8>)?;
+                    params.next(Reader::value::<Outer>)
+                };
+                let message = read().unwrap_err().message;
+                assert!(message.starts_with(expected), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn types_with_two_forms_are_read_in_either() {
+        const MACHINES: &[u8] = b"\x81\xa2V4\x94\0\0\0\0";
+        const PEOPLE: &[u8] = b"\xa70.0.0.0";
+        static NAMES: [Param; 3] =
+            [Param::new("a", "[IpAddr; 2]"), Param::new("b", "IpAddr"), Param::new("c", "u8")];
+        fn read(params: &'static [u8]) -> Result<([IpAddr; 2], IpAddr, u8), WireError> {
+            let body = Bytes::from_static(params);
+            let mut params = Params::new(&body, 0, &NAMES)?;
+            let a = params.next(Reader::value)?;
+            let b = params.next(Reader::value)?;
+            let c = params.next(Reader::value)?;
+            params.finish()?;
+            Ok((a, b, c))
+        }
+        let home = IpAddr::from([0, 0, 0, 0]);
+        let expected = ([home, home], home, 7);
+        for a in [MACHINES, PEOPLE] {
+            for b in [MACHINES, PEOPLE] {
+                let by_position = [b"\x93\x92", a, a, b, b"\x07"].concat();
+                let by_name = [b"\x83\xa1c\x07\xa1b", b, b"\xa1a\x92", a, a].concat();
+                for params in [by_position, by_name] {
+                    assert_eq!(read(params.leak()).unwrap(), expected);
+                }
+            }
+        }
+        let mixed = [b"\x93\x92", MACHINES, PEOPLE, MACHINES, b"\x07"].concat();
+        let error = read(mixed.leak()).unwrap_err();
+        assert!(error.message.starts_with("parameter `a[1]`: "), "{}", error.message);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The encoding of parameters and results by type: bytes as `bin`, everything else by serde.
+//! The encoding of parameters and results by type: bytes as `bin`, everything else by serde. In a
+//! parameter whose type borrows, bytes that are borrowed are `bin` wherever they stand.
 //!
 //! Generated code calls `Value::<T>::NEW.encode(...)` for a concrete `T`. The inherent functions
 //! below exist for the byte types only, and Rust prefers them to the functions of the traits, which
@@ -32,6 +33,12 @@ pub trait EncodeBySerde<T: ?Sized> {
     /// # Errors
     /// Fails as [`Writer::value`] does.
     fn encode(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError>;
+
+    /// Appends `value`, whose type borrows, to the writer.
+    ///
+    /// # Errors
+    /// Fails as [`Writer::borrowing_value`] does.
+    fn encode_borrowing(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError>;
 }
 
 /// Decoding by serde. Brought into scope by generated code.
@@ -115,6 +122,7 @@ pub trait FailBySerde<E> {
 #[allow(missing_docs, clippy::missing_errors_doc)]
 pub trait Refused<T: ?Sized> {
     fn encode(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError>;
+    fn encode_borrowing(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError>;
     fn decode(self, reader: &mut Reader<'_>) -> Result<T, DecodeError>
     where
         T: Sized;
@@ -123,6 +131,10 @@ pub trait Refused<T: ?Sized> {
 
 impl<T: ?Sized> Refused<T> for &Value<T> {
     fn encode(self, _: &T, _: &mut Writer) -> Result<(), EncodeError> {
+        unreachable!("the checks do not let it compile")
+    }
+
+    fn encode_borrowing(self, _: &T, _: &mut Writer) -> Result<(), EncodeError> {
         unreachable!("the checks do not let it compile")
     }
 
@@ -147,6 +159,10 @@ impl<E: Serialize + fmt::Display> FailBySerde<E> for Value<E> {
 impl<T: Serialize + ?Sized> EncodeBySerde<T> for Value<T> {
     fn encode(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError> {
         writer.value(value)
+    }
+
+    fn encode_borrowing(self, value: &T, writer: &mut Writer) -> Result<(), EncodeError> {
+        writer.borrowing_value(value)
     }
 }
 

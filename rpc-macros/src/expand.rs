@@ -71,7 +71,7 @@ fn ends(tokens: &impl ToTokens) -> (Span, Span) {
 }
 
 /// Returns the path of the codec function `name` for the type `ty`, ready to be called. `name` is
-/// `encode`, `left_out`, `decode`, `decode_slice` or `fail`.
+/// `encode`, `encode_borrowing`, `left_out`, `decode`, `decode_slice` or `fail`.
 fn codec(ty: &impl ToTokens, name: &str) -> TokenStream {
     let (first, last) = ends(ty);
     let name = Ident::new(name, last);

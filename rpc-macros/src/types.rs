@@ -73,6 +73,15 @@ pub(crate) fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Typ
 /// lifetime parameters of the function. Their declaration is already an error, so their uses are
 /// not reported again.
 pub(crate) fn check_param(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
+    if let Type::Reference(reference) = peel(ty)
+        && let Some(segment) = last_segment(&reference.elem)
+        && let Some((_, owned)) = UNSIZED.iter().find(|(name, _)| segment.ident == name)
+    {
+        let inner = text(reference.elem.to_token_stream());
+        let message =
+            format!("the server cannot lend a `{inner}` that it has decoded: write `{owned}`");
+        return errors.push(Error::new_spanned(ty, message));
+    }
     TypeCheck { of_result: false, declared, errors }.visit_type(ty);
 }
 
@@ -129,12 +138,6 @@ impl Visit<'_> for TypeCheck<'_> {
                 self.refuse(lifetime, message);
             }
             _ => {}
-        }
-        if let Some(segment) = last_segment(&reference.elem)
-            && let Some((_, owned)) = UNSIZED.iter().find(|(name, _)| segment.ident == name)
-        {
-            let message = format!("the server cannot decode a borrowed `{inner}`: write `{owned}`");
-            return self.refuse(reference, message);
         }
         self.visit_type(&reference.elem);
     }

@@ -1,6 +1,6 @@
 //! Calls that fail, and the content of their errors.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rpc_core::{CallError, ErrorKind, Ran, remote};
@@ -208,6 +208,39 @@ async fn mistyped_result_is_a_protocol_error() {
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Protocol, Ran::Yes));
     assert!(error.message().contains("String"), "{error}");
     fixture.end().await;
+}
+
+#[tokio::test]
+async fn error_names_the_place_in_the_value() {
+    let fixture = Fixture::tcp().await;
+    let call = fixture.client.call_dynamic::<BTreeMap<String, String>>("count_words", ("b a b",));
+    let error = call.await.unwrap_err();
+    assert!(error.message().ends_with("String>`, at `a`"), "{error}");
+    let shown = format!("{error:#}");
+    assert!(shown.ends_with("at `a`: invalid type: integer `1`, expected a string"), "{shown}");
+
+    let error = other_number::divide::call(&fixture.client, 1, 0).await.unwrap_err();
+    let CallError::Rpc(error) = error else { panic!("{error:?}") };
+    assert!(error.message().ends_with("DivideError`, at `ByZero`"), "{error}");
+
+    let call = fixture.client.call_dynamic::<i64>("add", (1, [2]));
+    let error = call.await.unwrap_err();
+    let expected = "parameter `b` (i64): invalid type: sequence, expected i64";
+    assert_eq!((error.kind(), error.message()), (ErrorKind::BadArguments, expected));
+    fixture.end().await;
+}
+
+mod other_number {
+    use super::{Deserialize, Serialize, remote};
+
+    #[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+    pub(super) enum DivideError {
+        #[error("{0}")]
+        ByZero(String),
+    }
+
+    #[remote]
+    pub(super) fn divide(a: i64, b: i64) -> Result<i64, DivideError>;
 }
 
 mod other_view {

@@ -9,6 +9,7 @@ mod calls;
 mod cancellation;
 mod connection;
 mod deadlines;
+mod depth;
 mod errors;
 mod functions;
 mod keys;

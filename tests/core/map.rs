@@ -139,7 +139,7 @@ async fn results_are_collected_in_order_until_one_fails() {
     })
     .await;
     let none = fail_at::map(&fixture.client, inputs(0).take(0)).collect_ordered();
-    assert_eq!(none.await.unwrap(), []);
+    assert_eq!(none.await.unwrap(), Vec::<u32>::new());
     fixture.end().await;
 }
 

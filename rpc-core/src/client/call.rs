@@ -19,7 +19,7 @@ use crate::{
         calls::{CallKind, Reply},
         raw_call::{CallOptions, RawCall},
     },
-    codec::{DecodeError, Reader},
+    codec::{DecodeError, Reader, read_whole},
     discover::ServiceDescription,
     error::{CallFailure, ErrorKind, Ran, RpcError},
     function::{RemoteFn, Signature},
@@ -240,7 +240,6 @@ impl<F: RemoteFn> Call<F> {
     fn decode(&self, reply: &Reply) -> Result<F::Output, F::Error> {
         let body = &reply.body;
         let locate = |error: RpcError| self.raw.complete(error).at(&reply.endpoint.name);
-        let protocol = |message: String| RpcError::new(ErrorKind::Protocol, Ran::Yes, message);
         let range = match response::parse_response(body) {
             Some(Ok(range)) => range,
             Some(Err(error)) => {
@@ -253,18 +252,12 @@ impl<F: RemoteFn> Call<F> {
                 return Err(locate(error).into());
             }
         };
-        let mut reader = Reader::new(body, &body[range]);
-        let decoded = F::decode_output(&mut reader).map_err(|cause| {
+        read_whole(body, &body[range], F::decode_output).map_err(|cause| {
             let output = std::any::type_name::<F::Output>();
-            protocol(format!("the result is no `{output}`")).with_source(cause)
-        });
-        match decoded {
-            Ok(_) if !reader.is_at_end() => {
-                Err(locate(protocol("bytes follow the result".to_owned())).into())
-            }
-            Ok(output) => Ok(output),
-            Err(error) => Err(locate(error).into()),
-        }
+            let message = format!("the result is no `{output}`{}", cause.place());
+            let error = RpcError::new(ErrorKind::Protocol, Ran::Yes, message);
+            locate(error.with_source(cause)).into()
+        })
     }
 }
 

@@ -102,9 +102,10 @@ pub(crate) fn find_key<'a>(mut map: &'a [u8], key: &str) -> Option<&'a [u8]> {
 /// Moves `rest` behind one value of any kind. Returns `None` if the bytes end too early, nest too
 /// deeply, or contain the reserved marker (`c1`).
 pub(crate) fn skip_value(rest: &mut &[u8]) -> Option<()> {
-    // The number of values that are still to come on each level. The array has a fixed length, so
-    // that no input makes it grow.
-    let mut open = [0u64; MAX_DEPTH];
+    // The number of values that are still to come on each level: outside, in the array or map that
+    // the protocol puts around values, and in the values. The array has a fixed length, so that no
+    // input makes it grow.
+    let mut open = [0u64; MAX_DEPTH + 2];
     let mut depth = 0;
     open[0] = 1;
     loop {
@@ -118,16 +119,16 @@ pub(crate) fn skip_value(rest: &mut &[u8]) -> Option<()> {
         let marker = decode::read_marker(rest).ok()?;
         let (bytes, values) = size_behind(marker, rest)?;
         *rest = rest.get(bytes..)?;
-        if values > 0 {
+        if let Some(values) = values {
             depth += 1;
             *open.get_mut(depth)? = values;
         }
     }
 }
 
-/// Returns the number of plain bytes and the number of values that follow `marker`. Reads its
-/// length field, if it has one, from `rest`.
-fn size_behind(marker: Marker, rest: &mut &[u8]) -> Option<(usize, u64)> {
+/// Returns the number of plain bytes that follow `marker` or, for an array or a map, the number of
+/// values. Reads its length field, if it has one, from `rest`.
+fn size_behind(marker: Marker, rest: &mut &[u8]) -> Option<(usize, Option<u64>)> {
     let mut length = |width: usize| {
         let (field, after) = rest.split_at_checked(width)?;
         *rest = after;
@@ -150,13 +151,13 @@ fn size_behind(marker: Marker, rest: &mut &[u8]) -> Option<(usize, u64)> {
         Marker::Ext8 => length(1)? + 1,
         Marker::Ext16 => length(2)? + 1,
         Marker::Ext32 => length(4)?.saturating_add(1),
-        Marker::FixArray(len) => return Some((0, len.into())),
-        Marker::Array16 => return Some((0, length(2)? as u64)),
-        Marker::Array32 => return Some((0, length(4)? as u64)),
-        Marker::FixMap(len) => return Some((0, 2 * u64::from(len))),
-        Marker::Map16 => return Some((0, 2 * length(2)? as u64)),
-        Marker::Map32 => return Some((0, 2 * length(4)? as u64)),
+        Marker::FixArray(len) => return Some((0, Some(len.into()))),
+        Marker::Array16 => return Some((0, Some(length(2)? as u64))),
+        Marker::Array32 => return Some((0, Some(length(4)? as u64))),
+        Marker::FixMap(len) => return Some((0, Some(2 * u64::from(len)))),
+        Marker::Map16 => return Some((0, Some(2 * length(2)? as u64))),
+        Marker::Map32 => return Some((0, Some(2 * length(4)? as u64))),
         Marker::Reserved => return None,
     };
-    Some((bytes, 0))
+    Some((bytes, None))
 }

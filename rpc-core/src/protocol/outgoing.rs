@@ -50,7 +50,7 @@ impl EncodedArgs {
         method: impl Into<Cow<'static, str>>,
         params: &P,
     ) -> Self {
-        let mut args = Self::encode(method.into(), |writer| writer.value(params));
+        let mut args = Self::encode(method.into(), |writer| writer.params(params));
         let Ok(buffer) = &mut args.buffer else { return args };
         match buffer[args.params_at..].first().copied() {
             Some(msgpack::NIL) => buffer[args.params_at] = msgpack::EMPTY_ARRAY,

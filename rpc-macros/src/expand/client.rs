@@ -84,12 +84,14 @@ fn left_out(param: &Travels<'_>) -> Option<TokenStream> {
 
 fn encode(param: &Travels<'_>) -> TokenStream {
     let Travels { ident, ty, shape, .. } = param;
+    // Bytes that are borrowed can only be decoded from `bin`.
+    let by = |ty| if has_elided_lifetime(ty) { "encode_borrowing" } else { "encode" };
     let encode = match shape {
         Shape::Str => codec(&quote_spanned!(here()=> ::core::primitive::str), "encode"),
-        Shape::Slice(elem) => codec(&quote_spanned!(elem.span()=> [#elem]), "encode"),
-        Shape::Ref(ty) => codec(ty, "encode"),
+        Shape::Slice(elem) => codec(&quote_spanned!(elem.span()=> [#elem]), by(elem)),
+        Shape::Ref(ty) => codec(ty, by(ty)),
         Shape::Owned => {
-            let encode = codec(ty, "encode");
+            let encode = codec(ty, by(ty));
             return quote_spanned!(here()=> #encode(&#ident, writer)?;);
         }
     };
