@@ -84,12 +84,22 @@ fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
     }
 }
 
-/// Returns a unique name in the same folder as `path`. It is random, because processes in
+/// Returns a name in the same folder as `path` that no file has. It is random, because processes in
 /// containers can share a folder and have the same process id.
 ///
 /// If a hidden name with all digits is too long for a socket, the name is as long as that of `path`
 /// at most. It is then no UTF-8, so that it is never the path of an endpoint.
 pub(super) fn unused_name(path: &Path) -> PathBuf {
+    loop {
+        let name = random_name(path);
+        // There are only 64 names of one byte.
+        if fs::symlink_metadata(&name).is_err() {
+            return name;
+        }
+    }
+}
+
+fn random_name(path: &Path) -> PathBuf {
     let random = RandomState::new().hash_one(std::process::id());
     let hidden = path.with_file_name(format!(".{random:016x}"));
     if SocketAddr::from_pathname(&hidden).is_ok() {
@@ -166,4 +176,25 @@ fn take_away(path: &Path, stale: Identity) -> io::Result<()> {
 fn identity(path: &Path) -> Option<Identity> {
     let metadata = fs::symlink_metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unused_name_is_that_of_no_file() {
+        let mut folder = std::env::temp_dir().join("rpc-unused-name-").into_os_string();
+        folder.push(std::process::id().to_string());
+        folder.push("d".repeat(106 - 1 - folder.len()));
+        let folder = PathBuf::from(folder);
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("s");
+        // All names of one byte are taken but one.
+        for byte in 0x80..0xbf {
+            fs::write(path.with_file_name(OsStr::from_bytes(&[byte])), "").unwrap();
+        }
+        assert_eq!(unused_name(&path), path.with_file_name(OsStr::from_bytes(b"\xbf")));
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }
