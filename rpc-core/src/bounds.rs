@@ -2,7 +2,7 @@
 
 #![allow(missing_docs)] // For generated code; see `private.rs`.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, path::Path};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
     note = "a parameter is written by its caller and read by the server: derive `serde::Serialize` and \
             `serde::Deserialize` for its type; if the server provides it, mark it `#[state]` or `#[context]`"
 )]
-pub trait IsParam: Serialize + DeserializeOwned {}
+pub trait IsParam: Serialize {}
 impl<T: Serialize + DeserializeOwned> IsParam for T {}
+// A `&Path` is borrowed from the request.
+impl IsParam for Path {}
 
 /// The bound of a function's result.
 #[diagnostic::on_unimplemented(
@@ -54,7 +56,7 @@ impl<T: Serialize + DeserializeOwned + fmt::Debug + fmt::Display + Send + 'stati
 pub trait IsState: Send + Sync + 'static {}
 impl<T: Send + Sync + 'static> IsState for T {}
 
-pub fn assert_param<T: IsParam>() {}
+pub fn assert_param<T: IsParam + ?Sized>() {}
 pub fn assert_borrowed_param<'de, T: Serialize + Deserialize<'de>>() {}
 pub fn assert_output<T: IsOutput>() {}
 pub fn assert_state<T: IsState>() {}

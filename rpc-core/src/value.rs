@@ -2,11 +2,11 @@
 //! parameter whose type borrows, bytes that are borrowed are `bin` wherever they stand.
 //!
 //! Generated code calls `Value::<T>::NEW.encode(...)` for a concrete `T`. The inherent functions
-//! below exist for the byte types only, and Rust prefers them to the functions of the traits, which
+//! below exist for the byte types and `Path` only, and Rust prefers them to the functions of the traits, which
 //! exist for every serde type. So the type decides, also behind an alias, and not the way in which
 //! the source spells it. A type without serde falls back to [`Refused`].
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, path::Path};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -225,5 +225,13 @@ impl Value<Option<Bytes>> {
 
     pub fn decode(self, reader: &mut Reader<'_>) -> Result<Option<Bytes>, DecodeError> {
         reader.shared_bytes_option()
+    }
+}
+
+#[allow(missing_docs, clippy::missing_errors_doc)]
+impl Value<Path> {
+    /// Borrows the path from the request.
+    pub fn decode<'de>(self, reader: &mut Reader<'de>) -> Result<&'de Path, DecodeError> {
+        reader.value()
     }
 }

@@ -102,6 +102,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// |------------------------------|-------------------------|---------------------------------|
 /// | `T`                          | nothing                 | a `T`                           |
 /// | `&str`, `&[u8]`              | from the request        | any `AsRef<str>`, `AsRef<[u8]>` |
+/// | `&Path`                      | from the request        | any `Borrow<Path>`              |
 /// | `&[T]`                       | from a decoded `Vec<T>` | any `AsRef<[T]>`                |
 /// | `&T`                         | from a decoded `T`      | any `Borrow<T>`                 |
 /// | `Option<&str>`, `(&str, u8)` | what serde borrows      | a value of the same type        |
@@ -112,9 +113,8 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 ///
 /// ## Encoding
 /// - **Bytes.** `Vec<u8>`, `Bytes`, `&[u8]`, `Option<Vec<u8>>` and `Option<Bytes>` travel as the
-///   `bin` type of MessagePack. Inside any other type a `Vec<u8>` is an array of integers, which is
-///   slow: use `Bytes` there, or `serde_bytes`. A `&[u8]` inside any other type needs
-///   `serde_bytes`: a plain `Option<&[u8]>` compiles, but the server refuses the argument.
+///   `bin` type of MessagePack, and so does a `&[u8]` anywhere in a parameter. Inside any other type
+///   a `Vec<u8>` is an array of integers, which is slow: use `Bytes` there, or `serde_bytes`.
 /// - **Nil.** `None`, `()` and `Some(None)` are all encoded as nil, and an `Option` decodes nil as
 ///   `None`. So `Some(())` and `Some(None)` arrive as `None`.
 /// - **Names.** A parameter's name is part of the protocol, because other peers may call with named
@@ -209,7 +209,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | `&mut T`                                 | `&T`, and a result that holds what has changed  |
 /// | `impl Trait`                             | the type, such as `&str` or `Vec<T>`            |
 /// | `dyn Trait`                              | an enum with a variant for each case            |
-/// | `&Path`, `&OsStr`, `&CStr`               | `PathBuf`, `OsString`, `CString`                |
+/// | `&OsStr`, `&CStr`, `&[str]`              | `&OsString`, `&CString`, `&[&str]`              |
 /// | a variable number of parameters: `...`   | `Vec<T>`                                        |
 /// | `#[cfg]` on a parameter                  | `#[cfg]` on the function, or an `Option`        |
 /// | a result that borrows                    | an owned type, such as `String`                 |

@@ -73,13 +73,8 @@ pub(crate) fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Typ
 /// lifetime parameters of the function. Their declaration is already an error, so their uses are
 /// not reported again.
 pub(crate) fn check_param(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
-    if let Type::Reference(reference) = peel(ty)
-        && let Some(segment) = last_segment(&reference.elem)
-        && let Some((_, owned)) = UNSIZED.iter().find(|(name, _)| segment.ident == name)
-    {
-        let inner = text(reference.elem.to_token_stream());
-        let message =
-            format!("the server cannot lend a `{inner}` that it has decoded: write `{owned}`");
+    if let Some(instead) = instead(ty) {
+        let message = format!("the server cannot decode this type: write `{instead}`");
         return errors.push(Error::new_spanned(ty, message));
     }
     TypeCheck { of_result: false, declared, errors }.visit_type(ty);
@@ -90,9 +85,27 @@ pub(crate) fn check_result(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<E
     TypeCheck { of_result: true, declared, errors }.visit_type(ty);
 }
 
-/// Types of the standard library that can only be borrowed, and what to write instead.
-const UNSIZED: [(&str, &str); 3] =
-    [("Path", "PathBuf"), ("OsStr", "OsString"), ("CStr", "CString")];
+/// Returns what to write for a parameter whose type has no size, or is borrowed in a way that serde
+/// does not know.
+fn instead(ty: &Type) -> Option<String> {
+    let written = |ty: &Type| text(ty.to_token_stream());
+    let is_str = |ty: &Type| matches!(ty, Type::Path(path) if path.path.is_ident("str"));
+    match Shape::of(ty) {
+        Shape::Owned if is_str(peel(ty)) || matches!(peel(ty), Type::Slice(_)) => {
+            Some(format!("&{}", written(ty)))
+        }
+        Shape::Slice(elem) => match peel(elem) {
+            Type::Slice(slice) => Some(format!("&[Vec<{}>]", written(&slice.elem))),
+            elem => is_str(elem).then(|| "&[&str]".to_owned()),
+        },
+        Shape::Ref(ty) => match last_segment(ty)?.ident.to_string().as_str() {
+            "OsStr" => Some("&OsString".to_owned()),
+            "CStr" => Some("&CString".to_owned()),
+            _ => None,
+        },
+        Shape::Owned | Shape::Str => None,
+    }
+}
 
 /// A visitor that checks the rules for the type of a parameter or result.
 struct TypeCheck<'a> {

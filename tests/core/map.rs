@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use futures_util::StreamExt;
@@ -109,37 +106,45 @@ async fn map_timeout_applies_to_each_call() {
     fixture.end().await;
 }
 
+#[tokio::test]
+async fn collected_outputs_are_in_the_order_of_the_inputs() {
+    let fixture = Fixture::tcp().await;
+    let inputs = || (0..500).map(|n| (n, n));
+    let expected: Vec<i64> = (0..500).map(|n| 2 * n).collect();
+    let sums = add::map(&fixture.client, inputs()).concurrency(16);
+    assert_eq!(sums.collect_ordered().await.unwrap(), expected);
+    assert_eq!(
+        add::map(&fixture.client, inputs()).ordered().collect_ordered().await.unwrap(),
+        expected
+    );
+    // A result that was taken before is not collected.
+    let mut sums = add::map(&fixture.client, inputs()).ordered();
+    assert_eq!(sums.next().await.unwrap().1.unwrap(), 0);
+    assert_eq!(sums.collect_ordered().await.unwrap(), expected[1..]);
+    let nothing = add::map(&fixture.client, Vec::new());
+    assert_eq!(nothing.collect_ordered().await.unwrap(), Vec::<i64>::new());
+    fixture.end().await;
+}
+
 #[remote]
-async fn fail_at(#[state] gate: Arc<Gate>, at: u32, n: u32) -> Result<u32, String> {
-    if n < at {
-        return Ok(n);
-    }
-    if n == at {
-        return Err(format!("{n} fails"));
-    }
+async fn wait_or_fail(#[state] gate: &Gate, fails: bool) -> Result<(), String> {
     let _inside = gate.enter();
-    gate.pass_async().await;
-    Ok(n)
+    if fails {
+        gate.entered(2).await;
+        return Err("as asked".to_owned());
+    }
+    std::future::pending().await
 }
 
 #[tokio::test]
-async fn results_are_collected_in_order_until_one_fails() {
-    let fixture = Fixture::tcp().await;
-    let inputs = |at: u32| (0..10).map(move |n| (at, n));
-    let all = fail_at::map(&fixture.client, inputs(10)).concurrency(3).collect_ordered();
-    assert_eq!(all.await.unwrap(), (0..10).collect::<Vec<_>>());
-    // The calls behind the failed one never end, and are cancelled.
-    let some = fail_at::map(&fixture.client, inputs(4)).collect_ordered();
-    let error = soon("the first error", some).await.unwrap_err();
-    assert_eq!(error.failed().as_deref(), Some("4 fails"));
-    soon("the others are cancelled", async {
-        while fixture.client.status().calls > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let none = fail_at::map(&fixture.client, inputs(0).take(0)).collect_ordered();
-    assert_eq!(none.await.unwrap(), Vec::<u32>::new());
+async fn first_error_ends_the_collection_and_cancels_the_other_calls() {
+    let fixture = Fixture::inproc().await;
+    let mut calls = wait_or_fail::map(&fixture.client, [false, true]).collect_ordered();
+    let ended = soon("the second call fails", &mut calls).await;
+    assert_eq!(ended.unwrap_err().failed().unwrap(), "as asked");
+    // The future is still there, but the first call is not.
+    fixture.gate.left(2).await;
+    drop(calls);
     fixture.end().await;
 }
 

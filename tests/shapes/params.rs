@@ -130,6 +130,7 @@ params! {
     vec_str: Vec<&str> = vec!["a"], "['a']";
     map_str: HashMap<&str, &str> = HashMap::from([("a", "b")]), "{'a': 'b'}";
     option_path: Option<&Path> = Some(Path::new("/a")), "'/a'";
+    path: &Path = Path::new("/a"), "'/a'";
     ref_path: &PathBuf = &PathBuf::from("/a"), "'/a'";
 
     raw: &[u8] = &[0, 255], "b'\\0\\xff'";

@@ -153,10 +153,10 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
         })
     }
 
-    /// Makes all calls, and returns their results in the order of the inputs. The first call that
-    /// fails ends it with its error, and cancels the calls that are in flight.
+    /// Makes all calls, and returns their results in the order of the inputs. The first call to fail
+    /// ends it with its error, and cancels the calls that are in flight.
     ///
-    /// Call this before the first result is taken.
+    /// Results that were taken before are not among them.
     ///
     /// ```
     /// # use rpc_core::{Client, RpcError, remote};
@@ -170,9 +170,9 @@ impl<F: RemoteFn, I: Iterator> Map<F, I> {
     /// ```
     ///
     /// # Errors
-    /// The error of the first call, in the order of the inputs, that fails.
+    /// The error of the first call to fail.
     pub fn collect_ordered(self) -> CollectOrdered<F, I> {
-        CollectOrdered { map: self.ordered(), results: Vec::new() }
+        CollectOrdered { map: self, results: Vec::new() }
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<MapItem<F>>> {
@@ -221,7 +221,8 @@ impl<F: RemoteFn, I: Iterator> Stream for Map<F, I> {
 #[must_use = "nothing is called until it is awaited, or `.wait()` is called"]
 pub struct CollectOrdered<F: RemoteFn, I: Iterator> {
     map: Map<F, I>,
-    results: Vec<F::Output>,
+    /// The results that have come, with the indexes of their inputs.
+    results: Vec<(usize, F::Output)>,
 }
 
 impl<F: RemoteFn, I: Iterator> CollectOrdered<F, I> {
@@ -246,15 +247,18 @@ impl<F: RemoteFn, I: Iterator> Future for CollectOrdered<F, I> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match ready!(self.map.poll_item(cx)) {
-                Some((_, Ok(result))) => self.results.push(result),
+                Some((index, Ok(result))) => self.results.push((index, result)),
                 Some((_, Err(error))) => {
                     // Dropping the other calls cancels them now, and not with this future.
-                    self.map.running = Running::Ordered(FuturesOrdered::new());
+                    self.map.running = Running::Unordered(FuturesUnordered::new());
                     return Poll::Ready(Err(error));
                 }
-                None => return Poll::Ready(Ok(std::mem::take(&mut self.results))),
+                None => break,
             }
         }
+        let mut results = std::mem::take(&mut self.results);
+        results.sort_unstable_by_key(|(index, _)| *index);
+        Poll::Ready(Ok(results.into_iter().map(|(_, result)| result).collect()))
     }
 }
 
