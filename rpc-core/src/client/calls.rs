@@ -13,6 +13,7 @@ pub(crate) mod capacity;
 mod endpoints;
 pub(crate) mod retry;
 mod route;
+mod slot;
 mod timeouts;
 mod transmit;
 
@@ -24,11 +25,10 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
-
 use self::{
     capacity::{Capacity, WhenFull},
-    retry::{CallPolicy, RetryBudget},
+    retry::RetryBudget,
+    slot::{CallState, History, Slot},
 };
 use crate::{
     client::{
@@ -36,88 +36,14 @@ use crate::{
         endpoints::{EndpointState, names},
     },
     error::{ErrorKind, Ran, RpcError},
-    function::Signature,
-    protocol::{MsgId, control::Capabilities, outgoing::OutgoingMessage},
+    protocol::{MsgId, control::Capabilities},
     util::{slab::Slab, wakers::Wakers},
 };
 
-pub(crate) use self::transmit::{LinkProgress, Transmit};
-
-/// The kind of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallKind {
-    /// A call that waits for a reply.
-    Request,
-    /// A call that is complete when the socket has accepted it.
-    Notification,
-}
-
-/// A call that is to be submitted.
-#[derive(Debug)]
-pub(crate) struct NewCall {
-    pub(crate) message: OutgoingMessage,
-    pub(crate) kind: CallKind,
-    pub(crate) policy: CallPolicy,
-    pub(crate) deadline: Instant,
-    pub(crate) signature: &'static Signature,
-}
-
-/// The response to a call, or the reason why there is none.
-pub(crate) type Outcome = Result<Reply, RpcError>;
-
-/// A response, which may still report an error.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) body: Bytes,
-    /// The endpoint that the response came from.
-    pub(crate) endpoint: Arc<EndpointState>,
-    /// True if an earlier try may have run, even if the last try has not.
-    pub(crate) maybe_ran: bool,
-}
-
-#[derive(Debug)]
-struct Slot {
-    call: NewCall,
-    state: CallState,
-    /// The waker of the caller.
-    waker: Waker,
-    /// The number of bytes that this call takes of the capacity: first those of the request, then
-    /// those of the reply. `None` until the call has capacity.
-    charged: Option<usize>,
-    /// True if the call has stated the names of its parameters, for the server to compare.
-    states_names: bool,
-    /// The earlier tries. `None` during the first try.
-    history: Option<Box<History>>,
-}
-
-#[derive(Debug)]
-enum CallState {
-    /// The call waits for capacity.
-    AwaitsCapacity,
-    /// The call is in the queue of a link, or unrouted. In this try, it has not left the process.
-    Queued,
-    /// A try has failed, and the call waits for its retry.
-    BacksOff,
-    /// The socket has accepted the call, or is about to.
-    Sent(LinkId),
-    /// The call has ended, and its caller has not taken the outcome yet.
-    Done(Outcome),
-}
-
-/// The earlier tries of a call.
-#[derive(Debug)]
-struct History {
-    retries: u32,
-    /// True if the function may have run in one of the tries.
-    maybe_ran: bool,
-    /// The error of the last try.
-    error: RpcError,
-    /// The endpoint of the last try.
-    endpoint: Arc<EndpointState>,
-    /// The server process that may have the reply in its cache. `None` unless the call has an
-    /// idempotency key, is not idempotent, and may have run.
-    cached_by: Option<Arc<str>>,
-}
+pub(crate) use self::{
+    slot::{CallKind, NewCall, Outcome, Reply},
+    transmit::{LinkProgress, Transmit},
+};
 
 /// The calls of one client.
 #[derive(Debug)]

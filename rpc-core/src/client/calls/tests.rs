@@ -6,12 +6,15 @@ mod transmit;
 
 use std::time::Duration;
 
-use super::*;
+use bytes::Bytes;
+
+use super::{retry::CallPolicy, *};
 use crate::{
     client::balancer::{
         Link,
         tests::{endpoint, peer},
     },
+    function::Signature,
     protocol::{
         batch,
         control::{self, PeerInfo},
