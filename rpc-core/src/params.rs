@@ -11,6 +11,7 @@ use crate::{
         error::{Code, WireError},
         msgpack,
     },
+    util::cut::cut_name,
 };
 
 /// The params of one request, read in the order of the function's parameters.
@@ -165,7 +166,7 @@ fn by_name<'de>(
 fn unknown_parameter(name: &str, names: &[Param]) -> String {
     let known: Vec<_> = names.iter().map(|param| param.name).collect();
     // A peer chose the name. It is cut so that the answer stays small.
-    let name: String = name.chars().take(64).collect();
+    let name = cut_name(name);
     match known.as_slice() {
         [] => format!("there is no parameter `{name}`: the function takes none"),
         known => {

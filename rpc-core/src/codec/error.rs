@@ -1,5 +1,7 @@
 //! The reasons why a value is not encoded or decoded.
 
+use crate::util::cut::cut;
+
 /// The reason why a value could not be encoded.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
@@ -31,7 +33,7 @@ impl DecodeError {
         let path = match error.path().to_string() {
             // Which is the whole value.
             path if path == "." => String::new(),
-            path => cut(path),
+            path => shortened(path),
         };
         Self { path, ..Self::from(error.into_inner()) }
     }
@@ -50,15 +52,14 @@ impl DecodeError {
     }
 }
 
-/// Cuts a text that quotes the input of a peer, so that messages stay small.
-fn cut(mut text: String) -> String {
+/// Cuts a text that quotes the input of a peer.
+fn shortened(text: String) -> String {
     /// The longest text, in characters.
     const LONGEST: usize = 200;
-    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-        text.truncate(end);
-        text.push('…');
+    match cut(&text, LONGEST) {
+        all if all == text => text,
+        part => format!("{part}…"),
     }
-    text
 }
 
 impl From<rmp_serde::decode::Error> for DecodeError {
@@ -71,6 +72,6 @@ impl From<rmp_serde::decode::Error> for DecodeError {
             Error::TypeMismatch(_) => "a value of another kind was found".to_owned(),
             other => other.to_string(),
         };
-        Self::new(cut(text))
+        Self::new(shortened(text))
     }
 }

@@ -10,10 +10,9 @@ use crate::{
         request::Options,
     },
     server::service::Service,
+    util::cut::cut_name,
 };
 
-/// The longest name of a parameter that is shown, in characters. A peer has chosen it.
-const LONGEST_NAME: usize = 64;
 /// The largest number of parameters that are shown.
 const MOST_NAMES: usize = 16;
 
@@ -44,8 +43,7 @@ fn check_names(signature: &Signature, stated: &[u8]) -> Result<(), WireError> {
     if stated.iter().zip(signature.params).all(|(stated, param)| stated == param.name) {
         return Ok(());
     }
-    let shown = stated.iter().take(MOST_NAMES);
-    let shown: Vec<String> = shown.map(|name| name.chars().take(LONGEST_NAME).collect()).collect();
+    let shown: Vec<_> = stated.iter().take(MOST_NAMES).map(|name| cut_name(name)).collect();
     let own: Vec<_> = signature.params.iter().map(|param| param.name).collect();
     let (name, shown, own) = (signature.name, shown.join(", "), own.join(", "));
     Err(bad(format!(

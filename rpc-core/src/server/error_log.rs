@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 
-use crate::protocol::error::{Code, WireError};
+use crate::{
+    protocol::error::{Code, WireError},
+    util::cut::cut_name,
+};
 
 /// The shortest interval between two warnings of the same kind.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,7 +33,7 @@ impl ErrorLog {
     /// Logs an error that a request of `function` ends with. The name may come from a peer.
     pub(crate) fn note(&mut self, function: &str, error: &WireError, now: Instant) {
         let (code, reason) = (error.code.as_str(), &*error.message);
-        let function = function.get(..64).unwrap_or(function);
+        let function = cut_name(function);
         tracing::debug!(function, code, reason, "a request was not served");
         if let Some(suppressed) = self.warn(error.code, now) {
             tracing::warn!(function, code, reason, suppressed, "a request was not served");

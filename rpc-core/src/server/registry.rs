@@ -13,6 +13,7 @@ use crate::{
     handler::{Declared, Entry, Function, SharedState, StateType},
     protocol::error::{Code, WireError},
     server::error::{MissingState, ServeError},
+    util::cut::cut_name,
 };
 
 /// The state values of a server, by the type in the `#[state]` parameters.
@@ -83,11 +84,11 @@ impl Registry {
     pub(crate) fn nearest(&self, name: &str) -> Vec<&'static str> {
         // The comparison takes quadratic time in the lengths, and the name comes from an untrusted
         // peer.
-        let name: String = name.chars().take(64).collect();
+        let name = cut_name(name);
         let mut scored: Vec<_> = self
             .functions
             .keys()
-            .map(|known| (strsim::jaro_winkler(&name, known), *known))
+            .map(|known| (strsim::jaro_winkler(name, known), *known))
             .filter(|(score, _)| *score > 0.75)
             .collect();
         scored.sort_by(|(a, a_name), (b, b_name)| b.total_cmp(a).then(a_name.cmp(b_name)));
@@ -98,7 +99,7 @@ impl Registry {
     /// as that is known, and offers the nearest names.
     pub(crate) fn not_found(&self, name: &str) -> WireError {
         // The name comes from an untrusted peer. It is truncated, so that the response stays small.
-        let shown: String = name.chars().take(64).collect();
+        let shown = cut_name(name);
         let near = self.nearest(name);
         let reason = if Self::linked().any(|entry| entry.signature.name == name) {
             "it is linked into the server, which serves only what its builder chooses with \
