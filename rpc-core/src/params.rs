@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rmp::{Marker, decode};
 
 use crate::{
-    codec::{DecodeError, Reader, read_whole},
+    codec::{DecodeError, Reader, read_again, read_whole},
     error::Ran,
     function::Param,
     protocol::{
@@ -110,7 +110,7 @@ impl<'de> Params<'de> {
             return Err(error);
         }
         let value = &value[..value.len() - behind.len()];
-        let decoded = Reader::new(self.body, value).again(value, decode, error)?;
+        let decoded = read_again(self.body, value, decode, error)?;
         if let Source::Positional { reader, .. } = &mut self.source {
             *reader = Reader::new(self.body, behind);
         }
@@ -280,7 +280,7 @@ mod tests {
             ),
             (
                 b"\x81\xa9by_number\x81\xff\x93\x01\x02\x03",
-                "parameter `p.by_number.-1`: array had incorrect length, expected 2",
+                "parameter `p.by_number.-1`: it has 1 elements too many",
             ),
             (b"\x81\xa5shape\xa4Oval", "parameter `p.shape`: unknown variant `Oval`"),
             (
@@ -338,6 +338,14 @@ mod tests {
         let mixed = [b"\x93\x92", MACHINES, PEOPLE, MACHINES, b"\x07"].concat();
         let error = read(mixed.leak()).unwrap_err();
         assert!(error.message.starts_with("parameter `a[1]`: "), "{}", error.message);
+        // The error is that of the form that got further.
+        for (a, place) in [(MACHINES, "a[1]"), (PEOPLE, "a[1]")] {
+            let params = [b"\x93\x92", a, b"\xc3", MACHINES, b"\x07"].concat();
+            let error = read(params.leak()).unwrap_err();
+            assert!(error.message.starts_with(&format!("parameter `{place}`: ")), "{error:?}");
+        }
+        let error = read(b"\x93\x92\xa1x\xa1x\xa1x\x07").unwrap_err();
+        assert_eq!(error.message, "parameter `a[0]`: invalid IP address syntax");
     }
 
     #[test]

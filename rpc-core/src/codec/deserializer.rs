@@ -2,42 +2,61 @@
 //! arrays and maps, but not the levels of an enum that contains itself, so that a peer could
 //! overflow the stack.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
     Deserializer,
-    de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor},
+    de::{
+        DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected, VariantAccess,
+        Visitor,
+    },
 };
 
 use super::TOO_DEEP;
 
 /// How a value is read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+#[derive(Clone, Copy)]
+pub(super) struct Limits<'a> {
     /// The number of arrays and maps that may still be opened in each other.
     pub(super) depth: usize,
+    /// `None` at the first attempt to read a value.
+    pub(super) second: Option<&'a SecondAttempt>,
+}
+
+/// Another attempt to read a value, which is made when the first one has failed.
+#[derive(Default)]
+pub(super) struct SecondAttempt {
     /// True if types that have a form for people are read in that form.
     pub(super) texts: bool,
+    /// The number of elements that were begun.
+    pub(super) elements: Cell<usize>,
 }
 
 /// Something of serde that is used within `limits`: a deserializer, a visitor, a seed, or the
 /// access to the contents of a value.
-pub(super) struct Within<T> {
+pub(super) struct Within<'a, T> {
     pub(super) inner: T,
-    pub(super) limits: Limits,
+    pub(super) limits: Limits<'a>,
 }
 
-impl<T> Within<T> {
+impl<'a, T> Within<'a, T> {
     /// Puts something at the same level.
-    fn beside<U>(&self, inner: U) -> Within<U> {
+    fn beside<U>(&self, inner: U) -> Within<'a, U> {
         Within { inner, limits: self.limits }
     }
 
     /// Puts something one level deeper.
-    fn inside<U, E: serde::de::Error>(&self, inner: U) -> Result<Within<U>, E> {
+    fn inside<U, E: serde::de::Error>(&self, inner: U) -> Result<Within<'a, U>, E> {
         match self.limits.depth.checked_sub(1) {
             Some(depth) => Ok(Within { inner, limits: Limits { depth, ..self.limits } }),
             None => Err(E::custom(TOO_DEEP)),
+        }
+    }
+
+    /// Counts an element that is begun.
+    fn count(&self) {
+        if let Some(second) = self.limits.second {
+            second.elements.set(second.elements.get() + 1);
         }
     }
 }
@@ -53,15 +72,23 @@ macro_rules! deserialize {
     (@ $self:expr, $name:ident $inner:ident, $args:tt) => { $self.$inner $args };
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Within<D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Within<'_, D> {
     type Error = D::Error;
 
     fn is_human_readable(&self) -> bool {
-        self.limits.texts
+        self.limits.second.is_some_and(|second| second.texts)
     }
 
     // Where rmp-serde expects a number or a bool, its error does not say which one. It takes them by
     // `deserialize_any` in the same way, and then the visitor says what it expected.
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_any(U128(visitor))
+    }
+
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_any(I128(visitor))
+    }
+
     deserialize! {
         deserialize_any();
         deserialize_bool() by deserialize_any;
@@ -69,12 +96,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Within<D> {
         deserialize_i16() by deserialize_any;
         deserialize_i32() by deserialize_any;
         deserialize_i64() by deserialize_any;
-        deserialize_i128();
         deserialize_u8() by deserialize_any;
         deserialize_u16() by deserialize_any;
         deserialize_u32() by deserialize_any;
         deserialize_u64() by deserialize_any;
-        deserialize_u128();
         deserialize_f32() by deserialize_any;
         deserialize_f64() by deserialize_any;
         deserialize_char();
@@ -105,7 +130,7 @@ macro_rules! visit {
     };
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for Within<'_, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,8 +179,15 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<V::Value, A::Error> {
-        let elements = self.inside(elements)?;
-        self.inner.visit_seq(elements)
+        let mut elements = self.inside(elements)?;
+        let value = self.inner.visit_seq(&mut elements)?;
+        // rmp-serde checks this for an array, but not where it takes bytes for one.
+        match elements.inner.size_hint() {
+            Some(more @ 1..) => {
+                Err(A::Error::custom(format_args!("it has {more} elements too many")))
+            }
+            _ => Ok(value),
+        }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
@@ -169,7 +201,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
     }
 }
 
-impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Within<T> {
+impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Within<'_, T> {
     type Value = T::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<T::Value, D::Error> {
@@ -178,13 +210,14 @@ impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Within<T> {
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Within<A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Within<'_, A> {
     type Error = A::Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, A::Error> {
+        self.count();
         let seed = self.beside(seed);
         self.inner.next_element_seed(seed)
     }
@@ -194,7 +227,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Within<A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Within<A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Within<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -206,6 +239,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Within<A> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
+        self.count();
         let seed = self.beside(seed);
         self.inner.next_value_seed(seed)
     }
@@ -215,9 +249,9 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Within<A> {
     }
 }
 
-impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Within<A> {
+impl<'a, 'de, A: EnumAccess<'de>> EnumAccess<'de> for Within<'a, A> {
     type Error = A::Error;
-    type Variant = Within<A::Variant>;
+    type Variant = Within<'a, A::Variant>;
 
     fn variant_seed<T: DeserializeSeed<'de>>(
         self,
@@ -229,8 +263,49 @@ impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Within<A> {
     }
 }
 
+macro_rules! wide {
+    ($($name:ident($visit:ident, $ty:ty);)*) => {
+        $(
+            /// Reads a number of 128 bits, which is an integer or 16 bytes, the highest first.
+            /// rmp-serde takes a negative number for a large one.
+            struct $name<V>(V);
+
+            impl<'de, V: Visitor<'de>> Visitor<'de> for $name<V> {
+                type Value = V::Value;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str(concat!(stringify!($ty), ", as an integer or as 16 bytes"))
+                }
+
+                fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<V::Value, E> {
+                    self.0.$visit(value.into())
+                }
+
+                fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<V::Value, E> {
+                    match <$ty>::try_from(value) {
+                        Ok(value) => self.0.$visit(value),
+                        Err(_) => Err(E::invalid_value(Unexpected::Signed(value), &self)),
+                    }
+                }
+
+                fn visit_bytes<E: serde::de::Error>(self, value: &[u8]) -> Result<V::Value, E> {
+                    match value.try_into() {
+                        Ok(bytes) => self.0.$visit(<$ty>::from_be_bytes(bytes)),
+                        Err(_) => Err(E::invalid_length(value.len(), &self)),
+                    }
+                }
+            }
+        )*
+    };
+}
+
+wide! {
+    U128(visit_u128, u128);
+    I128(visit_i128, i128);
+}
+
 /// A variant with content is a map, so that its content is one level deeper.
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Within<A> {
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Within<'_, A> {
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {

@@ -33,7 +33,7 @@ impl DecodeError {
         let path = match error.path().to_string() {
             // Which is the whole value.
             path if path == "." => String::new(),
-            path => shortened(path),
+            path => shortened(&path),
         };
         Self { path, ..Self::from(error.into_inner()) }
     }
@@ -53,13 +53,18 @@ impl DecodeError {
 }
 
 /// Cuts a text that quotes the input of a peer.
-fn shortened(text: String) -> String {
+fn shortened(text: &str) -> String {
     /// The longest text, in characters.
     const LONGEST: usize = 200;
-    match cut(&text, LONGEST) {
-        all if all == text => text,
-        part => format!("{part}…"),
-    }
+    let part = cut(&text, LONGEST);
+    let end = if part.len() < text.len() { "…" } else { "" };
+    // A peer has chosen it, and it may go to a terminal.
+    let shown = part.chars().flat_map(|c| {
+        let escaped = c.is_control().then(|| c.escape_default());
+        let plain = (!c.is_control()).then_some(c);
+        escaped.into_iter().flatten().chain(plain)
+    });
+    shown.chain(end.chars()).collect()
 }
 
 impl From<rmp_serde::decode::Error> for DecodeError {
@@ -70,8 +75,8 @@ impl From<rmp_serde::decode::Error> for DecodeError {
                 "the bytes end too early".to_owned()
             }
             Error::TypeMismatch(_) => "a value of another kind was found".to_owned(),
-            other => other.to_string(),
+            other => other.to_string().replace("a borrowed byte array", "bytes (bin)"),
         };
-        Self::new(shortened(text))
+        Self::new(shortened(&text))
     }
 }

@@ -11,7 +11,7 @@ use serde::{
 
 use super::{
     DecodeError, MAX_DEPTH,
-    deserializer::{Limits, Within},
+    deserializer::{Limits, SecondAttempt, Within},
 };
 
 type Deserializer<'de> = rmp_serde::Deserializer<ReadRefReader<'de, [u8]>>;
@@ -22,9 +22,10 @@ pub struct Reader<'de> {
     /// `None` stands for a parameter that was left out.
     deserializer: Option<Deserializer<'de>>,
     buffer: &'de Bytes,
-    limits: Limits,
-    /// True if the place of a fault is looked for, which takes much longer.
-    traced: bool,
+    /// The number of arrays and maps that a value may have in each other.
+    depth: usize,
+    /// `None` at the first attempt to read a value.
+    second: Option<SecondAttempt>,
 }
 
 impl fmt::Debug for Reader<'_> {
@@ -47,8 +48,7 @@ impl<'de> Reader<'de> {
     /// Makes a reader of a value that was left out: an `Option` is read as `None`, and any other
     /// type fails.
     pub(crate) fn missing(buffer: &'de Bytes) -> Self {
-        let limits = Limits { depth: MAX_DEPTH, texts: false };
-        Self { deserializer: None, buffer, limits, traced: false }
+        Self { deserializer: None, buffer, depth: MAX_DEPTH, second: None }
     }
 
     /// Reads any serde value.
@@ -59,8 +59,9 @@ impl<'de> Reader<'de> {
         let Some(deserializer) = &mut self.deserializer else {
             return Ok(T::deserialize(Missing)?);
         };
-        let deserializer = Within { inner: deserializer, limits: self.limits };
-        if self.traced {
+        let limits = Limits { depth: self.depth, second: self.second.as_ref() };
+        let deserializer = Within { inner: deserializer, limits };
+        if self.second.is_some() {
             let value = serde_path_to_error::deserialize(deserializer);
             return value.map_err(DecodeError::traced);
         }
@@ -96,38 +97,6 @@ impl<'de> Reader<'de> {
             matches!(<()>::deserialize(deserializer), Err(Error::InvalidMarkerRead(_)))
         })
     }
-
-    /// Reads `part` again after `decode` failed with `error`. Types with one form for machines and
-    /// one for people, such as a UUID or an IP address, are now read in the one for people, as
-    /// callers in other languages send it. If that fails too, the error gets the place of the
-    /// fault.
-    #[cold]
-    pub(crate) fn again<T>(
-        self,
-        part: &'de [u8],
-        decode: impl Fn(&mut Self) -> Result<T, DecodeError>,
-        error: DecodeError,
-    ) -> Result<T, DecodeError> {
-        let Self { buffer, limits, .. } = self;
-        let texts = Limits { texts: true, ..limits };
-        decode(&mut Self { limits: texts, ..Self::new(buffer, part) }).map_err(|_| {
-            let traced = decode(&mut Self { limits, traced: true, ..Self::new(buffer, part) });
-            traced.err().unwrap_or(error)
-        })
-    }
-
-    /// Reads the one value that takes up the whole of `part`, which this reader was made of.
-    fn whole<T>(
-        mut self,
-        part: &'de [u8],
-        decode: impl Fn(&mut Self) -> Result<T, DecodeError>,
-    ) -> Result<T, DecodeError> {
-        match decode(&mut self) {
-            Ok(value) if self.is_at_end() => Ok(value),
-            Ok(_) => Err(DecodeError::new("bytes follow the value")),
-            Err(error) => self.again(part, decode, error),
-        }
-    }
 }
 
 /// Decodes the one value that takes up the whole of `part`, which must be a part of `buffer`.
@@ -136,15 +105,71 @@ pub(crate) fn read_whole<'de, T>(
     part: &'de [u8],
     decode: impl Fn(&mut Reader<'de>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
-    Reader::new(buffer, part).whole(part, decode)
+    whole(buffer, part, MAX_DEPTH, decode)
 }
 
 /// Decodes one value that takes up the whole slice. It may be an array or a map that the protocol
 /// puts around values, and so it may nest one level deeper than these.
 pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let buffer = Bytes::new();
-    let limits = Limits { depth: MAX_DEPTH + 1, texts: false };
-    Reader { limits, ..Reader::new(&buffer, bytes) }.whole(bytes, Reader::value)
+    whole(&Bytes::new(), bytes, MAX_DEPTH + 1, Reader::value)
+}
+
+fn whole<'de, T>(
+    buffer: &'de Bytes,
+    part: &'de [u8],
+    depth: usize,
+    decode: impl Fn(&mut Reader<'de>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let mut reader = Reader { depth, ..Reader::new(buffer, part) };
+    match decode(&mut reader) {
+        Ok(value) if reader.is_at_end() => Ok(value),
+        Ok(_) => Err(DecodeError::new("bytes follow the value")),
+        Err(error) => again(buffer, part, depth, decode, error),
+    }
+}
+
+/// Reads the value that takes up the whole of `part` again, after `decode` failed with `error`.
+pub(crate) fn read_again<'de, T>(
+    buffer: &'de Bytes,
+    part: &'de [u8],
+    decode: impl Fn(&mut Reader<'de>) -> Result<T, DecodeError>,
+    error: DecodeError,
+) -> Result<T, DecodeError> {
+    again(buffer, part, MAX_DEPTH, decode, error)
+}
+
+/// Reads a value again, with types that have one form for machines and one for people, such as a
+/// UUID or an IP address, in the one for people, as callers in other languages send it.
+///
+/// If that fails too, the error is that of the attempt that got further, with the place of the
+/// fault.
+#[cold]
+fn again<'de, T>(
+    buffer: &'de Bytes,
+    part: &'de [u8],
+    depth: usize,
+    decode: impl Fn(&mut Reader<'de>) -> Result<T, DecodeError>,
+    error: DecodeError,
+) -> Result<T, DecodeError> {
+    let attempt = |texts| {
+        let second = Some(SecondAttempt { texts, ..SecondAttempt::default() });
+        let mut reader = Reader { depth, second, ..Reader::new(buffer, part) };
+        let decoded = decode(&mut reader);
+        let elements = reader.second.as_ref().map_or(0, |second| second.elements.get());
+        (decoded, reader.is_at_end(), elements)
+    };
+    let (in_texts, at_end, far) = attempt(true);
+    let in_texts = match in_texts {
+        Ok(value) if at_end => return Ok(value),
+        Ok(_) => return Err(error),
+        Err(in_texts) => in_texts,
+    };
+    let (for_machines, _, further) = attempt(false);
+    match for_machines {
+        Err(for_machines) if further > far => Err(for_machines),
+        Err(_) => Err(in_texts),
+        Ok(_) => Err(error),
+    }
 }
 
 /// The deserializer of a value that was left out.

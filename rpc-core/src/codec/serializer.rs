@@ -65,6 +65,14 @@ impl<S> Bounded<S> {
     }
 }
 
+/// Checks a length, of which rmp-serde would write only the last 32 bits.
+fn check_len<E: serde::ser::Error>(len: usize) -> Result<(), E> {
+    match u32::try_from(len) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(E::custom(format_args!("MessagePack has no room for {len} elements"))),
+    }
+}
+
 macro_rules! forward {
     ($($name:ident($ty:ty);)*) => {
         $(fn $name(self, value: $ty) -> Result<S::Ok, S::Error> {
@@ -99,9 +107,17 @@ impl<S: Serializer> Serializer for Bounded<S> {
         serialize_f32(f32);
         serialize_f64(f64);
         serialize_char(char);
-        serialize_str(&str);
-        serialize_bytes(&[u8]);
         serialize_unit_struct(&'static str);
+    }
+
+    fn serialize_str(self, value: &str) -> Result<S::Ok, S::Error> {
+        check_len::<S::Error>(value.len())?;
+        self.inner.serialize_str(value)
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<S::Ok, S::Error> {
+        check_len::<S::Error>(value.len())?;
+        self.inner.serialize_bytes(value)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -151,6 +167,7 @@ impl<S: Serializer> Serializer for Bounded<S> {
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        check_len::<S::Error>(len.unwrap_or(0))?;
         Ok(Contents { nesting: self.nesting.open(1)?, inner: self.inner.serialize_seq(len)? })
     }
 
@@ -180,6 +197,7 @@ impl<S: Serializer> Serializer for Bounded<S> {
     }
 
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        check_len::<S::Error>(len.unwrap_or(0))?;
         Ok(Contents { nesting: self.nesting.open(1)?, inner: self.inner.serialize_map(len)? })
     }
 
@@ -222,6 +240,7 @@ impl<S: Serializer> Serializer for Bounded<S> {
         if is_slice && self.nesting.slices_as_bin {
             // The inner serializer is told to write bytes as `bin`, but it cannot tell that an
             // empty sequence consists of bytes.
+            check_len::<S::Error>(len.unwrap_or(0))?;
             return match len {
                 Some(0) => self.inner.serialize_bytes(&[]),
                 _ => self.inner.collect_seq(values),

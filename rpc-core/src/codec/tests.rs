@@ -88,13 +88,46 @@ fn error_says_what_was_expected_and_what_was_found() {
     assert_eq!(error::<bool>(b"\x01"), "invalid type: integer `1`, expected a boolean");
     assert_eq!(error::<f32>(b"\x80"), "invalid type: map, expected f32");
     assert_eq!(error::<String>(b"\x05"), "invalid type: integer `5`, expected a string");
-    assert_eq!(error::<u128>(b"\xa1x"), "a value of another kind was found");
+    let expected = "invalid type: string \"x\", expected u128, as an integer or as 16 bytes";
+    assert_eq!(error::<u128>(b"\xa1x"), expected);
+    assert_eq!(error::<serde_bytes::ByteBuf>(b"\xc3").matches('\n').count(), 0);
+    let shown = error::<Known>(b"\xa2\x1b\n");
+    assert!(shown.contains("`\\u{1b}\\n`"), "{shown}");
+}
+
+#[derive(Debug, serde::Deserialize)]
+enum Known {}
+
+#[test]
+fn bytes_of_another_length_are_refused() {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    assert_eq!(from_slice::<[u8; 2]>(b"\xc4\x02\x01\x02").unwrap(), [1, 2]);
+    assert_eq!(from_slice::<Ipv4Addr>(b"\xc4\x04\x7f\0\0\x01").unwrap(), Ipv4Addr::LOCALHOST);
+    for bytes in [&b"\xc4\x03\x01\x02\x03"[..], b"\x93\x01\x02\x03", b"\xc4\x01\x01"] {
+        from_slice::<[u8; 2]>(bytes).unwrap_err();
+        from_slice::<(u8, u8)>(bytes).unwrap_err();
+    }
+    let v6 = to_vec(&serde_bytes::Bytes::new(&Ipv6Addr::LOCALHOST.octets())).unwrap();
+    from_slice::<Ipv4Addr>(&v6).unwrap_err();
+}
+
+#[test]
+fn numbers_of_128_bits_are_integers_or_16_bytes() {
+    for number in [0, 1, u128::from(u64::MAX), u128::MAX] {
+        assert_eq!(from_slice::<u128>(&to_vec(&number).unwrap()).unwrap(), number);
+    }
+    for number in [i128::MIN, -1, 0, i128::MAX] {
+        assert_eq!(from_slice::<i128>(&to_vec(&number).unwrap()).unwrap(), number);
+    }
+    assert_eq!(from_slice::<u128>(b"\x07").unwrap(), 7);
+    assert_eq!(from_slice::<i128>(b"\xff").unwrap(), -1);
+    for bytes in [&b"\xff"[..], b"\xc4\x0f000000000000000", b"\x90"] {
+        from_slice::<u128>(bytes).unwrap_err();
+    }
 }
 
 #[test]
 fn long_input_is_quoted_in_part() {
-    #[derive(Debug, serde::Deserialize)]
-    enum Known {}
     let long = to_vec(&"x".repeat(1_000_000)).unwrap();
     let error = from_slice::<Known>(&long).unwrap_err();
     assert!(error.to_string().len() < 300);

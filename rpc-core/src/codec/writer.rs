@@ -33,8 +33,8 @@ impl Writer {
     /// Appends any serde value.
     ///
     /// # Errors
-    /// Fails if the value's `Serialize` fails, or if a sequence or map is longer than MessagePack
-    /// can express.
+    /// Fails if the value's `Serialize` fails, if a part of it has 4 Gi elements or more, or if it
+    /// nests deeper than 128 levels.
     pub fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         let mut serializer = rmp_serde::Serializer::new(&mut self.buffer).with_struct_map();
         encode(value, &mut serializer, Nesting { depth: MAX_DEPTH, slices_as_bin: false })

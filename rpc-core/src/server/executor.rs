@@ -56,6 +56,8 @@ pub(crate) struct Executor {
     completions: CompletionQueue,
     /// The number of jobs that were queued since the workers were last woken.
     submitted: usize,
+    /// True if jobs were queued since the last flush.
+    has_queued: bool,
     /// The time of the next check whether all workers block.
     check_at: Option<Instant>,
 }
@@ -66,7 +68,7 @@ impl Executor {
         runtime: Handle,
         completions: CompletionQueue,
     ) -> Self {
-        Self { workers, runtime, completions, submitted: 0, check_at: None }
+        Self { workers, runtime, completions, submitted: 0, has_queued: false, check_at: None }
     }
 }
 
@@ -75,6 +77,7 @@ impl Execute for Executor {
         let job = Job { function, call, queue: self.completions.clone() };
         let job = self.workers.submit(job).map(Started::Job).map_err(drop);
         self.submitted += 1;
+        self.has_queued = true;
         if self.submitted == FLUSH_AFTER {
             self.submitted = 0;
             self.workers.wake();
@@ -90,6 +93,8 @@ impl Execute for Executor {
     fn flush(&mut self, now: Instant) {
         if std::mem::take(&mut self.submitted) > 0 {
             self.workers.wake();
+        }
+        if std::mem::take(&mut self.has_queued) {
             self.check_at.get_or_insert(now + STUCK_AFTER);
         }
     }
