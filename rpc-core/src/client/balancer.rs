@@ -170,6 +170,18 @@ impl Balancer {
         }
     }
 
+    /// Returns the time at which the next pause of an overloaded server ends.
+    pub(crate) fn next_pause_end(&self) -> Option<Instant> {
+        self.links.iter().filter_map(|link| link.backs_off_until).min()
+    }
+
+    /// Ends the pauses that are over.
+    pub(crate) fn end_pauses(&mut self, now: Instant) {
+        for link in &mut self.links {
+            link.backs_off_until = link.backs_off_until.filter(|until| *until > now);
+        }
+    }
+
     /// Returns true if a healthy link to another endpoint takes calls.
     pub(crate) fn has_alternative(&self, endpoint: &Arc<EndpointState>, now: Instant) -> bool {
         let is_other = |link: &Link| !Arc::ptr_eq(&link.endpoint, endpoint);

@@ -27,20 +27,21 @@ pub(crate) struct LinkWindow {
     asked: Amount,
     /// True if the current window is smaller than the one before, and was not confirmed yet.
     unconfirmed: bool,
-    /// True if the next request does not fit.
-    lacks_bytes: bool,
+    /// What the next request in the queue waits for.
+    lack: Option<Lack>,
+}
+
+/// A resource of which the window has no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    Calls,
+    Bytes,
 }
 
 impl LinkWindow {
     pub(crate) fn new(first: Window) -> Self {
         let amount = Amount { calls: first.calls, bytes: first.bytes };
-        Self {
-            current: first,
-            first: amount,
-            asked: amount,
-            unconfirmed: false,
-            lacks_bytes: false,
-        }
+        Self { current: first, first: amount, asked: amount, unconfirmed: false, lack: None }
     }
 
     /// Returns the number of calls that may be in flight. It is at least one.
@@ -48,12 +49,22 @@ impl LinkWindow {
         self.current.calls.max(1)
     }
 
+    /// Begins to take requests from the queue.
+    pub(crate) fn begin(&mut self) {
+        self.lack = None;
+    }
+
     /// Returns true if a request of `bytes` may be sent in addition to what is in flight. Any
     /// request may be sent alone.
     pub(crate) fn fits(&mut self, sent: Amount, bytes: usize) -> bool {
-        let fits = sent.calls == 0 || sent.bytes.saturating_add(bytes) <= self.current.bytes;
-        self.lacks_bytes = !fits;
-        fits
+        self.lack = if sent.calls >= self.calls() {
+            Some(Lack::Calls)
+        } else if sent.calls > 0 && sent.bytes.saturating_add(bytes) > self.current.bytes {
+            Some(Lack::Bytes)
+        } else {
+            None
+        };
+        self.lack.is_none()
     }
 
     /// Takes the window that the server states.
@@ -67,7 +78,7 @@ impl LinkWindow {
     /// `sent` is in flight now: a report, or a request that did not fit before.
     pub(crate) fn is_ready(&self, sent: Amount) -> bool {
         let Self { first, asked, .. } = self;
-        self.lacks_bytes
+        self.lack.is_some()
             || self.confirms(sent)
             || (asked.calls > first.calls && sent.calls <= asked.calls / UNUSED)
             || (asked.bytes > first.bytes && sent.bytes <= asked.bytes / UNUSED)
@@ -88,11 +99,12 @@ impl LinkWindow {
     /// `sent` is in flight, and `demand` is what would be in flight without a window.
     pub(crate) fn poll_report(&mut self, sent: Amount, mut demand: Amount) -> Option<Window> {
         let asks_no_more = self.asked == self.first && !self.is_short(demand.calls);
-        if asks_no_more && !self.unconfirmed && !self.lacks_bytes {
+        let lacks_bytes = self.lack == Some(Lack::Bytes);
+        if asks_no_more && !self.unconfirmed && !lacks_bytes {
             return None;
         }
         let Window { number, calls, bytes } = self.current;
-        if !self.lacks_bytes {
+        if !lacks_bytes {
             demand.bytes = sent.bytes;
         }
         let confirms = self.confirms(sent);
@@ -183,6 +195,8 @@ mod tests {
         let mut tested = LinkWindow::new(window(0, 0));
         assert_eq!(tested.calls(), 1);
         assert!(tested.fits(calls(0), 1_001));
+        assert!(!tested.fits(calls(1), 0));
+        let mut tested = LinkWindow::new(window(0, 10));
         assert!(tested.fits(Amount { calls: 1, bytes: 400 }, 600));
         assert!(!tested.is_ready(calls(1)));
         let sent = Amount { calls: 1, bytes: 400 };

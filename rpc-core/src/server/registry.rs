@@ -108,10 +108,11 @@ impl Registry {
         } else if let Some(Declared { file, line, .. }) =
             inventory::iter::<Declared>.into_iter().find(|declared| declared.signature.name == name)
         {
-            format!(
-                "the server's program has only its declaration ({file}:{line}): link the crate that \
-                 implements it with `use that_crate as _;`"
-            )
+            // A peer is told of no source file.
+            tracing::debug!(function = shown, declared = %format_args!("{file}:{line}"));
+            "the server's program has only its declaration: link the crate that implements it with \
+             `use that_crate as _;`"
+                .to_owned()
         } else if near.is_empty() {
             "`rpc.discover` lists what the server has; a crate that its program only depends on is \
              not linked without `use that_crate as _;`"

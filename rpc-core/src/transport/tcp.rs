@@ -81,8 +81,13 @@ fn listen_once(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
 
 fn is_missing(address: SocketAddr, error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
-        || (address.is_ipv6() && Socket::new(Domain::IPV6, Type::STREAM, None).is_err())
+        || (address.is_ipv6() && !OUT_OF_FILES.contains(&error.raw_os_error().unwrap_or(0)))
+            && Socket::new(Domain::IPV6, Type::STREAM, None).is_err()
 }
+
+/// The codes of Unix for the limits of open files of the process (`EMFILE`) and of the system
+/// (`ENFILE`), for which the standard library has no kind.
+pub(super) const OUT_OF_FILES: [i32; 2] = [24, 23];
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

@@ -138,14 +138,11 @@ struct NoFiles {
 
 impl NoFiles {
     const INTERVAL: Duration = Duration::from_secs(10);
-    /// The codes of Unix for the limits of the process (`EMFILE`) and of the system (`ENFILE`), for
-    /// which the standard library has no kind.
-    const CODES: [i32; 2] = [24, 23];
 
     /// Logs a warning if that is the reason why accepting has failed, but only once per interval.
     fn handle_accept_error(&mut self, error: &ZmqError) {
         let ZmqError::Network(error) = error else { return };
-        let is_reason = error.raw_os_error().is_some_and(|code| Self::CODES.contains(&code));
+        let is_reason = error.raw_os_error().is_some_and(|code| tcp::OUT_OF_FILES.contains(&code));
         if is_reason && self.reported.is_none_or(|last| last.elapsed() >= Self::INTERVAL) {
             self.reported = Some(Instant::now());
             tracing::warn!(

@@ -35,6 +35,10 @@ impl Calls {
         } else {
             self.unrouted.push_back(id);
         }
+        // A server whose pause ends takes the call, although it is not the best.
+        if self.balancer.next_pause_end().is_some() {
+            wakers.extend(self.timer.take());
+        }
         // The senders ask for larger windows.
         let waiting = self.unrouted.len();
         for link in self.balancer.iter_mut() {
@@ -216,6 +220,8 @@ impl Calls {
         }
         let (endpoint, instance) = (Arc::clone(&link.endpoint), link.peer.instance.clone());
         self.retry_or_fail(id, error, &endpoint, instance.as_ref(), now, wakers);
+        // The link has room again.
+        self.fill_links(now, wakers);
     }
 
     /// Adds a link, and routes the calls that waited for one.

@@ -3,6 +3,7 @@
 mod queues;
 mod retry;
 mod transmit;
+mod windows;
 
 use std::time::Duration;
 

@@ -14,7 +14,8 @@ impl Calls {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let retry = self.backoffs.peek();
         let retry = retry.map(|Reverse((due, _))| (*due).max(self.budget_at.unwrap_or(*due)));
-        self.next_deadline.into_iter().chain(retry).min()
+        let room = if self.unrouted.is_empty() { None } else { self.balancer.next_pause_end() };
+        self.next_deadline.into_iter().chain(retry).chain(room).min()
     }
 
     /// Returns [`next_timeout`](Self::next_timeout), and wakes `timer` once this time becomes
@@ -45,6 +46,8 @@ impl Calls {
             }
             self.backoffs.pop();
         }
+        self.balancer.end_pauses(now);
+        self.fill_links(now, wakers);
     }
 
     /// Ends every call whose deadline has passed.
@@ -91,8 +94,14 @@ impl Calls {
             CallState::BacksOff => {
                 deadline_exceeded(Ran::No, "before the call could be made again")
             }
+            CallState::Queued | CallState::Done(_)
+                if slot.history.as_ref().is_some_and(|history| history.cached_by.is_some()) =>
+            {
+                let when = "while there was no connection to the server that may have run it";
+                deadline_exceeded(Ran::No, when)
+            }
             CallState::Queued | CallState::Done(_) => {
-                if self.balancer.iter().any(|link| !link.draining) {
+                if self.balancer.iter().any(|link| !link.draining && link.window.is_some()) {
                     let when = "while its servers had as many calls of this client as they take";
                     deadline_exceeded(Ran::No, when)
                 } else {

@@ -99,11 +99,7 @@ impl Calls {
             Packer { out, batches, batch: Batch::default(), notifications: Vec::new() };
         let mut left = max;
         if let Some(window) = &mut link.window {
-            let calls = link.sent.calls + link.queue.len() + self.unrouted.len();
-            let demand = Amount { calls, bytes: self.capacity.bytes };
-            if let Some(report) = window.poll_report(link.sent, demand) {
-                packer.add(&mut message(control::window(report)), Head::Notification, None, 0);
-            }
+            window.begin();
         }
         if std::mem::take(&mut link.ping) && capabilities.contains(Capabilities::PING) {
             let id = MsgId(self.slots.skip_id());
@@ -127,17 +123,13 @@ impl Calls {
             if !matches!(slot.state, CallState::Queued) || *deadline <= now {
                 continue;
             }
-            if message.len() > max_message_size {
-                too_large.push((id, message.len()));
-                continue;
-            }
             let bytes = slot.charged.unwrap_or(0);
             if link.window.as_mut().is_some_and(|window| !window.fits(link.sent, bytes)) {
                 link.queue.push_front(id);
                 break;
             }
             let mut names = None;
-            let (head, notification) = match kind {
+            let (mut head, notification) = match kind {
                 CallKind::Notification => (Head::Notification, Some(id)),
                 CallKind::Request => {
                     let time = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
@@ -154,11 +146,31 @@ impl Calls {
                     (Head::Request { id, timeout_ms, options }, None)
                 }
             };
+            if message.len_with(head) > max_message_size {
+                // The names are left out of a request that has no room for them.
+                if let Head::Request { options, .. } = &mut head {
+                    (options.params, slot.states_names) = (None, false);
+                }
+                let size = message.len_with(head);
+                if size > max_message_size {
+                    too_large.push((id, size));
+                    continue;
+                }
+            }
             left -= 1;
             packer.add(message, head, notification, left.min(link.queue.len()));
             slot.state = CallState::Sent(link.id);
             link.sent.calls += 1;
             link.sent.bytes += bytes;
+        }
+        // After the requests, so that it tells of the first one that did not fit, and confirms a
+        // window only if they are within it.
+        if let Some(window) = &mut link.window {
+            let calls = link.sent.calls + link.queue.len() + self.unrouted.len();
+            let demand = Amount { calls, bytes: self.capacity.bytes };
+            if let Some(report) = window.poll_report(link.sent, demand) {
+                packer.add(&mut message(control::window(report)), Head::Notification, None, 0);
+            }
         }
         packer.flush();
         if out.is_empty() {
