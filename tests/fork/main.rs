@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
     process::exit,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -44,6 +45,43 @@ fn check_in_child(old: &Client, endpoint: &str) {
     new.close().wait();
 }
 
+/// Forks while other threads call: in some of the children, the lock of the client is held by a
+/// thread that is not there.
+fn fork_while_others_call(client: &Client) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    add::call(client, 1, 2).wait().unwrap();
+                }
+            });
+        }
+        for _ in 0..100 {
+            let (mut result, mut of_child) = UnixStream::pair().unwrap();
+            result.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            match fork().unwrap() {
+                Fork::Child => {
+                    std::thread::sleep(Duration::from_millis(2));
+                    let ended = futures_util::FutureExt::now_or_never(add::call(client, 1, 2));
+                    let is_refused = ended.is_some_and(|outcome| outcome.is_err());
+                    let _ = (client.status(), client.endpoints());
+                    of_child.write_all(if is_refused { b"well" } else { b"ill!" }).unwrap();
+                    exit(0);
+                }
+                Fork::Parent(child) => {
+                    drop(of_child);
+                    let mut text = [0; 4];
+                    result.read_exact(&mut text).expect("the child does not hang");
+                    assert_eq!(&text, b"well");
+                    waitpid(child).unwrap();
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
 fn main() {
     let folder = std::env::temp_dir().join(format!("rpc-fork-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -78,6 +116,7 @@ fn main() {
     result.read_to_string(&mut text).unwrap();
     assert_eq!(text, "well", "the child has panicked");
     assert_eq!(add::call(&client, 1, 2).wait().unwrap(), 3, "the parent goes on");
+    fork_while_others_call(&client);
     client.close().wait();
     drop(alive);
     waitpid(server).unwrap();

@@ -11,7 +11,7 @@ mod silence;
 
 use std::{
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     task::{Poll, Waker},
     time::{Duration, Instant},
 };
@@ -103,6 +103,17 @@ impl ClientCore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes the lock for a caller. Returns `None` in a fork of the process if another thread had the
+    /// lock at that moment: it is not here, and never gives the lock back.
+    fn lock_here(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) if self.home.is_elsewhere() => None,
+            Err(TryLockError::WouldBlock) => Some(self.lock()),
+        }
+    }
+
     /// Applies `change` to the calls, and then wakes the tasks that are concerned by it.
     fn with_calls<T>(&self, change: impl FnOnce(&mut Calls, &mut Wakers) -> T) -> T {
         let mut wakers = Wakers::default();
@@ -112,12 +123,13 @@ impl ClientCore {
     }
 
     pub(crate) fn status(&self) -> ClientStatus {
-        self.lock().calls.status(Instant::now())
+        let status = |state: MutexGuard<'_, State>| state.calls.status(Instant::now());
+        self.lock_here().map(status).unwrap_or_default()
     }
 
     /// Returns the names of the endpoints.
     pub(crate) fn endpoints(&self) -> Vec<Arc<str>> {
-        let state = self.lock();
+        let Some(state) = self.lock_here() else { return Vec::new() };
         state.calls.endpoints().iter().map(|endpoint| Arc::clone(&endpoint.name)).collect()
     }
 
@@ -146,7 +158,7 @@ impl ClientCore {
             return Err(request_too_large(size, "client", limit));
         }
         let mut wakers = Wakers::default();
-        let mut state = self.lock();
+        let Some(mut state) = self.lock_here() else { return Err(forked(Ran::No)) };
         if now >= state.check_process_at {
             state.check_process_at = now + PROCESS_CHECK_INTERVAL;
             if self.home.is_elsewhere() {
@@ -165,7 +177,9 @@ impl ClientCore {
 
     pub(crate) fn poll_outcome(&self, id: MsgId, waker: &Waker) -> Poll<Outcome> {
         let mut old = None;
-        let mut state = self.lock();
+        let Some(mut state) = self.lock_here() else {
+            return Poll::Ready(Err(forked(Ran::Maybe)));
+        };
         let outcome = state.calls.poll_outcome(id, waker, &mut old);
         if outcome.is_some() {
             admit(state);
@@ -189,7 +203,7 @@ impl ClientCore {
 
     pub(crate) fn cancel(&self, id: MsgId) {
         let (mut old, mut wakers) = (None, Wakers::default());
-        let mut state = self.lock();
+        let Some(mut state) = self.lock_here() else { return };
         state.calls.cancel(id, &mut old, &mut wakers);
         admit(state);
         wakers.wake();
@@ -213,7 +227,9 @@ impl ClientCore {
     /// Refuses new calls. The tasks end once the servers have read what was sent, or after
     /// [`LINGER`].
     pub(crate) fn close(&self) {
-        self.lock().closing = true;
+        let Some(mut state) = self.lock_here() else { return };
+        state.closing = true;
+        drop(state);
         self.closing.send_replace(true);
     }
 

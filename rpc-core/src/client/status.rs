@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 /// The state of a client at one moment. See [`Client::status`](crate::Client::status).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ClientStatus {
     /// The endpoints, in the order in which they were given.
