@@ -18,7 +18,7 @@ use crate::{
     codec,
     protocol::{
         MsgId,
-        control::{self, PeerInfo},
+        control::{self, PeerInfo, Window},
         request::Head,
         response::{self, ServerMessage},
     },
@@ -142,11 +142,12 @@ async fn try_connect(
 async fn introduce(core: &ClientCore, link: &mut Link) -> Result<PeerInfo, TransportError> {
     let (id, limit) = (core.skip_id(), core.transport.max_message_size);
     let hello = control::client_hello(id, limit, core.takes_windows);
-    let answer = ask(link, id, hello).await?;
-    let peer = control::read_server_hello(answer.as_deref(), limit);
+    let answer = ask(link, id, hello, &mut None).await?;
+    let mut peer = control::read_server_hello(answer.as_deref(), limit);
     if !core.expected.is_empty() {
         let id = core.skip_id();
-        let answer = ask(link, id, control::discover().into_message(Head::request(id))).await?;
+        let question = control::discover().into_message(Head::request(id));
+        let answer = ask(link, id, question, &mut peer.window).await?;
         let service = answer.and_then(|answer| codec::from_slice(&answer).ok());
         let service = service.ok_or("it does not describe its functions")?;
         let differences = expect::differences(&core.expected, &service);
@@ -160,11 +161,12 @@ async fn introduce(core: &ClientCore, link: &mut Link) -> Result<PeerInfo, Trans
 }
 
 /// Sends the request `id` on a link on which no call was sent yet, and returns the result. `None` if
-/// the peer has answered with an error.
+/// the peer has answered with an error. The `window` is kept up to date meanwhile.
 async fn ask(
     (sender, receiver): &mut Link,
     id: MsgId,
     request: Bytes,
+    window: &mut Option<Window>,
 ) -> Result<Option<Bytes>, TransportError> {
     sender.send(request).await?;
     loop {
@@ -174,6 +176,12 @@ async fn ask(
                 let result = response::parse_response(&body).and_then(Result::ok);
                 return Ok(result.map(|range| body.slice(range)));
             }
+            ServerMessage::GoAway => return Err("the server is leaving".into()),
+            ServerMessage::Window(stated) => {
+                // Nothing is in flight, so that the window is kept to.
+                sender.send(control::window(stated).into_message(Head::Notification)).await?;
+                *window = Some(stated);
+            }
             _ => {}
         }
     }
@@ -181,7 +189,64 @@ async fn ask(
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::{Mutex, PoisonError},
+        task::{Context, Poll},
+    };
+
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::transport::{LinkReceiver, LinkSender};
+
+    #[derive(Default, Clone)]
+    struct Sent(Arc<Mutex<Vec<Bytes>>>);
+
+    impl LinkSender for Sent {
+        fn poll_send(
+            &mut self,
+            body: &mut Option<Bytes>,
+            _: &mut Context<'_>,
+        ) -> Poll<Result<(), TransportError>> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(body.take());
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    struct Script(VecDeque<Bytes>);
+
+    impl LinkReceiver for Script {
+        fn poll_recv(&mut self, _: &mut Context<'_>) -> Poll<Result<LinkEvent, TransportError>> {
+            Poll::Ready(self.0.pop_front().map(LinkEvent::Body).ok_or("the end".into()))
+        }
+    }
+
+    /// Asks a peer that sends `script`. Returns the outcome, the window after it, and what was sent.
+    fn ask_peer(
+        script: impl IntoIterator<Item = Bytes>,
+    ) -> (Result<Option<Bytes>, TransportError>, Option<Window>, Vec<Bytes>) {
+        let sent = Sent::default();
+        let mut link: Link =
+            (Box::new(sent.clone()), Box::new(Script(script.into_iter().collect())));
+        let mut window = None;
+        let asked = ask(&mut link, MsgId(7), Bytes::from_static(b"a question"), &mut window);
+        let answer = asked.now_or_never().expect("the answer is there");
+        let sent = sent.0.lock().unwrap().clone();
+        (answer, window, sent)
+    }
+
+    #[test]
+    fn what_comes_before_an_answer_is_not_lost() {
+        let stated = Window { number: 1, calls: 16, bytes: 4_096 };
+        let notice = control::window(stated).into_message(Head::Notification);
+        let answer = response::response(MsgId(7), b"\x05");
+        let (result, window, sent) = ask_peer([notice.clone(), answer.clone()]);
+        assert_eq!(result.unwrap().unwrap(), b"\x05"[..]);
+        assert_eq!((window, &sent[1..]), (Some(stated), &[notice][..]), "it was confirmed");
+        let (result, ..) = ask_peer([control::go_away(), answer]);
+        assert_eq!(result.unwrap_err().to_string(), "the server is leaving");
+    }
 
     #[test]
     fn attempts_continue_until_connect_timeout() {
