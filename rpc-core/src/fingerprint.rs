@@ -3,7 +3,10 @@
 //!
 //! Types are compared as they are written, after what makes no difference on the wire was taken
 //! away: paths, references, lifetimes and smart pointers. So `&str` and `String` are the same, and
-//! so are `&[u8]`, `Vec<u8>` and `Bytes`. An alias counts as a type of its own.
+//! so are `&[u8]`, `Vec<u8>` and `Bytes` as a parameter. An alias counts as a type of its own.
+//!
+//! Inside other types, `&[u8]` stays: its function takes only `bin`, which is not what a `Vec<u8>`
+//! is there.
 
 use crate::discover::FunctionDescription;
 
@@ -11,6 +14,17 @@ use crate::discover::FunctionDescription;
 const TRANSPARENT: [&str; 4] = ["Arc", "Box", "Cow", "Rc"];
 /// The type that stands for others with the same bytes.
 const SAME: [(&str, &str); 3] = [("str", "String"), ("Bytes", "Vec<u8>"), ("ByteBuf", "Vec<u8>")];
+
+/// Bytes that a function borrows, and bytes that it owns.
+const BORROWED: &str = "&[u8]";
+const OWNED: &str = "Vec<u8>";
+
+/// Returns true if a caller that declares the type `caller` can talk to a server that has the type
+/// `server`, both in canonical form.
+pub(crate) fn agree(caller: &str, server: &str) -> bool {
+    // A `Vec<u8>` takes both forms of bytes.
+    caller == server || caller.replace(BORROWED, OWNED) == server
+}
 
 /// The longest text of a type that is looked into, in bytes.
 const LONGEST: usize = 1_024;
@@ -43,6 +57,7 @@ pub(crate) fn canonical(ty: &str) -> String {
     let tokens = tokens(ty);
     let mut rest = tokens.as_slice();
     match read_type(&mut rest) {
+        Some(canonical) if rest.is_empty() && canonical == BORROWED => OWNED.to_owned(),
         Some(canonical) if rest.is_empty() => canonical,
         // The text is no type that is known here. It is then compared as it is.
         _ => tokens.concat(),
@@ -69,16 +84,24 @@ fn tokens(mut text: &str) -> Vec<&str> {
 
 /// Reads one type. Returns `None` for a text that is no type.
 fn read_type(rest: &mut &[&str]) -> Option<String> {
+    let mut borrowed = false;
     loop {
         let (first, after) = rest.split_first()?;
         *rest = after;
         return match *first {
-            "&" | "mut" => continue,
+            "&" => {
+                borrowed = true;
+                continue;
+            }
+            "mut" => continue,
             lifetime if lifetime.starts_with('\'') => continue,
             "(" => Some(format!("({})", read_list(rest, ")")?.join(","))),
             "[" => {
                 let element = read_type(rest)?;
                 match take(rest)? {
+                    "]" if element == "u8" && borrowed => Some(BORROWED.to_owned()),
+                    // Boxed bytes are an array, even as a parameter.
+                    "]" if element == "u8" => Some("[u8]".to_owned()),
                     "]" => Some(format!("Vec<{element}>")),
                     ";" => {
                         let end = rest.iter().position(|token| *token == "]")?;
@@ -110,7 +133,8 @@ fn read_path<'a>(mut name: &'a str, rest: &mut &[&'a str]) -> Option<String> {
         arguments = read_list(rest, ">")?;
     }
     if let ([inner], true) = (arguments.as_slice(), TRANSPARENT.contains(&name)) {
-        return Some(inner.clone());
+        let borrows = name == "Cow" && inner == "[u8]";
+        return Some(if borrows { BORROWED.to_owned() } else { inner.clone() });
     }
     let same = SAME.iter().find(|(from, _)| *from == name).map_or(name, |(_, to)| to);
     if arguments.is_empty() {
@@ -153,7 +177,9 @@ mod tests {
             ("String", &["&str", "String", "std::string::String", "Cow<'_, str>", "Box<str>"][..]),
             ("Vec<u8>", &["&[u8]", "Vec<u8>", "Bytes", "bytes::Bytes", "&'_ [ u8 ]"]),
             ("Option<String>", &["Option<&str>", "::core::option::Option<String>"]),
-            ("(String,Vec<Vec<u8>>)", &["(&str, Vec<&[u8]>)", "(String,&[Bytes],)"]),
+            ("(String,Vec<&[u8]>)", &["(&str, Vec<&[u8]>)", "(String,&[Cow<'_, [u8]>],)"]),
+            ("(String,Vec<Vec<u8>>)", &["(&str, Vec<Vec<u8>>)", "(String,&[Bytes],)"]),
+            ("[u8]", &["Box<[u8]>", "Arc<[u8]>"]),
             (
                 "HashMap<String,u64>",
                 &["HashMap<String, u64>", "std::collections::HashMap<&str,u64>"],
@@ -171,6 +197,24 @@ mod tests {
         // These are no types, and stay as they are.
         for text in ["", "<", "Vec<", "[u8", "a b", "€", "(", "Vec<u8>>"] {
             assert_eq!(canonical(text), text.replace(' ', ""));
+        }
+    }
+
+    #[test]
+    fn callers_of_bytes_agree_with_servers_that_take_them() {
+        for (caller, server, expected) in [
+            ("&[u8]", "Vec<u8>", true),
+            ("Vec<u8>", "&[u8]", true),
+            ("Vec<&[u8]>", "Vec<Vec<u8>>", true),
+            ("Vec<Vec<u8>>", "Vec<&[u8]>", false),
+            ("Box<[u8]>", "&[u8]", false),
+            ("u8", "i8", false),
+        ] {
+            assert_eq!(
+                agree(&canonical(caller), &canonical(server)),
+                expected,
+                "{caller} {server}"
+            );
         }
     }
 

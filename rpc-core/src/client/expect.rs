@@ -2,7 +2,7 @@
 
 use crate::{
     discover::{FunctionDescription, ServiceDescription},
-    fingerprint::{self, canonical},
+    fingerprint::{agree, canonical},
     function::Signature,
 };
 
@@ -23,9 +23,6 @@ pub(crate) fn differences(
 
 fn compare(wanted: &FunctionDescription, found: &FunctionDescription) -> Vec<String> {
     let mut differences = Vec::new();
-    if fingerprint::of(wanted) == fingerprint::of(found) {
-        return differences;
-    }
     let name = &wanted.name;
     let count = wanted.params.len().max(found.params.len());
     for index in 0..count {
@@ -34,7 +31,8 @@ fn compare(wanted: &FunctionDescription, found: &FunctionDescription) -> Vec<Str
             param.map(|param| format!("`{}: {}`", param.name, param.ty))
         };
         match (wanted.params.get(index), found.params.get(index)) {
-            (Some(a), Some(b)) if a.name == b.name && canonical(&a.ty) == canonical(&b.ty) => {}
+            (Some(a), Some(b))
+                if a.name == b.name && agree(&canonical(&a.ty), &canonical(&b.ty)) => {}
             // Either side may have optional parameters that the other does not know.
             (Some(only), None) | (None, Some(only))
                 if canonical(&only.ty).starts_with("Option<") => {}
@@ -49,7 +47,8 @@ fn compare(wanted: &FunctionDescription, found: &FunctionDescription) -> Vec<Str
             }
         }
     }
-    if canonical(&wanted.result) != canonical(&found.result) {
+    // The server is the sender of a result.
+    if !agree(&canonical(&found.result), &canonical(&wanted.result)) {
         let (wanted, found) = (&wanted.result, &found.result);
         differences.push(format!("the result of `{name}` is `{found}` there, and `{wanted}` here"));
     }

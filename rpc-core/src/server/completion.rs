@@ -18,7 +18,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use crate::{handler::HandlerResult, protocol::control::Window, transport::ReplyTo};
+use crate::{handler::HandlerResult, server::windows::WindowId};
 
 /// The time after a notification for which a worker may add completions without another one.
 const NOTIFY_INTERVAL: Duration = Duration::from_micros(100);
@@ -41,15 +41,15 @@ pub(crate) enum Completion {
     Ended { ticket: Ticket, result: HandlerResult },
     /// No request waits any more for a function that runs on behalf of an idempotency key.
     Unwanted(Ticket),
-    /// The window of a client of this event loop has changed.
-    Window { client: ReplyTo, window: Window },
+    /// The window of a client of this event loop has changed, and is to be sent.
+    Window(WindowId),
 }
 
 /// The queue of completions for one event loop.
 ///
 /// The queue needs no limit of its own, because the number of admitted requests is limited. Each of
-/// them causes one completion, and up to two more if it has an idempotency key. Windows change only
-/// when clients come, go, or ask, which this event loop or another one of the same thread handles.
+/// them causes one completion, and up to two more if it has an idempotency key. Each client has at
+/// most one window in the queue.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CompletionQueue(Arc<Inner>);
 
@@ -227,7 +227,7 @@ mod tests {
         queue.recv(&mut out).now_or_never().expect("there are completions");
         let tickets = out.drain(..).map(|completion| match completion {
             Completion::Unwanted(ticket) => ticket.0,
-            Completion::Ended { .. } | Completion::Window { .. } => panic!("{completion:?}"),
+            Completion::Ended { .. } | Completion::Window(_) => panic!("{completion:?}"),
         });
         assert!(tickets.eq(0..=count));
         assert!(!queue.try_recv(&mut out));

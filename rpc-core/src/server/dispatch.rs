@@ -292,6 +292,12 @@ impl<E: Execute> Dispatcher<E> {
         Start::Over(owner, Err(admission::overloaded(text)))
     }
 
+    /// Divides the windows of the clients anew, if clients came, went or asked. The event loop calls
+    /// this once in each turn.
+    pub(crate) fn divide_windows(&self) {
+        self.service.windows.divide();
+    }
+
     /// Wakes workers for the functions that were started. The event loop calls this once for many
     /// messages.
     pub(crate) fn flush_executor(&mut self, now: Instant) {
@@ -315,9 +321,11 @@ impl<E: Execute> Dispatcher<E> {
                 }
             }
             Completion::Unwanted(ticket) => self.abort_unwanted(ticket, now, out),
-            Completion::Window { client, window } => {
-                let body = control::window(window).into_message(Head::Notification);
-                out.push(Outbound::new(client, body));
+            Completion::Window(id) => {
+                if let Some((client, window)) = self.service.windows.take(id) {
+                    let body = control::window(window).into_message(Head::Notification);
+                    out.push(Outbound::new(client, body));
+                }
             }
         }
     }

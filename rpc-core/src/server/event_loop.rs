@@ -136,6 +136,7 @@ impl EventLoop {
                     more = false;
                 }
             }
+            self.dispatcher.divide_windows();
             self.flush();
             // The tasks of the engine share this thread. They should write the queued messages
             // early, so that the peer works at the same time. If there are no more events, they run

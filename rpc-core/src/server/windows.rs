@@ -7,10 +7,16 @@
 //! divided fairly among the clients that ask for more: each gets what it asks for, or as much as
 //! any other.
 //!
+//! Windows are divided anew at most once in each turn of an event loop, however many clients ask, and
+//! a client has at most one window on its way to it.
+//!
 //! A client that is told of a smaller window confirms it once it has no more calls in flight than
 //! that. Until then, what it may still have in flight is not given to others.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use crate::{
     protocol::control::Window,
@@ -28,7 +34,18 @@ const MIN_BASE_BYTES: usize = 256 * 1024;
 
 /// The windows of all clients of a server, over all its listeners.
 #[derive(Debug, Clone)]
-pub(crate) struct Windows(Arc<Mutex<Table>>);
+pub(crate) struct Windows(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    /// True if clients came, went or asked since the windows were last divided.
+    changed: AtomicBool,
+}
+
+/// The identifier of a client's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WindowId(u32);
 
 /// The window of one client, which ends when this value is dropped.
 #[derive(Debug)]
@@ -50,38 +67,61 @@ impl Windows {
     /// of the admission control is not given away.
     pub(crate) fn new(calls: usize, bytes: usize) -> Self {
         let limits = [calls, bytes].map(|limit| limit - reserve_of(limit));
-        Self(Arc::new(Mutex::new(Table::new(limits))))
+        Self::with_table(Table::new(limits))
+    }
+
+    fn with_table(table: Table) -> Self {
+        Self(Arc::new(Shared { table: Mutex::new(table), changed: AtomicBool::new(false) }))
     }
 
     /// Adds a client, and returns its first window. The event loop of `queue` sends it the next
     /// ones.
     pub(crate) fn open(&self, client: ReplyTo, queue: CompletionQueue) -> (ClientWindow, Window) {
-        let mut table = self.lock();
-        let (id, window) = table.open(Address { queue, client });
-        table.divide();
+        let (id, window) = self.change().open(Address { queue, client });
         (ClientWindow { windows: self.clone(), id }, window)
+    }
+
+    /// Divides the capacity anew, if clients came, went or asked.
+    pub(crate) fn divide(&self) {
+        // A change that is missed here is found in the next turn of the event loop that makes it.
+        if self.0.changed.load(Ordering::Relaxed) {
+            let mut table = self.lock();
+            self.0.changed.store(false, Ordering::Relaxed);
+            table.divide();
+        }
+    }
+
+    /// Returns the window that a client is to be sent, and its address. `None` if it has gone.
+    pub(crate) fn take(&self, id: WindowId) -> Option<(ReplyTo, Window)> {
+        let mut table = self.lock();
+        let client = table.clients.get_mut(id.0)?;
+        client.is_on_its_way = false;
+        Some((client.address.client.clone(), client.window()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         // A poisoned lock can be ignored, because nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lock for a change after which the windows are to be divided anew.
+    fn change(&self) -> MutexGuard<'_, Table> {
+        let table = self.lock();
+        self.0.changed.store(true, Ordering::Relaxed);
+        table
     }
 }
 
 impl ClientWindow {
     /// Notes the window that the client asks for, and the number of the window that it keeps to.
     pub(crate) fn handle_report(&self, report: Window) {
-        let mut table = self.windows.lock();
-        table.handle_report(self.id, report);
-        table.divide();
+        self.windows.change().handle_report(self.id, report);
     }
 }
 
 impl Drop for ClientWindow {
     fn drop(&mut self) {
-        let mut table = self.windows.lock();
-        table.clients.remove(self.id);
-        table.divide();
+        self.windows.change().clients.remove(self.id);
     }
 }
 
@@ -106,6 +146,10 @@ struct Client {
     address: Address,
     /// The number of the window that was stated last.
     number: u32,
+    /// True if the event loop was told that the window has changed, and has not sent it yet.
+    is_on_its_way: bool,
+    /// True if the client is in [`Table::asking`].
+    asks: bool,
     shares: [Share; 2],
 }
 
@@ -127,7 +171,7 @@ impl Table {
     fn open(&mut self, address: Address) -> (u32, Window) {
         let base = base(self.limits, self.clients.len() + 1);
         let shares = base.map(|base| Share { wanted: 0, stated: base, held: base });
-        let client = Client { address, number: 0, shares };
+        let client = Client { address, number: 0, is_on_its_way: false, asks: false, shares };
         let window = client.window();
         (self.clients.insert(client), window)
     }
@@ -141,7 +185,7 @@ impl Table {
                 share.held = share.stated;
             }
         }
-        if !self.asking.contains(&id) {
+        if !std::mem::replace(&mut client.asks, true) {
             self.asking.push(id);
         }
     }
@@ -167,9 +211,10 @@ impl Table {
         }
         for (id, shares) in clients {
             let (Some(shares), Some(client)) = (shares, self.clients.get_mut(id)) else { continue };
-            client.set(shares);
+            client.set(shares, WindowId(id));
             let asks = |(share, base): (&Share, usize)| share.wanted.max(share.held) > base;
-            if shares.iter().zip(base).any(asks) {
+            client.asks = shares.iter().zip(base).any(asks);
+            if client.asks {
                 self.asking.push(id);
             }
         }
@@ -187,13 +232,14 @@ impl Client {
     }
 
     /// Sets the shares. If the window has changed, it is sent to the client.
-    fn set(&mut self, shares: [Share; 2]) {
+    fn set(&mut self, shares: [Share; 2], id: WindowId) {
         let before = self.window();
         self.shares = shares;
         if self.window() != before {
             self.number = self.number.wrapping_add(1);
-            let (client, window) = (self.address.client.clone(), self.window());
-            self.address.queue.send(Completion::Window { client, window });
+            if !std::mem::replace(&mut self.is_on_its_way, true) {
+                self.address.queue.send(Completion::Window(id));
+            }
         }
     }
 }

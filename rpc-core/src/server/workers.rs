@@ -95,7 +95,7 @@ impl Workers {
             state: Mutex::new(state),
             not_empty: Condvar::new(),
             size,
-            waits: Arc::default(),
+            waits: Arc::new(WorkerWaits::new(size.threads.max(size.max_threads))),
         }));
         for _ in 0..size.threads {
             workers.add_thread(false)?;
@@ -115,7 +115,6 @@ impl Workers {
             thread::Builder::new().name(format!("rpc-worker-{number}")).spawn(move || {
                 WorkerWaits::join(&shared.waits);
                 work(&shared, added);
-                shared.waits.leave();
             });
         started.map(drop).inspect_err(|_| self.0.lock().threads -= 1)
     }

@@ -9,12 +9,13 @@ use std::{
     },
 };
 
-/// The numbers of workers of one pool.
-#[derive(Debug, Default)]
+/// The workers of one pool that wait.
+#[derive(Debug)]
 pub(crate) struct WorkerWaits {
-    workers: AtomicUsize,
+    /// The largest number of workers. As long as there are fewer, the pool adds one.
+    most: usize,
     waiting: AtomicUsize,
-    /// The number of times that a worker was the last one to begin to wait.
+    /// The number of times that a worker was the last one of all to begin to wait.
     standstills: AtomicUsize,
 }
 
@@ -30,16 +31,14 @@ thread_local! {
 pub(crate) struct Waiting(Arc<WorkerWaits>);
 
 impl WorkerWaits {
-    /// Makes this thread a worker of the pool, for as long as it runs.
-    pub(crate) fn join(pool: &Arc<Self>) {
-        pool.workers.fetch_add(1, Ordering::Relaxed);
-        POOL.set(Some(Arc::clone(pool)));
+    /// Makes the waits of a pool of at most `most` workers.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, waiting: AtomicUsize::new(0), standstills: AtomicUsize::new(0) }
     }
 
-    /// Ends what [`join`](Self::join) has begun.
-    pub(crate) fn leave(&self) {
-        self.workers.fetch_sub(1, Ordering::Relaxed);
-        POOL.set(None);
+    /// Makes this thread a worker of the pool, for as long as it runs.
+    pub(crate) fn join(pool: &Arc<Self>) {
+        POOL.set(Some(Arc::clone(pool)));
     }
 }
 
@@ -49,7 +48,7 @@ impl Waiting {
         let pool = POOL.try_with(|pool| pool.borrow().clone()).ok()??;
         BEFORE.set(pool.standstills.load(Ordering::Acquire));
         let waiting = pool.waiting.fetch_add(1, Ordering::AcqRel) + 1;
-        if waiting >= pool.workers.load(Ordering::Relaxed) {
+        if waiting >= pool.most {
             pool.standstills.fetch_add(1, Ordering::Release);
         }
         Some(Self(pool))
@@ -62,12 +61,12 @@ impl Drop for Waiting {
     }
 }
 
-/// Returns the number of workers in the pool of this thread if all of them have waited at the same
-/// time, since this one began to wait.
+/// Returns the largest number of workers in the pool of this thread if so many have waited at the
+/// same time, since this one began to wait.
 pub(crate) fn all_waited() -> Option<usize> {
     let pool = POOL.try_with(|pool| pool.borrow().clone()).ok()??;
     let since = pool.standstills.load(Ordering::Acquire) != BEFORE.get();
-    since.then(|| pool.workers.load(Ordering::Relaxed))
+    since.then_some(pool.most)
 }
 
 #[cfg(test)]
@@ -76,12 +75,10 @@ mod tests {
 
     #[test]
     fn last_worker_that_waits_is_noticed() {
-        let pool = Arc::new(WorkerWaits::default());
+        let pool = Arc::new(WorkerWaits::new(2));
         assert!(Waiting::begin().is_none() && all_waited().is_none(), "it is no worker");
         WorkerWaits::join(&pool);
-        let (other, own) = (Arc::clone(&pool), Waiting::begin());
-        assert_eq!(all_waited(), Some(1));
-        drop(own);
+        let other = Arc::clone(&pool);
         let own = std::thread::spawn(move || {
             WorkerWaits::join(&other);
             let first = Waiting::begin().unwrap();

@@ -13,25 +13,29 @@ struct Tested {
 impl Tested {
     /// Makes a server with capacity for `calls` calls besides the reserve.
     fn new(calls: usize) -> Self {
-        let windows = Windows(Arc::new(Mutex::new(Table::new([calls, 1 << 30]))));
+        let windows = Windows::with_table(Table::new([calls, 1 << 30]));
         Self { windows, queue: CompletionQueue::default() }
     }
 
     fn open(&self, name: &'static str) -> (ClientWindow, Window) {
-        self.windows.open(ReplyTo::of(&[name, ""]), self.queue.clone())
+        let opened = self.windows.open(ReplyTo::of(&[name, ""]), self.queue.clone());
+        self.windows.divide();
+        opened
     }
 
     /// Returns the windows that were sent since the last time, by client.
     fn sent(&self) -> Vec<(String, Window)> {
+        self.windows.divide();
         let mut completions = VecDeque::new();
         self.queue.try_recv(&mut completions);
         let window = |completion| match completion {
-            Completion::Window { client, window } => {
-                (String::from_utf8_lossy(client.peer().as_bytes()).into_owned(), window)
+            Completion::Window(id) => {
+                let (client, window) = self.windows.take(id)?;
+                Some((String::from_utf8_lossy(client.peer().as_bytes()).into_owned(), window))
             }
             other => panic!("{other:?}"),
         };
-        completions.into_iter().map(window).collect()
+        completions.into_iter().filter_map(window).collect()
     }
 
     /// Returns the numbers of calls in the windows that were sent since the last time.
@@ -55,6 +59,7 @@ impl Tested {
 
 fn report(client: &ClientWindow, number: u32, calls: usize) {
     client.handle_report(Window { number, calls, bytes: 0 });
+    client.windows.divide();
 }
 
 fn calls(client: &str, calls: usize) -> (String, usize) {
@@ -161,17 +166,34 @@ fn base_windows_shrink_with_the_number_of_clients() {
 
 #[test]
 fn bytes_are_divided_as_calls_are() {
-    let windows = Windows(Arc::new(Mutex::new(Table::new([1_000, 64 << 20]))));
-    let queue = CompletionQueue::default();
-    let (client, window) = windows.open(ReplyTo::of(&["a", ""]), queue.clone());
+    let windows = Windows::with_table(Table::new([1_000, 64 << 20]));
+    let tested = Tested { windows, queue: CompletionQueue::default() };
+    let (client, window) = tested.open("a");
     assert_eq!(window.bytes, MAX_BASE_BYTES);
     client.handle_report(Window { number: 0, calls: 1, bytes: usize::MAX });
-    let mut sent = VecDeque::new();
-    queue.try_recv(&mut sent);
-    assert!(
-        matches!(sent[0], Completion::Window { window, .. } if window.bytes == 64 << 20),
-        "{sent:?}"
-    );
+    assert_eq!(tested.sent()[0].1.bytes, 64 << 20);
+}
+
+#[test]
+fn many_reports_cause_one_window_for_each_client() {
+    let tested = Tested::new(100_000);
+    let clients: Vec<_> = (0..1_000).map(|_| tested.open("a").0).collect();
+    for client in &clients {
+        client.handle_report(Window { number: 0, calls: 5_000, bytes: 0 });
+    }
+    tested.confirm();
+    tested.sent();
+    // As often as a client may ask in one batch. The server divides now and then meanwhile.
+    for n in 0..1_000 {
+        clients[0].handle_report(Window { number: 0, calls: n % 2 * 50_000, bytes: 0 });
+        if n % 100 == 0 {
+            tested.windows.divide();
+        }
+    }
+    tested.windows.divide();
+    let mut completions = VecDeque::new();
+    tested.queue.try_recv(&mut completions);
+    assert!(completions.len() <= clients.len(), "{}", completions.len());
 }
 
 #[test]

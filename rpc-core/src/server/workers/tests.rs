@@ -30,7 +30,7 @@ fn tickets(queue: &CompletionQueue) -> Vec<u32> {
     runtime.block_on(queue.recv(&mut completions));
     let ticket = |completion| match completion {
         Completion::Ended { ticket, .. } => ticket.0,
-        Completion::Unwanted(_) | Completion::Window { .. } => panic!("{completion:?}"),
+        Completion::Unwanted(_) | Completion::Window(_) => panic!("{completion:?}"),
     };
     completions.into_iter().map(ticket).collect()
 }
