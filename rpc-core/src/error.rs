@@ -338,7 +338,7 @@ impl<E: IsError> CallFailure for CallError<E> {
             Some(Err(cause)) => {
                 error.0.kind = ErrorKind::Protocol;
                 let (ty, place) = (std::any::type_name::<E>(), cause.place());
-                error.0.message = format!("the function's error is no `{ty}`{place}");
+                error.0.message = format!("the function's error does not decode as `{ty}`{place}");
                 Self::Rpc(error.with_source(cause))
             }
             None => Self::Rpc(error),

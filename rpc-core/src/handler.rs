@@ -111,6 +111,8 @@ pub enum Handler {
 #[derive(Debug)]
 pub struct StateType {
     pub(crate) id: fn() -> TypeId,
+    /// The type of an `Arc` of it.
+    pub(crate) shared_id: fn() -> TypeId,
     pub(crate) name: fn() -> &'static str,
 }
 
@@ -118,7 +120,11 @@ impl StateType {
     /// Describes the type `T`, not the reference to it.
     #[must_use]
     pub const fn of<T: 'static>() -> Self {
-        Self { id: TypeId::of::<T>, name: std::any::type_name::<T> }
+        Self {
+            id: TypeId::of::<T>,
+            shared_id: TypeId::of::<Arc<T>>,
+            name: std::any::type_name::<T>,
+        }
     }
 }
 

@@ -88,7 +88,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | `fn` with `inline` | the server's I/O thread     | must return within microseconds      |
 ///
 /// - There is one worker for each core, and up to 64 while all of them block. A sync function that
-///   calls a function and waits keeps its worker meanwhile. Make such a function async.
+///   calls a function and waits keeps its worker meanwhile. An async function needs none.
 /// - The tokio runtime of an async function is the one in which the server was bound.
 /// - An `inline` function runs right after its request is decoded, before the I/O thread reads the
 ///   next message. All other messages wait until it returns.

@@ -40,15 +40,15 @@ pub(crate) fn check_thread() -> Result<(), RpcError> {
     Err(RpcError::new(ErrorKind::WrongThread, Ran::No, text))
 }
 
-/// Warns once of each function that waits on a worker.
-fn warn_of_worker() {
+/// Tells once of each function that waits on a worker.
+fn tell_of_worker() {
     static WARNED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let Some(function) = CallContext::current().map(|context| context.function()) else { return };
     if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(function) {
-        tracing::warn!(
+        tracing::info!(
             function,
-            "a sync function waits for a call, and its worker runs nothing else meanwhile: make the \
-             function async"
+            "a sync function waits for a call: its worker runs nothing else meanwhile, and the pool \
+             grows if all workers wait; an async function needs no worker"
         );
     }
 }
@@ -61,7 +61,7 @@ pub(crate) fn wait<F: Future>(core: &ClientCore, future: F) -> F::Output {
     const GRACE: Duration = Duration::from_millis(100);
     let waiting = Waiting::begin();
     if waiting.is_some() {
-        warn_of_worker();
+        tell_of_worker();
     }
     park_until_ready(future, || {
         let overdue = Instant::now().checked_sub(GRACE);

@@ -137,8 +137,8 @@ impl<F: RemoteFn> Call<F> {
     /// A call that is made in a remote function never gets more time than is left of the outer
     /// call. The deadline of the outer call is looked up when this call is created, on the thread
     /// or in the task that runs the function. In a task or thread that the function has spawned,
-    /// there is no outer call: set the timeout to
-    /// [`Context::remaining`](crate::Context::remaining).
+    /// there is no outer call, unless it is spawned by [`Context::spawn`](crate::Context::spawn) or
+    /// runs within [`Context::scope`](crate::Context::scope).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.raw.options.timeout = Some(timeout);
         self
@@ -253,8 +253,11 @@ impl<F: RemoteFn> Call<F> {
             }
         };
         read_whole(body, &body[range], F::decode_output).map_err(|cause| {
-            let output = std::any::type_name::<F::Output>();
-            let message = format!("the result is no `{output}`{}", cause.place());
+            let output = match F::SIGNATURE.output {
+                "" => std::any::type_name::<F::Output>(),
+                output => output,
+            };
+            let message = format!("the result does not decode as `{output}`{}", cause.place());
             let error = RpcError::new(ErrorKind::Protocol, Ran::Yes, message);
             locate(error.with_source(cause)).into()
         })
@@ -273,7 +276,8 @@ impl<F: RemoteFn> Future for Call<F> {
 
 impl<F: RemoteFn> fmt::Debug for Call<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("function", &F::SIGNATURE.name).finish_non_exhaustive()
+        let stage = self.raw.stage();
+        f.debug_struct("Call").field("function", &F::SIGNATURE.name).field("stage", &stage).finish()
     }
 }
 

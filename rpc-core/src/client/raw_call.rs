@@ -80,6 +80,15 @@ enum Stage {
 }
 
 impl RawCall {
+    /// Returns how far the call has come, for `Debug`.
+    pub(super) fn stage(&self) -> &'static str {
+        match self.stage {
+            Stage::New(_) => "not awaited yet",
+            Stage::Waiting(_) => "waits for the reply",
+            Stage::Ended => "ended",
+        }
+    }
+
     pub(super) fn new<F: RemoteFn>(client: Client, args: Args<F>, kind: CallKind) -> Self {
         let args = args.into_encoded();
         Self {

@@ -180,7 +180,8 @@ setters! { ServerBuilder {
     /// [`ShuttingDown`](crate::ErrorKind::ShuttingDown). Clients retry idempotent calls on another
     /// server.
     ///
-    /// The default is 10 s. Most supervisors wait longer before they kill a process.
+    /// The default is 8 s, because `docker stop` kills a process after 10 s. Other supervisors wait
+    /// longer.
     drain_timeout: Duration,
 } }
 

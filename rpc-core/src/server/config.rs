@@ -43,7 +43,7 @@ impl Default for ServerConfig {
             remember_replies_for: Duration::from_secs(600),
             max_remembered_replies: 16_384,
             max_remembered_bytes: 64 * 1024 * 1024,
-            drain_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(8),
         }
     }
 }

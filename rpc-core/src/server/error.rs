@@ -70,6 +70,10 @@ pub enum ServeError {
 pub struct MissingState {
     /// The path of the type.
     pub state: &'static str,
+    /// True if the server was given an `Arc` of it with
+    /// [`ServerBuilder::state`](crate::ServerBuilder::state), which is a type of its own. An `Arc` is
+    /// given with [`ServerBuilder::shared_state`](crate::ServerBuilder::shared_state).
+    pub arc_given: bool,
     /// The wire names of the functions that need it, sorted.
     pub functions: Vec<&'static str>,
 }
@@ -88,10 +92,18 @@ impl fmt::Display for ServeError {
                  `.serve::<function>()`"
             )?,
             Self::MissingState { missing } => {
-                for MissingState { state, functions } in missing {
+                for MissingState { state, arc_given, functions } in missing {
                     write!(f, "state of type `{state}` is missing, which ")?;
                     let verb = if functions.len() == 1 { "needs" } else { "need" };
-                    write!(f, "`{}` {verb}; ", functions.join("`, `"))?;
+                    write!(f, "`{}` {verb}", functions.join("`, `"))?;
+                    if *arc_given {
+                        write!(
+                            f,
+                            " (an `Arc` of it was given, which is another type: give that with \
+                             `.shared_state(...)`)"
+                        )?;
+                    }
+                    f.write_str("; ")?;
                 }
                 f.write_str(
                     "give it to the builder with `.state(...)`, or, if this server is not meant to \

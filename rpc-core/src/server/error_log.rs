@@ -1,8 +1,9 @@
 //! The log of requests that a server could not serve well. No I/O, no clock.
 //!
-//! Every one of them is logged at `DEBUG`. In addition, at most one a second of each kind is logged
-//! at `WARN`, with the number of those that were not, so that a busy server in trouble does not
-//! make it worse by its log. A healthy server logs nothing for a call.
+//! Each error of a call or of a refusal is logged at `DEBUG`. In addition, at most one a second of
+//! each kind and function is logged at `WARN`, with the number of those before it that were not, so
+//! that a busy server in trouble does not make it worse by its log. A healthy server logs nothing
+//! for a call.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct ErrorLog {
-    /// The warnings of each kind, of which there are about a dozen.
-    warnings: HashMap<&'static str, Warnings>,
+    /// The warnings of each kind and function. Names that no function has count as one.
+    warnings: HashMap<(&'static str, String), Warnings>,
 }
 
 #[derive(Debug)]
@@ -34,21 +35,24 @@ impl ErrorLog {
     pub(crate) fn note(&mut self, function: &str, error: &WireError, now: Instant) {
         let (code, reason) = (error.code.as_str(), &*error.message);
         let function = cut_name(function);
-        tracing::debug!(function, code, reason, "a request was not served");
-        if let Some(suppressed) = self.warn(error.code, now) {
-            tracing::warn!(function, code, reason, suppressed, "a request was not served");
+        tracing::debug!(function, code, reason, "a request failed");
+        // Before the function is looked up, a peer may have made up the name.
+        let made_up = matches!(error.code, Code::UnknownFunction | Code::TooLarge);
+        let known = if made_up { "" } else { function };
+        if let Some(suppressed) = self.warn(error.code, known, now) {
+            tracing::warn!(function, code, reason, suppressed, "a request failed");
         }
     }
 
     /// Returns the number of suppressed warnings if a warning of this kind is due.
-    fn warn(&mut self, code: Code, now: Instant) -> Option<u64> {
+    fn warn(&mut self, code: Code, function: &str, now: Instant) -> Option<u64> {
         match code {
             // These are the business of the function and of its caller. A panic was logged already.
             Code::Failed | Code::Panicked | Code::Cancelled | Code::ShuttingDown => return None,
             _ => {}
         }
         let first = Warnings { next_at: now, suppressed: 0 };
-        let warnings = self.warnings.entry(code.as_str()).or_insert(first);
+        let warnings = self.warnings.entry((code.as_str(), function.to_owned())).or_insert(first);
         if now < warnings.next_at {
             warnings.suppressed += 1;
             return None;
@@ -65,13 +69,14 @@ mod tests {
     #[test]
     fn warnings_of_each_kind_are_limited() {
         let (mut log, now) = (ErrorLog::default(), Instant::now());
-        assert_eq!(log.warn(Code::Overloaded, now), Some(0));
+        assert_eq!(log.warn(Code::Overloaded, "f", now), Some(0));
         for _ in 0..1_000 {
-            assert_eq!(log.warn(Code::Overloaded, now), None);
+            assert_eq!(log.warn(Code::Overloaded, "f", now), None);
         }
-        assert_eq!(log.warn(Code::BadArguments, now), Some(0), "it is of another kind");
-        assert_eq!(log.warn(Code::Overloaded, now + INTERVAL), Some(1_000));
-        assert_eq!(log.warn(Code::Overloaded, now + 2 * INTERVAL), Some(0));
-        assert_eq!(log.warn(Code::Failed, now), None);
+        assert_eq!(log.warn(Code::BadArguments, "f", now), Some(0), "it is of another kind");
+        assert_eq!(log.warn(Code::Overloaded, "g", now), Some(0), "it is of another function");
+        assert_eq!(log.warn(Code::Overloaded, "f", now + INTERVAL), Some(1_000));
+        assert_eq!(log.warn(Code::Overloaded, "f", now + 2 * INTERVAL), Some(0));
+        assert_eq!(log.warn(Code::Failed, "f", now), None);
     }
 }

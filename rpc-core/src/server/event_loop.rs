@@ -123,6 +123,8 @@ impl EventLoop {
                     if stage == Lifecycle::Stopped {
                         return self.stop();
                     }
+                    let functions = self.dispatcher.running();
+                    tracing::info!(?functions, "the server drains, and waits for what still runs");
                     self.listener.stop_accepting();
                     self.dispatcher.drain(&mut self.out);
                 }

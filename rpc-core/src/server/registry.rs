@@ -44,8 +44,8 @@ impl Registry {
         let mut missing = BTreeMap::<_, BTreeSet<_>>::new();
         for entry in entries {
             let name = entry.signature.name;
-            let resolved = resolve(entry, states, |state| {
-                missing.entry(state).or_default().insert(name);
+            let resolved = resolve(entry, states, |state, arc_given| {
+                missing.entry((state, arc_given)).or_default().insert(name);
             });
             let function = Arc::new(Function { entry, states: resolved });
             if let Some(other) = functions.insert(name, function) {
@@ -59,8 +59,9 @@ impl Registry {
             return Err(ServeError::NoFunctions);
         }
         if !missing.is_empty() {
-            let missing = missing.into_iter().map(|(state, functions)| MissingState {
+            let missing = missing.into_iter().map(|((state, arc_given), functions)| MissingState {
                 state,
+                arc_given,
                 functions: functions.into_iter().collect(),
             });
             return Err(ServeError::MissingState { missing: missing.collect() });
@@ -125,16 +126,17 @@ impl Registry {
     }
 }
 
-/// Returns the states of a function. Each one that is missing is reported to `missing`.
+/// Returns the states of a function. Each one that is missing is reported to `missing`, with true
+/// if the server was given an `Arc` of it.
 fn resolve(
     entry: &'static Entry,
     states: &States,
-    mut missing: impl FnMut(&'static str),
+    mut missing: impl FnMut(&'static str, bool),
 ) -> Box<[SharedState]> {
     let find = |wanted: &StateType| {
         let found = states.get(&(wanted.id)()).cloned();
         if found.is_none() {
-            missing((wanted.name)());
+            missing((wanted.name)(), states.contains_key(&(wanted.shared_id)()));
         }
         found
     };
@@ -214,6 +216,11 @@ pub(crate) mod tests {
         let expected = "state of type `alloc::string::String` is missing, which `f`, `g` need; \
                         state of type `u8` is missing, which `g` needs; give it to the builder";
         assert!(text.starts_with(expected), "{text}");
+
+        let arc: SharedState = Arc::new(Arc::new(Arc::new("given".to_owned())));
+        let states = States::from([(TypeId::of::<Arc<String>>(), arc)]);
+        let error = Registry::new([entry("f", 1, &STATES)], &states).unwrap_err().to_string();
+        assert!(error.contains("needs (an `Arc` of it was given"), "{error}");
 
         let state: SharedState = Arc::new(Arc::new("given".to_owned()));
         let states = States::from([(TypeId::of::<String>(), state)]);

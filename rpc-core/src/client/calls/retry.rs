@@ -64,7 +64,8 @@ pub(crate) fn backoff(
 
 /// The budget for the retries of all calls of a client, so that a failing service does not get a
 /// multiple of its usual load. It is a token bucket: a retry takes one token, a call adds a fifth
-/// of one, and each second adds ten.
+/// of one, and each second adds ten. A call whose server has gone brings the token for its first
+/// retry: however many there are, together they are no more than the server had.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     tokens: f64,
@@ -72,8 +73,7 @@ pub(crate) struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// The size of the bucket. When a server dies, most clients can retry at once all calls that
-    /// this server had.
+    /// The size of the bucket.
     const MOST: f64 = 1_000.0;
     /// The tokens that a call adds. In the long run, they let retries add at most a fifth to the
     /// load.
@@ -87,7 +87,18 @@ impl RetryBudget {
 
     /// Adds the tokens for a call that was submitted.
     pub(crate) fn deposit(&mut self) {
-        self.tokens = (self.tokens + Self::PER_CALL).min(Self::MOST);
+        self.fill(Self::PER_CALL);
+    }
+
+    /// Adds the token of a call whose server has gone, even if the bucket is full.
+    pub(crate) fn grant(&mut self) {
+        self.tokens += 1.0;
+    }
+
+    fn fill(&mut self, tokens: f64) {
+        if self.tokens < Self::MOST {
+            self.tokens = (self.tokens + tokens).min(Self::MOST);
+        }
     }
 
     /// Takes a token for a retry.
@@ -97,7 +108,7 @@ impl RetryBudget {
     pub(crate) fn withdraw(&mut self, now: Instant) -> Result<(), Instant> {
         let filled_at = self.filled_at.unwrap_or(now);
         let since = now.saturating_duration_since(filled_at);
-        self.tokens = (self.tokens + since.as_secs_f64() * Self::PER_SECOND).min(Self::MOST);
+        self.fill(since.as_secs_f64() * Self::PER_SECOND);
         // Threads that block on a call pass an older time. The same time must not be counted twice.
         self.filled_at = Some(now.max(filled_at));
         if self.tokens >= 1.0 {

@@ -156,6 +156,10 @@ impl Calls {
         let error = error.at(&endpoint.name);
         let allowed = policy.allows_retry(&error, retries, cached_by.is_some());
         let Some(pause) = pause.filter(|_| allowed) else { return self.fail(id, error, wakers) };
+        let has_gone = matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::ShuttingDown);
+        if retries == 0 && has_gone {
+            self.budget.grant();
+        }
         let maybe_ran = maybe_ran || history.is_some_and(|history| history.maybe_ran);
         slot.history = Some(Box::new(History {
             retries: retries + 1,

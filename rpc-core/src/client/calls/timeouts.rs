@@ -91,6 +91,10 @@ impl Calls {
                 Ran::No,
                 "while as many calls were in flight as this client may have",
             ),
+            CallState::BacksOff if self.budget_at.is_some() => deadline_exceeded(
+                Ran::No,
+                "while so many calls were retried that their number is limited (to a fifth of all)",
+            ),
             CallState::BacksOff => {
                 deadline_exceeded(Ran::No, "before the call could be made again")
             }

@@ -40,6 +40,8 @@ const MAX_ATTEMPT: Duration = Duration::from_secs(8);
 /// The shortest timeout of an attempt. A shorter attempt is not made, because it could not find out
 /// why it fails.
 const MIN_ATTEMPT: Duration = Duration::from_millis(100);
+/// The shortest interval between two warnings that an endpoint cannot be connected.
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
 /// The maximum number of links to draining servers, which stay open for the replies that are owed.
 /// At this number, the next attempt to connect waits until one of them has ended.
 const MAX_DRAINING: usize = 4;
@@ -105,6 +107,7 @@ async fn connect(
     mut by: Option<Instant>,
 ) -> (Link, PeerInfo) {
     let (mut backoff, mut longest) = (INITIAL_BACKOFF, INITIAL_ATTEMPT);
+    let mut warned: Option<Instant> = None;
     loop {
         let left = by.map(|by| by.saturating_duration_since(Instant::now()));
         let attempt = left.map_or(longest, |left| left.min(longest));
@@ -112,7 +115,13 @@ async fn connect(
             Ok(connected) => return connected,
             Err(cause) => cause,
         };
-        tracing::debug!(endpoint = &*endpoint.name, %cause, "cannot connect");
+        let name = &*endpoint.name;
+        if warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+            warned = Some(Instant::now());
+            tracing::warn!(endpoint = name, %cause, "cannot connect, and goes on trying");
+        } else {
+            tracing::debug!(endpoint = name, %cause, "cannot connect");
+        }
         core.link_failed(endpoint, &cause.to_string());
         let left = by.map(|by| by.saturating_duration_since(Instant::now()));
         let pause = pause(backoff, left);

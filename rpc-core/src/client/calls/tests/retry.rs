@@ -103,6 +103,28 @@ fn retry_after_deadline_is_not_made() {
 }
 
 #[test]
+fn all_calls_of_a_lost_server_are_retried_soon() {
+    const CALLS: usize = 5_000;
+    let mut tested = Tested::with_capacity(1, Capacity::new(CALLS, usize::MAX / 2, WhenFull::Wait));
+    let link = tested.link(0, peer("one"));
+    for _ in 0..CALLS {
+        tested.submit(idempotent());
+    }
+    let mut sent = 0;
+    while sent < CALLS {
+        sent += tested.take(link).len();
+    }
+    tested.lose(link);
+    let again = tested.link(0, peer("another"));
+    let (start, mut sent) = (tested.now, 0);
+    while sent < CALLS {
+        tested.pass();
+        sent += tested.take(again).len();
+    }
+    assert!(tested.now < start + SECOND, "{:?}", tested.now - start);
+}
+
+#[test]
 fn spent_budget_delays_retry() {
     let (mut tested, links) = Tested::linked(1);
     while tested.calls.budget.withdraw(tested.now).is_ok() {}
