@@ -50,10 +50,17 @@ fn wait_inline(endpoint: &str) -> String {
     error.to_string()
 }
 
+/// Waits a little, as for a database.
+#[remote]
+fn query() {
+    std::thread::sleep(Duration::from_millis(5));
+}
+
 async fn serve(workers: Option<usize>) -> (rpc_core::ServerHandle, Client) {
     let endpoint = tests::ipc();
     let client = tests::client().connect_lazy(&endpoint).unwrap();
     let mut builder = Server::builder().serve::<meet>().serve::<recurse>().serve::<wait_inline>();
+    builder = builder.serve::<query>();
     if let Some(workers) = workers {
         builder = builder.workers(workers);
     }
@@ -98,5 +105,19 @@ async fn waiting_on_an_io_thread_is_refused() {
     let (server, client) = serve(None).await;
     let text = soon("the call", wait_inline::call(&client, server.endpoint())).await.unwrap();
     assert!(text.contains("I/O thread"), "{text}");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn pool_grows_for_functions_that_wait_only_a_little() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let (server, client) = serve(None).await;
+    let calls = 1_000 * cores;
+    let begin = std::time::Instant::now();
+    let all = soon("all queries", join_all((0..calls).map(|_| query::call(&client)))).await;
+    assert!(all.iter().all(Result::is_ok));
+    // With one thread for each core, this would take five seconds.
+    assert!(begin.elapsed() < Duration::from_millis(2_500), "{:?}", begin.elapsed());
+    client.close().await;
     server.shutdown().await;
 }

@@ -56,7 +56,7 @@ impl DecodeError {
 fn shortened(text: &str) -> String {
     /// The longest text, in characters.
     const LONGEST: usize = 200;
-    let part = cut(&text, LONGEST);
+    let part = cut(text, LONGEST);
     let end = if part.len() < text.len() { "…" } else { "" };
     // A peer has chosen it, and it may go to a terminal.
     let shown = part.chars().flat_map(|c| {

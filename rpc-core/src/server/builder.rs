@@ -77,10 +77,14 @@ impl Server {
 setters! { ServerBuilder {
     /// Sets the number of worker threads, which run sync functions. There is at least one.
     ///
-    /// By default, there is one for each core, which suits functions that compute. While all of
-    /// them block, or compute for long, and other calls wait, threads are added, up to 64 (or one
-    /// for each core, if that is more). They end when they have been idle for 10 s. So functions
-    /// that query a database need no setting.
+    /// By default, there is one for each core, which suits functions that compute. While other calls
+    /// wait and the functions block, threads are added, up to 64 (or one for each core, if that is
+    /// more). They end when they have been idle for 10 s. So functions that query a database need
+    /// no setting.
+    ///
+    /// Every 10 ms, functions are taken to block if none of the waiting calls was started meanwhile,
+    /// or if this process uses less than a quarter of the CPU time that there is for its threads;
+    /// after a second, less than three quarters.
     ///
     /// A number that is set is fixed: no more than so many sync functions run at the same time. Set
     /// it for functions that need much memory each.

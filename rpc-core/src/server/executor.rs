@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, task::AbortHandle};
 use crate::server::{
     completion::CompletionQueue,
     invoke::{AdmittedCall, AsyncFn, SyncFn},
-    workers::{Job, JobId, STUCK_AFTER, Workers},
+    workers::{CHECK_INTERVAL, Job, JobId, Workers},
 };
 
 /// A handle to a function that was started, to stop it.
@@ -95,7 +95,7 @@ impl Execute for Executor {
             self.workers.wake();
         }
         if std::mem::take(&mut self.has_queued) {
-            self.check_at.get_or_insert(now + STUCK_AFTER);
+            self.check_at.get_or_insert(now + CHECK_INTERVAL);
         }
     }
 

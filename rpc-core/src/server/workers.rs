@@ -3,10 +3,13 @@
 
 use std::{
     io,
+    num::NonZero,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
+
+use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::{
     peer::PeerId,
@@ -20,8 +23,14 @@ use crate::{
     },
 };
 
-/// The shortest time without progress after which threads are added.
-pub(crate) const STUCK_AFTER: Duration = Duration::from_millis(10);
+/// The interval of the checks whether threads are to be added.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// The part of the CPU time that there is, in percent: if the process uses less, its workers are
+/// taken to block. Other processes may need the rest, so that this is a small part.
+const BLOCKS_BELOW: u32 = 25;
+/// The same, once jobs have waited for [`LONG`].
+const BLOCKS_BELOW_FOR_LONG: u32 = 75;
+const LONG: Duration = Duration::from_secs(1);
 /// The time for which an added thread waits for a job before it ends.
 const IDLE_TIME: Duration = Duration::from_secs(10);
 
@@ -30,15 +39,15 @@ const IDLE_TIME: Duration = Duration::from_secs(10);
 pub(crate) struct PoolSize {
     /// The number of threads that are always there.
     pub(crate) threads: usize,
-    /// The number up to which threads are added while no job is taken, because all threads block.
+    /// The number up to which threads are added while all threads block.
     pub(crate) max_threads: usize,
 }
 
 /// A pool of threads that run jobs. They serve the peers round-robin, see [`FairQueue`].
 ///
 /// Functions that compute need one thread for each core. Functions that block need more. The pool
-/// cannot tell them apart in advance, so it adds threads only when jobs wait and none is taken for
-/// [`STUCK_AFTER`].
+/// cannot tell them apart in advance. So it adds threads when jobs wait, no thread is idle, and
+/// either none of the jobs was taken for [`CHECK_INTERVAL`], or the process uses little CPU time.
 ///
 /// The threads end once the pool was dropped and the queue is empty. They are not joined, because
 /// a running function cannot be interrupted.
@@ -61,9 +70,44 @@ struct State {
     threads: usize,
     /// The number of jobs that were taken so far.
     taken: u64,
-    /// The value of `taken` at the last check, and the time of that check.
-    checked: Option<(u64, Instant)>,
+    /// The last check. `None` if no job waited, or a thread was idle.
+    last: Option<Check>,
     closed: bool,
+}
+
+/// A check that has found jobs waiting, and no idle thread.
+#[derive(Debug, Clone, Copy)]
+struct Check {
+    at: Instant,
+    /// The time of the first such check in a row.
+    since: Instant,
+    taken: u64,
+    /// The CPU time that the process had used. `None` if the operating system does not tell.
+    cpu: Option<Duration>,
+}
+
+impl Check {
+    /// Returns true if `threads` threads have blocked since the check before.
+    fn blocks(&self, before: &Self, threads: usize) -> bool {
+        if self.taken == before.taken {
+            return true;
+        }
+        let (Some(now), Some(then)) = (self.cpu, before.cpu) else { return false };
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let usable = u32::try_from(threads.min(cores)).unwrap_or(u32::MAX);
+        let there_is = (self.at - before.at).saturating_mul(usable);
+        let is_long = self.at - self.since >= LONG;
+        let percent = if is_long { BLOCKS_BELOW_FOR_LONG } else { BLOCKS_BELOW };
+        now.saturating_sub(then) < there_is * percent / 100
+    }
+}
+
+/// Returns the CPU time that this process has used.
+fn cpu_time() -> Option<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let times = [usage.user_time(), usage.system_time()];
+    let micros: i64 = times.iter().map(|time| time.tv_sec() * 1_000_000 + time.tv_usec()).sum();
+    u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
 /// A call of a sync function that waits for a worker.
@@ -86,7 +130,7 @@ impl Workers {
             idle: 0,
             threads: 0,
             taken: 0,
-            checked: None,
+            last: None,
             closed: false,
         };
         // Created before the threads: if a thread cannot be started, the drop of the pool ends the
@@ -119,29 +163,41 @@ impl Workers {
         started.map(drop).inspect_err(|_| self.0.lock().threads -= 1)
     }
 
-    /// Adds threads if jobs wait and none was taken since the last check. Returns the time of the
-    /// next check if jobs still wait for a thread.
+    /// Adds threads if jobs wait and all threads block. Returns the time of the next check if jobs
+    /// still wait for a thread.
     pub(crate) fn relieve(&self, now: Instant) -> Option<Instant> {
+        self.relieve_with(now, cpu_time)
+    }
+
+    fn relieve_with(
+        &self,
+        now: Instant,
+        cpu_time: impl FnOnce() -> Option<Duration>,
+    ) -> Option<Instant> {
         let wanted = {
             let mut state = self.0.lock();
             if state.queue.len() == 0 {
-                state.checked = None;
+                state.last = None;
                 return None;
             }
-            // An idle thread has been notified, and takes a job soon.
-            let is_stuck = |(taken, _): &(u64, _)| *taken == state.taken && state.idle == 0;
-            let since = state.checked.filter(is_stuck);
-            match since {
+            match state.last {
                 // Event loops check independently, so that the last check may be very recent.
-                Some((_, at)) if now < at + STUCK_AFTER => return Some(at + STUCK_AFTER),
-                Some(_) => {
-                    let more = state.threads.max(1).min(state.queue.len());
-                    state.checked = Some((state.taken, now));
-                    more.min(self.0.size.max_threads.saturating_sub(state.threads))
+                Some(last) if now < last.at + CHECK_INTERVAL => {
+                    return Some(last.at + CHECK_INTERVAL);
                 }
-                None => {
-                    state.checked = Some((state.taken, now));
+                // An idle thread has been notified, and takes a job soon.
+                _ if state.idle > 0 => {
+                    state.last = None;
                     0
+                }
+                last => {
+                    let since = last.map_or(now, |last| last.since);
+                    let check = Check { at: now, since, taken: state.taken, cpu: cpu_time() };
+                    state.last = Some(check);
+                    let free = self.0.size.max_threads.saturating_sub(state.threads);
+                    let more = state.threads.max(1).min(state.queue.len()).min(free);
+                    let blocks = last.is_some_and(|last| check.blocks(&last, state.threads.max(1)));
+                    if blocks { more } else { 0 }
                 }
             }
         };
@@ -151,7 +207,7 @@ impl Workers {
                 break;
             }
         }
-        Some(now + STUCK_AFTER)
+        Some(now + CHECK_INTERVAL)
     }
 
     /// Queues a job, or returns it if the queue is full or the peer has too many jobs in it.

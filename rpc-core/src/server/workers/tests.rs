@@ -72,7 +72,7 @@ fn threads_are_added_while_all_of_them_block() {
     while ended.len() < 8 {
         assert!(begin.elapsed() < Duration::from_secs(60), "the threads block for ever");
         // The clock of the test. Each check finds that no job was taken.
-        now += STUCK_AFTER;
+        now += CHECK_INTERVAL;
         workers.relieve(now);
         let mut completions = VecDeque::new();
         queue.try_recv(&mut completions);
@@ -84,22 +84,46 @@ fn threads_are_added_while_all_of_them_block() {
 }
 
 #[test]
+fn threads_are_added_while_the_process_uses_little_cpu_time() {
+    let queue = CompletionQueue::default();
+    let cores = u32::try_from(thread::available_parallelism().unwrap().get()).unwrap();
+    // The part of the CPU time that the process uses, in percent, and the interval after which
+    // threads were added.
+    for (percent, expected) in [(0, Some(2)), (20, Some(2)), (50, Some(101)), (100, None)] {
+        let size = PoolSize { threads: 0, max_threads: 100 };
+        let workers = Workers::start(size, 100).unwrap();
+        workers.submit(job(1, &queue)).unwrap();
+        workers.submit(job(2, &queue)).unwrap();
+        // As if all cores had a thread, and each thread took jobs.
+        workers.0.lock().threads = cores as usize;
+        let now = Instant::now();
+        let grown = (1..200).find(|n| {
+            let cpu = CHECK_INTERVAL * *n * cores * percent / 100;
+            workers.0.lock().taken += 1;
+            workers.relieve_with(now + *n * CHECK_INTERVAL, || Some(cpu));
+            workers.0.lock().threads > cores as usize
+        });
+        assert_eq!(grown, expected, "{percent}");
+    }
+}
+
+#[test]
 fn threads_are_not_added_while_jobs_are_taken() {
     let workers = Workers::start(PoolSize { threads: 0, max_threads: 8 }, 100).unwrap();
     let (queue, now) = (CompletionQueue::default(), Instant::now());
-    assert_eq!(workers.relieve(now), None);
+    assert_eq!(workers.relieve_with(now, || None), None);
     workers.submit(job(1, &queue)).unwrap();
     workers.submit(job(2, &queue)).unwrap();
     for n in 1..5 {
-        assert!(workers.relieve(now + n * STUCK_AFTER).is_some());
+        assert!(workers.relieve_with(now + n * CHECK_INTERVAL, || None).is_some());
         workers.0.lock().taken += 1;
     }
     assert_eq!(workers.0.lock().threads, 0);
     // Two checks within a short time are no proof.
-    workers.relieve(now + 5 * STUCK_AFTER);
-    workers.relieve(now + 5 * STUCK_AFTER);
+    workers.relieve_with(now + 5 * CHECK_INTERVAL, || None);
+    workers.relieve_with(now + 5 * CHECK_INTERVAL, || None);
     assert_eq!(workers.0.lock().threads, 0);
-    workers.relieve(now + 6 * STUCK_AFTER);
+    workers.relieve_with(now + 6 * CHECK_INTERVAL, || None);
     assert!(!tickets(&queue).is_empty());
 }
 
