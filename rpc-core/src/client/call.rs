@@ -1,6 +1,7 @@
 //! Calls as futures: they are lazy, own their arguments, and are cancelled when they are dropped.
 
 use std::{
+    any::type_name,
     fmt,
     future::Future,
     marker::PhantomData,
@@ -253,10 +254,9 @@ impl<F: RemoteFn> Call<F> {
             }
         };
         read_whole(body, &body[range], F::decode_output).map_err(|cause| {
-            let output = match F::SIGNATURE.output {
-                "" => std::any::type_name::<F::Output>(),
-                output => output,
-            };
+            // Only the caller knows the type of a function that is called by name.
+            let is_dynamic = F::SIGNATURE.name.is_empty();
+            let output = if is_dynamic { type_name::<F::Output>() } else { F::SIGNATURE.output };
             let message = format!("the result does not decode as `{output}`{}", cause.place());
             let error = RpcError::new(ErrorKind::Protocol, Ran::Yes, message);
             locate(error.with_source(cause)).into()

@@ -18,7 +18,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use crate::{handler::HandlerResult, server::windows::WindowId};
+use crate::handler::HandlerResult;
 
 /// The time after a notification for which a worker may add completions without another one.
 const NOTIFY_INTERVAL: Duration = Duration::from_micros(100);
@@ -33,6 +33,10 @@ const MAX_IDLE_CAPACITY: usize = 4_096;
 /// The identifier of a request among those that a listener has in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u32);
+
+/// The identifier of a client's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WindowId(pub(crate) u32);
 
 /// A message to an event loop about one of its requests or clients.
 #[derive(Debug)]

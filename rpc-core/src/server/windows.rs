@@ -20,7 +20,7 @@ use std::sync::{
 
 use crate::{
     protocol::control::Window,
-    server::completion::{Completion, CompletionQueue},
+    server::completion::{Completion, CompletionQueue, WindowId},
     transport::ReplyTo,
     util::{fair_share::reserve_of, slab::Slab},
 };
@@ -42,10 +42,6 @@ struct Shared {
     /// True if clients came, went or asked since the windows were last divided.
     changed: AtomicBool,
 }
-
-/// The identifier of a client's window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct WindowId(u32);
 
 /// The window of one client, which ends when this value is dropped.
 #[derive(Debug)]

@@ -223,6 +223,8 @@ impl Calls {
             link.backs_off_until = Some(now + error.retry_after().unwrap_or(INITIAL_BACKOFF));
         }
         let (endpoint, instance) = (Arc::clone(&link.endpoint), link.peer.instance.clone());
+        // The end of a pause may be the next timeout.
+        wakers.extend(self.timer.take());
         self.retry_or_fail(id, error, &endpoint, instance.as_ref(), now, wakers);
         // The link has room again.
         self.fill_links(now, wakers);
