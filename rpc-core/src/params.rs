@@ -187,6 +187,8 @@ fn trailing_bytes() -> WireError {
 mod tests {
     use std::net::IpAddr;
 
+    use serde::de::DeserializeOwned;
+
     use super::*;
 
     static NAMES: [Param; 3] =
@@ -194,14 +196,26 @@ mod tests {
 
     type Read = (i64, String, Option<u8>);
 
-    fn read(params: &'static [u8]) -> Result<Read, WireError> {
+    fn read_three<A, B, C>(
+        params: &'static [u8],
+        names: &'static [Param],
+    ) -> Result<(A, B, C), WireError>
+    where
+        A: DeserializeOwned,
+        B: DeserializeOwned,
+        C: DeserializeOwned,
+    {
         let body = Bytes::from_static(params);
-        let mut params = Params::new(&body, 0, &NAMES)?;
+        let mut params = Params::new(&body, 0, names)?;
         let a = params.next(Reader::value)?;
         let b = params.next(Reader::value)?;
         let c = params.next(Reader::value)?;
         params.finish()?;
         Ok((a, b, c))
+    }
+
+    fn read(params: &'static [u8]) -> Result<Read, WireError> {
+        read_three(params, &NAMES)
     }
 
     fn refusal(params: &'static [u8]) -> (Code, String) {
@@ -315,15 +329,7 @@ mod tests {
         const PEOPLE: &[u8] = b"\xa70.0.0.0";
         static NAMES: [Param; 3] =
             [Param::new("a", "[IpAddr; 2]"), Param::new("b", "IpAddr"), Param::new("c", "u8")];
-        fn read(params: &'static [u8]) -> Result<([IpAddr; 2], IpAddr, u8), WireError> {
-            let body = Bytes::from_static(params);
-            let mut params = Params::new(&body, 0, &NAMES)?;
-            let a = params.next(Reader::value)?;
-            let b = params.next(Reader::value)?;
-            let c = params.next(Reader::value)?;
-            params.finish()?;
-            Ok((a, b, c))
-        }
+        let read = |params: Vec<u8>| read_three::<[IpAddr; 2], IpAddr, u8>(params.leak(), &NAMES);
         let home = IpAddr::from([0, 0, 0, 0]);
         let expected = ([home, home], home, 7);
         for a in [MACHINES, PEOPLE] {
@@ -331,20 +337,20 @@ mod tests {
                 let by_position = [b"\x93\x92", a, a, b, b"\x07"].concat();
                 let by_name = [b"\x83\xa1c\x07\xa1b", b, b"\xa1a\x92", a, a].concat();
                 for params in [by_position, by_name] {
-                    assert_eq!(read(params.leak()).unwrap(), expected);
+                    assert_eq!(read(params).unwrap(), expected);
                 }
             }
         }
         let mixed = [b"\x93\x92", MACHINES, PEOPLE, MACHINES, b"\x07"].concat();
-        let error = read(mixed.leak()).unwrap_err();
+        let error = read(mixed).unwrap_err();
         assert!(error.message.starts_with("parameter `a[1]`: "), "{}", error.message);
         // The error is that of the form that got further.
         for (a, place) in [(MACHINES, "a[1]"), (PEOPLE, "a[1]")] {
             let params = [b"\x93\x92", a, b"\xc3", MACHINES, b"\x07"].concat();
-            let error = read(params.leak()).unwrap_err();
+            let error = read(params).unwrap_err();
             assert!(error.message.starts_with(&format!("parameter `{place}`: ")), "{error:?}");
         }
-        let error = read(b"\x93\x92\xa1x\xa1x\xa1x\x07").unwrap_err();
+        let error = read(b"\x93\x92\xa1x\xa1x\xa1x\x07".to_vec()).unwrap_err();
         assert_eq!(error.message, "parameter `a[0]`: invalid IP address syntax");
     }
 

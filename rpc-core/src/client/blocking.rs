@@ -42,9 +42,9 @@ pub(crate) fn check_thread() -> Result<(), RpcError> {
 
 /// Tells once of each function that waits on a worker.
 fn tell_of_worker() {
-    static WARNED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    static TOLD: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let Some(function) = CallContext::current().map(|context| context.function()) else { return };
-    if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(function) {
+    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(function) {
         tracing::info!(
             function,
             "a sync function waits for a call: its worker runs nothing else meanwhile, and the pool \

@@ -27,7 +27,7 @@ pub(crate) struct LinkWindow {
     asked: Amount,
     /// True if the current window is smaller than the one before, and was not confirmed yet.
     unconfirmed: bool,
-    /// What the next request in the queue waits for.
+    /// The resource that the next request in the queue waits for, if it does not fit.
     lack: Option<Lack>,
 }
 

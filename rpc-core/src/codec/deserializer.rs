@@ -14,7 +14,7 @@ use serde::{
 
 use super::TOO_DEEP;
 
-/// How a value is read.
+/// The bounds of a value, and the way in which it is read.
 #[derive(Clone, Copy)]
 pub(super) struct Limits<'a> {
     /// The number of arrays and maps that may still be opened in each other.

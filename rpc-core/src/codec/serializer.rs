@@ -16,7 +16,7 @@ use serde::{
 
 use super::TOO_DEEP;
 
-/// What may still be written inside a value.
+/// The bounds of what is written inside a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Nesting {
     /// The number of arrays and maps that may be opened in each other.

@@ -6,6 +6,7 @@
 
 mod abort;
 mod keyed;
+mod outbound;
 mod reserved;
 
 use std::{
@@ -42,20 +43,8 @@ use crate::{
     transport::ReplyTo,
 };
 
-/// A message to a client.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Outbound {
-    pub(crate) reply_to: ReplyTo,
-    pub(crate) body: Bytes,
-    /// True if the message must not be sent in a batch.
-    pub(crate) alone: bool,
-}
-
-impl Outbound {
-    fn new(reply_to: ReplyTo, body: Bytes) -> Self {
-        Self { reply_to, body, alone: false }
-    }
-}
+pub(crate) use self::outbound::{Outbound, malformed};
+use self::outbound::{bad_request, ran, refuse, respond_again};
 
 /// The dispatcher of one listener, with its requests and sessions.
 #[derive(Debug)]
@@ -377,31 +366,6 @@ impl<E: Execute> Dispatcher<E> {
         let error = WireError::too_large("reply", ran, size, limit);
         response::error_response(Some(id), &error)
     }
-}
-
-/// Makes a response to `caller` from `reply`, which was made for another msgid.
-fn respond_again(caller: Caller, reply: &[u8]) -> Outbound {
-    Outbound::new(caller.reply_to, response::with_id(reply, caller.id))
-}
-
-/// Returns the value of `ran` that belongs to a result.
-fn ran(result: &HandlerResult) -> Ran {
-    result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes)
-}
-
-/// Makes the response to frames or bytes that do not contain a message.
-pub(crate) fn malformed(reply_to: ReplyTo, id: Option<MsgId>, reason: &'static str) -> Outbound {
-    refuse(reply_to, id, &bad_request(reason))
-}
-
-fn bad_request(reason: &'static str) -> WireError {
-    WireError::new(Code::BadRequest, Ran::No, reason)
-}
-
-/// Makes the response to a request that was never a call. Its size is not limited, so that the
-/// caller learns the reason.
-fn refuse(reply_to: ReplyTo, id: Option<MsgId>, error: &WireError) -> Outbound {
-    Outbound::new(reply_to, response::error_response(id, error))
 }
 
 #[cfg(test)]

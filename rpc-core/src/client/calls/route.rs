@@ -221,10 +221,10 @@ impl Calls {
         link.handle_end(bytes, wakers);
         if error.kind() == ErrorKind::Overloaded {
             link.backs_off_until = Some(now + error.retry_after().unwrap_or(INITIAL_BACKOFF));
+            // The end of the pause may be the next timeout.
+            wakers.extend(self.timer.take());
         }
         let (endpoint, instance) = (Arc::clone(&link.endpoint), link.peer.instance.clone());
-        // The end of a pause may be the next timeout.
-        wakers.extend(self.timer.take());
         self.retry_or_fail(id, error, &endpoint, instance.as_ref(), now, wakers);
         // The link has room again.
         self.fill_links(now, wakers);

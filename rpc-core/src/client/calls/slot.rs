@@ -59,7 +59,7 @@ pub(super) struct Slot {
     pub(super) history: Option<Box<History>>,
 }
 
-/// How far a call has come.
+/// The progress of a call.
 #[derive(Debug)]
 pub(super) enum CallState {
     /// The call waits for capacity.

@@ -16,7 +16,11 @@ use crate::{
     server::{
         admission::{self, Permit, Usage},
         completion::{Completion, RequestAddress, Ticket},
-        dispatch::{Call, Dispatcher, Outbound, Start, abort::Abort, ran, respond_again},
+        dispatch::{
+            Call, Dispatcher, Outbound, Start,
+            abort::Abort,
+            outbound::{ran, respond_again},
+        },
         executor::Execute,
         idempotency::Key,
         reply_cache::Lookup,
