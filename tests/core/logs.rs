@@ -153,3 +153,14 @@ async fn planned_leave_of_a_server_is_no_warning() {
     assert!(line.contains("INFO"), "{line}");
     assert!(log.lines(&endpoint).iter().all(|line| !line.contains("WARN")));
 }
+
+#[tokio::test]
+async fn client_that_cannot_connect_says_why() {
+    let log = Log::begin();
+    let endpoint = format!("inproc://{}", tests::unique());
+    let client = tests::client().connect_lazy(&*endpoint).unwrap();
+    let line =
+        log.line(&format!("cannot connect, and goes on trying endpoint=\"{endpoint}\"")).await;
+    assert!(line.contains("INFO") && line.contains("nothing listens there"), "{line}");
+    client.close().await;
+}

@@ -40,7 +40,10 @@ const MAX_ATTEMPT: Duration = Duration::from_secs(8);
 /// The shortest timeout of an attempt. A shorter attempt is not made, because it could not find out
 /// why it fails.
 const MIN_ATTEMPT: Duration = Duration::from_millis(100);
-/// The shortest interval between two warnings that an endpoint cannot be connected.
+/// The time without a connection after which it is worth a warning. Before that, a server may be on
+/// its way, or be restarted.
+const WARN_AFTER: Duration = Duration::from_secs(10);
+/// The interval of further warnings.
 const WARN_INTERVAL: Duration = Duration::from_secs(30);
 /// The maximum number of links to draining servers, which stay open for the replies that are owed.
 /// At this number, the next attempt to connect waits until one of them has ended.
@@ -107,7 +110,8 @@ async fn connect(
     mut by: Option<Instant>,
 ) -> (Link, PeerInfo) {
     let (mut backoff, mut longest) = (INITIAL_BACKOFF, INITIAL_ATTEMPT);
-    let mut warned: Option<Instant> = None;
+    let since = Instant::now();
+    let mut log_at = since;
     loop {
         let left = by.map(|by| by.saturating_duration_since(Instant::now()));
         let attempt = left.map_or(longest, |left| left.min(longest));
@@ -116,11 +120,15 @@ async fn connect(
             Err(cause) => cause,
         };
         let name = &*endpoint.name;
-        if warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
-            warned = Some(Instant::now());
-            tracing::warn!(endpoint = name, %cause, "cannot connect, and goes on trying");
-        } else {
+        let now = Instant::now();
+        if now < log_at {
             tracing::debug!(endpoint = name, %cause, "cannot connect");
+        } else if now < since + WARN_AFTER {
+            tracing::info!(endpoint = name, %cause, "cannot connect, and goes on trying");
+            log_at = since + WARN_AFTER;
+        } else {
+            tracing::warn!(endpoint = name, %cause, "cannot connect, and goes on trying");
+            log_at = now + WARN_INTERVAL;
         }
         core.link_failed(endpoint, &cause.to_string());
         let left = by.map(|by| by.saturating_duration_since(Instant::now()));
