@@ -2,7 +2,6 @@
 //! bodies are the same as on a wire.
 
 use std::{
-    collections::HashMap,
     sync::{
         LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::HashMap;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
@@ -76,7 +76,7 @@ pub(super) fn listen(name: &str) -> Result<Listener, TransportError> {
         requests: from_clients,
         gone: from_gone,
         going: None,
-        peers: HashMap::new(),
+        peers: HashMap::default(),
         name: Some(name.to_owned()),
     })
 }

@@ -43,15 +43,22 @@ struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    /// Adds a message. About `more` others will follow.
+    /// Adds a message of the client itself, which nobody waits for.
+    fn add_own(&mut self, args: EncodedArgs, head: Head<'_>, more: usize) {
+        let mut message = args.finish().expect("a number can be encoded");
+        let len = message.len_with(head);
+        self.add(&mut message, head, len, None, more);
+    }
+
+    /// Adds a message that has `len` bytes with its head. About `more` others will follow.
     fn add(
         &mut self,
         message: &mut OutgoingMessage,
         head: Head<'_>,
+        len: usize,
         notification: Option<MsgId>,
         more: usize,
     ) {
-        let len = message.len_with(head);
         let alone = self.batch.count() == 0 && more == 0;
         let together = self.batches && Batch::suits(len) && !alone;
         if !together || !self.batch.has_room(len) {
@@ -104,14 +111,14 @@ impl Calls {
         if std::mem::take(&mut link.ping) && capabilities.contains(Capabilities::PING) {
             let id = MsgId(self.slots.skip_id());
             let head = Head::request(id);
-            packer.add(&mut message(control::ping()), head, None, 0);
+            packer.add_own(control::ping(), head, 0);
         }
         while left > 0
             && let Some(id) = link.cancels.pop_front()
         {
             left -= 1;
             let more = left.min(link.cancels.len());
-            packer.add(&mut message(control::cancel(id)), Head::Notification, None, more);
+            packer.add_own(control::cancel(id), Head::Notification, more);
         }
         while left > 0
             && let Some(id) = link.queue.pop_front()
@@ -146,19 +153,20 @@ impl Calls {
                     (Head::Request { id, timeout_ms, options }, None)
                 }
             };
-            if message.len_with(head) > max_message_size {
+            let mut len = message.len_with(head);
+            if len > max_message_size {
                 // The names are left out of a request that has no room for them.
                 if let Head::Request { options, .. } = &mut head {
                     (options.params, slot.states_names) = (None, false);
                 }
-                let size = message.len_with(head);
-                if size > max_message_size {
-                    too_large.push((id, size));
+                len = message.len_with(head);
+                if len > max_message_size {
+                    too_large.push((id, len));
                     continue;
                 }
             }
             left -= 1;
-            packer.add(message, head, notification, left.min(link.queue.len()));
+            packer.add(message, head, len, notification, left.min(link.queue.len()));
             slot.state = CallState::Sent(link.id);
             link.sent.calls += 1;
             link.sent.bytes += bytes;
@@ -169,7 +177,7 @@ impl Calls {
             let calls = link.sent.calls + link.queue.len() + self.unrouted.len();
             let demand = Amount { calls, bytes: self.capacity.bytes };
             if let Some(report) = window.poll_report(link.sent, demand) {
-                packer.add(&mut message(control::window(report)), Head::Notification, None, 0);
+                packer.add_own(control::window(report), Head::Notification, 0);
             }
         }
         packer.flush();
@@ -187,8 +195,4 @@ impl Calls {
         }
         progress
     }
-}
-
-fn message(args: EncodedArgs) -> OutgoingMessage {
-    args.finish().expect("a number can be encoded")
 }
