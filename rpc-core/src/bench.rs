@@ -104,6 +104,7 @@ impl Stages {
         let mut calls = Calls::new(capacity, random);
         let endpoint = EndpointState::new("here".into(), Endpoint::Inproc("here".to_owned()));
         let peer = PeerInfo {
+            max_batch: usize::MAX,
             capabilities: Capabilities::BASE.with(Capabilities::BATCHES, true),
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             instance: None,

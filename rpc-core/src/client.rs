@@ -109,7 +109,7 @@ impl Client {
         Self(Arc::new(Inner { core, config, _io: io }))
     }
 
-    /// Returns the endpoints, as they were given to the client.
+    /// Returns the endpoints as they were given to the client, without user names and passwords.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Arc<str>> {
         self.0.core.endpoints()

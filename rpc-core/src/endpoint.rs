@@ -6,15 +6,22 @@ use std::{
     path::PathBuf,
 };
 
+#[cfg(feature = "amqp")]
+pub(crate) mod amqp;
 #[cfg(test)]
 mod tests;
 
 /// An address that a server listens on, or a client connects to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
-    Tcp { host: Host, port: u16 },
+    Tcp {
+        host: Host,
+        port: u16,
+    },
     Ipc(IpcAddress),
     Inproc(String),
+    #[cfg(feature = "amqp")]
+    Amqp(amqp::AmqpAddress),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +52,8 @@ const MAX_IPC: usize =
     if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 
 /// The forms of endpoints, for errors about texts that look like none of them.
-const FORMS: &str = "an endpoint is `tcp://host:port`, `ipc:///path` or `inproc://name`";
+const FORMS: &str = "an endpoint is `tcp://host:port`, `ipc:///path`, `inproc://name` or \
+                     `amqp://host`";
 
 impl Endpoint {
     /// Parses an endpoint to listen on. The host may be `*` (every interface), and the port `0` or
@@ -71,11 +79,20 @@ impl Endpoint {
                 Err("the name is missing: `inproc://name`".to_owned())
             }
             "inproc" => Ok(Self::Inproc(address.to_owned())),
+            #[cfg(feature = "amqp")]
+            "amqp" | "amqps" => amqp::parse(text).map(Self::Amqp),
+            #[cfg(not(feature = "amqp"))]
+            "amqp" | "amqps" => {
+                Err("this program is built without brokers: add the feature `amqp` of rpc-core"
+                    .to_owned())
+            }
             other => match other.trim().to_ascii_lowercase().as_str() {
-                known @ ("tcp" | "ipc" | "inproc") => {
+                known @ ("tcp" | "ipc" | "inproc" | "amqp" | "amqps") => {
                     Err(format!("write the transport as `{known}`, not as `{other}`"))
                 }
-                _ => Err(format!("there is no transport `{other}`: use `tcp`, `ipc` or `inproc`")),
+                _ => Err(format!(
+                    "there is no transport `{other}`: use `tcp`, `ipc`, `inproc` or `amqp`"
+                )),
             },
         }
     }
@@ -91,6 +108,18 @@ impl Endpoint {
             Self::Tcp { host, .. } => Self::Tcp { host: host.clone(), port },
             other => other.clone(),
         }
+    }
+}
+
+/// Returns the text of an endpoint without the user and the password that it may have. A malformed
+/// one has them before an `@`, wherever that stands.
+pub(crate) fn redacted(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    match rest.rsplit_once('@') {
+        Some((_, host)) if !["tcp", "ipc", "inproc"].contains(&scheme) => {
+            format!("{scheme}://***@{host}")
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -255,6 +284,8 @@ impl fmt::Display for Endpoint {
             Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
             Self::Ipc(address) => write!(f, "ipc://{address}"),
             Self::Inproc(name) => write!(f, "inproc://{name}"),
+            #[cfg(feature = "amqp")]
+            Self::Amqp(address) => address.fmt(f),
         }
     }
 }
@@ -292,6 +323,10 @@ impl fmt::Display for IpcAddress {
 ///   Linux. `ipc://@name` is a name in the abstract namespace of Linux, as in libzmq: it has no
 ///   file, and no permissions. `ipc://./@name` is a file whose name begins with `@`.
 /// - `inproc://name` is carried by memory, between clients and servers of one process.
+/// - `amqp://user:password@host:5672/vhost?queue=name` is a queue of a RabbitMQ broker (3.10 or
+///   later), with the feature `amqp`, and `amqps://` with the feature `amqps`. Every part but the
+///   host has a default: `guest`, `guest`, `5672`, `/` (which is written as `%2f`), `rpc`. Calls run
+///   at least once. The chapter "Through a broker" of `docs/GUIDE.md` has the other options.
 ///
 /// # Errors
 /// `bind` fails with [`ServeError::InvalidEndpoint`](crate::ServeError::InvalidEndpoint) for any

@@ -4,6 +4,8 @@
 //! [`LinkReceiver`]. [`open`] chooses the transport by the endpoint and the engine. The code above
 //! this interface does not know which transport it uses, and each transport is one file.
 
+#[cfg(feature = "amqp")]
+mod amqp;
 mod explain;
 mod inproc;
 #[cfg(feature = "omq")]
@@ -18,19 +20,25 @@ mod zeromq;
 mod zmtp;
 
 use std::{
+    any::Any,
     collections::VecDeque,
     error::Error as StdError,
+    fmt,
     future::{Future, poll_fn},
     hash::{Hash, Hasher},
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
-use crate::{endpoint::IpcAddress, engine::Engine, peer::PeerId, util::fair_share::Lease};
+use crate::{
+    endpoint::IpcAddress, engine::Engine, peer::PeerId, protocol::control::PeerInfo,
+    util::fair_share::Lease,
+};
 
 /// A failure, as the engine or the operating system describes it.
 pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
@@ -44,12 +52,21 @@ pub(crate) struct TransportConfig {
     pub(crate) max_message_size: usize,
 }
 
+/// What a server takes on, for a carrier that hands out requests accordingly.
+#[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(not(feature = "amqp"), allow(dead_code))] // No other carrier stores messages.
+pub(crate) struct Workload {
+    /// The largest number of requests at a time.
+    pub(crate) max_requests: usize,
+    /// The longest time that a function states for its calls.
+    pub(crate) longest_call: Duration,
+}
+
 /// The return address of a request. Its content is opaque above this interface.
 ///
 /// Two addresses are equal if they lead to the same client by the same route. A clone is cheap: all
-/// requests of a batch share one address. A transport may add more than the route, as a delivery
-/// that is to be acknowledged. That addition lives as long as the request, and takes no part in
-/// comparisons.
+/// requests of a batch share one address. The address of a request also holds its [`Delivery`], if
+/// there is one, which takes no part in comparisons.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplyTo(Arc<Origin>);
 
@@ -59,11 +76,45 @@ struct Origin {
     /// The envelope of RFC 28, from the identity of the peer on. Empty for a transport without
     /// frames.
     frames: VecDeque<Bytes>,
+    delivery: Option<Box<dyn Delivery>>,
+}
+
+/// A body that a carrier stores until this side has settled it. It is settled when its last address
+/// is dropped: when every request in it was answered, and every notification has ended.
+pub(crate) trait Delivery: Any + fmt::Debug + Send + Sync {
+    /// Returns the time for which the body has waited since it was sent.
+    fn waited(&self) -> Duration;
+
+    /// Returns true if the sender has said where a reply goes.
+    fn is_answerable(&self) -> bool;
+
+    /// Notes that the body is no message that this side understands. It is then set aside, where
+    /// somebody can look at it.
+    fn reject(&self);
 }
 
 impl ReplyTo {
     fn new(peer: PeerId, frames: VecDeque<Bytes>) -> Self {
-        Self(Arc::new(Origin { peer, frames }))
+        Self(Arc::new(Origin { peer, frames, delivery: None }))
+    }
+
+    /// Makes the address of a peer whose request is part of a delivery.
+    #[cfg(feature = "amqp")]
+    fn delivered(peer: PeerId, delivery: impl Delivery) -> Self {
+        let (frames, delivery) = (VecDeque::new(), Some(Box::new(delivery) as Box<_>));
+        Self(Arc::new(Origin { peer, frames, delivery }))
+    }
+
+    /// Returns the delivery that the request is part of, if a carrier stores it.
+    pub(crate) fn delivery(&self) -> Option<&dyn Delivery> {
+        self.0.delivery.as_deref()
+    }
+
+    /// Notes that the body is no message that this side understands. See [`Delivery::reject`].
+    pub(crate) fn reject(&self) {
+        if let Some(delivery) = &self.0.delivery {
+            delivery.reject();
+        }
     }
 
     /// Makes the address of a peer that needs no frames.
@@ -131,8 +182,20 @@ pub(crate) trait Listener: Send {
     /// disconnected or its queue is full.
     fn send(&mut self, reply_to: ReplyTo, body: Bytes, lease: Lease) -> bool;
 
-    /// Stops accepting new peers. Connected peers stay.
+    /// Stops accepting new peers. Connected peers stay. A carrier that stores messages delivers no
+    /// more of them.
     fn stop_accepting(&mut self);
+
+    /// Waits until everything that was sent is stored, at a carrier that stores messages.
+    fn poll_settled(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Gives the requests in flight back to a carrier that stores messages, for other servers.
+    /// Returns false if the carrier does not. Their callers must then be told.
+    fn give_back(&mut self) -> bool {
+        false
+    }
 }
 
 impl dyn Listener {
@@ -142,8 +205,21 @@ impl dyn Listener {
     }
 }
 
+/// What a carrier that stores messages is told of a body.
+#[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(not(feature = "amqp"), allow(dead_code))] // No other carrier stores messages.
+pub(crate) struct Posting {
+    /// The number by which the fate of the body is reported.
+    pub(crate) tag: u64,
+    /// The time at which the body is dropped if no server has taken it.
+    pub(crate) deadline: Option<Instant>,
+}
+
 /// The sending half of a client's connection.
 pub(crate) trait LinkSender: Send {
+    /// Notes what a carrier that stores messages is to know of the next body. Others ignore it.
+    fn label(&mut self, _posting: Posting) {}
+
     /// Queues a body. The first poll takes `body`. The result is ready once the body is in the
     /// transport's queue, which may be full for a while. A send that is pending must be polled
     /// until it is ready. An error means that the link has ended.
@@ -166,14 +242,39 @@ impl dyn LinkSender {
     }
 }
 
-/// An event of a client's connection.
-///
-/// A transport that learns the fate of a sent message later (confirmed, refused or returned) will
-/// report that as a further kind of event.
+/// An event of a client's connection. Only a carrier that stores messages has others than
+/// [`Body`](Self::Body).
 #[derive(Debug)]
+#[cfg_attr(not(feature = "amqp"), allow(dead_code))] // No other carrier stores messages.
 pub(crate) enum LinkEvent {
     /// A body arrived: a message, or a batch.
     Body(Bytes),
+    /// A carrier that stores messages says something. It is in a box, because it is rare.
+    Carrier(Box<CarrierEvent>),
+}
+
+/// What a carrier that stores messages says of itself.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "amqp"), allow(dead_code))] // No other carrier stores messages.
+pub(crate) enum CarrierEvent {
+    /// The fate of the body that was sent with this [tag](Posting::tag) is known.
+    Settled { tag: u64, fate: Fate },
+    /// The carrier takes no messages for now, for the reason given. `None` if it takes them again.
+    Blocked(Option<String>),
+}
+
+/// What has become of a body at a carrier that stores messages.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "amqp"), allow(dead_code))] // No other carrier stores messages.
+pub(crate) enum Fate {
+    /// It is stored, and a server will get it, even if this side goes.
+    Stored,
+    /// It was not sent, because its deadline has passed.
+    Expired,
+    /// It was refused, because the carrier has too many already.
+    Refused(String),
+    /// It was returned, because no server has ever been there.
+    Returned(String),
 }
 
 /// The receiving half of a client's connection.
@@ -190,7 +291,20 @@ impl dyn LinkReceiver {
 }
 
 /// A client's connection. A link that has ended is never reconnected, but replaced by a new one.
-pub(crate) type Link = (Box<dyn LinkSender>, Box<dyn LinkReceiver>);
+pub(crate) struct Link {
+    pub(crate) sender: Box<dyn LinkSender>,
+    pub(crate) receiver: Box<dyn LinkReceiver>,
+    /// The facts about the peer that hold without asking it. `None` for a peer that is to be asked
+    /// by a hello.
+    pub(crate) peer: Option<PeerInfo>,
+}
+
+impl Link {
+    /// Makes a link to a peer that is to be asked by a hello.
+    fn to_peer(sender: impl LinkSender + 'static, receiver: impl LinkReceiver + 'static) -> Self {
+        Self { sender: Box::new(sender), receiver: Box::new(receiver), peer: None }
+    }
+}
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

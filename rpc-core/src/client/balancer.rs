@@ -43,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) agreed: Agreed,
     /// True if the server is draining: it answers the calls that it has, and takes no new ones.
     pub(crate) draining: bool,
+    /// The reason why the carrier takes no messages for now.
+    pub(crate) blocked: Option<Arc<str>>,
     /// True if the server owes the answer to a ping. It then gets new calls only if there is no
     /// other server.
     pub(crate) unresponsive: bool,
@@ -99,7 +101,7 @@ impl Link {
 
     /// Returns the tier of the link. A link with a lower tier is preferred.
     fn tier(&self, now: Instant) -> u8 {
-        match (self.unresponsive, self.backs_off_until) {
+        match (self.unresponsive || self.blocked.is_some(), self.backs_off_until) {
             (true, _) => 2,
             (false, Some(until)) if until > now => 1,
             (false, _) => 0,
@@ -136,6 +138,7 @@ impl Balancer {
             window,
             agreed: Agreed::default(),
             draining: false,
+            blocked: None,
             unresponsive: false,
             backs_off_until: None,
             sender: None,
@@ -249,6 +252,7 @@ pub(crate) mod tests {
         PeerInfo {
             capabilities: Capabilities::BASE.with(Capabilities::BATCHES, true),
             max_message_size: 1_000,
+            max_batch: usize::MAX,
             instance: Some(instance.into()),
             window: None,
         }

@@ -24,7 +24,7 @@ use crate::{
         },
         endpoints::{Change, EndpointState, names},
     },
-    endpoint::{Endpoint, Endpoints},
+    endpoint::{Endpoint, Endpoints, redacted},
     engine::Engine,
     error::{ErrorKind, Ran, RpcError},
     function::RemoteFn,
@@ -61,7 +61,7 @@ impl Client {
 
     /// Connects to one endpoint or several, and waits until one server has answered.
     ///
-    /// An endpoint is `tcp://host:port`, `ipc:///path` or `inproc://name`. See
+    /// An endpoint is `tcp://host:port`, `ipc:///path`, `inproc://name` or `amqp://host`. See
     /// [`ClientBuilder::connect`].
     ///
     /// # Errors
@@ -304,8 +304,8 @@ fn parse(endpoints: impl Endpoints) -> Result<Vec<Arc<EndpointState>>, RpcError>
         return Err(invalid(&Arc::from(""), "no endpoint was given"));
     }
     let parse = |text: String| {
-        let name = Arc::from(text);
-        match Endpoint::to_connect(&name) {
+        let name = Arc::from(redacted(&text));
+        match Endpoint::to_connect(&text) {
             Ok(address) => Ok(EndpointState::new(name, address)),
             Err(reason) => Err(invalid(&name, &reason)),
         }

@@ -131,6 +131,7 @@ impl Calls {
             state,
             waker,
             charged: None,
+            stored: false,
             states_names: false,
             history: None,
         }))

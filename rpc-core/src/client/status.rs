@@ -49,6 +49,11 @@ pub enum Connectivity {
     Overloaded,
     /// The server owes the answer to a ping. It gets calls only if there is no other server.
     Unresponsive,
+    /// The broker takes no messages for now. Calls wait for it, unless another endpoint takes them.
+    Blocked {
+        /// The reason that the broker gives, such as a lack of memory.
+        reason: Arc<str>,
+    },
     /// There is no connection that takes calls, and the client is connecting.
     Connecting {
         /// The reason why the last connection was lost, or the last attempt has failed. `None`
@@ -63,6 +68,7 @@ impl fmt::Display for Connectivity {
             Self::Connected => f.write_str("connected"),
             Self::Overloaded => f.write_str("overloaded"),
             Self::Unresponsive => f.write_str("unresponsive"),
+            Self::Blocked { reason } => write!(f, "blocked: {reason}"),
             Self::Connecting { reason: Some(reason) } => write!(f, "connecting: {reason}"),
             Self::Connecting { reason: None } => f.write_str("connecting"),
         }

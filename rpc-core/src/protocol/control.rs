@@ -45,6 +45,9 @@ impl Capabilities {
     pub(crate) const BATCHES: Self = Self(1 << 4);
     /// Windows, which limit the calls that a client has in flight.
     pub(crate) const WINDOWS: Self = Self(1 << 5);
+    /// Messages are stored on their way, which the carrier confirms. It is the carrier that has
+    /// this, and not the peer.
+    pub(crate) const STORED: Self = Self(1 << 6);
 
     /// The features that every version of this protocol has. A plain MessagePack-RPC peer has none.
     pub(crate) const BASE: Self =
@@ -81,6 +84,8 @@ pub(crate) struct PeerInfo {
     pub(crate) capabilities: Capabilities,
     /// The longest message that both sides accept, in bytes.
     pub(crate) max_message_size: usize,
+    /// The largest number of calls in a batch, if there are batches.
+    pub(crate) max_batch: usize,
     /// The random name of the server process. `None` if the server has not stated one.
     pub(crate) instance: Option<Arc<str>>,
     /// The first window of this client. `None` if the server states no windows.
@@ -169,12 +174,14 @@ pub(crate) fn read_server_hello(result: Option<&[u8]>, max_message_size: usize) 
         Some(Ok(hello)) => PeerInfo {
             capabilities: Capabilities::BASE.with(Capabilities::BATCHES, hello.batches),
             max_message_size: hello.max_message_size.min(max_message_size),
+            max_batch: usize::MAX,
             instance: hello.instance.map(Arc::from),
             window: hello.window,
         },
         _ => PeerInfo {
             capabilities: Capabilities::default(),
             max_message_size,
+            max_batch: 1,
             instance: None,
             window: None,
         },

@@ -10,7 +10,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use crate::{
-    endpoint::{Endpoint, Endpoints},
+    endpoint::{Endpoint, Endpoints, redacted},
     engine::Engine,
     handler::{Entry, ServedFn},
     server::{
@@ -20,7 +20,7 @@ use crate::{
         registry::{Registry, States},
         service::Service,
     },
-    transport::{TransportConfig, open},
+    transport::{TransportConfig, Workload, open},
     util::{io_thread::IoThread, setters::setters},
 };
 
@@ -236,6 +236,7 @@ impl ServerBuilder {
     /// | `tcp://host:port` | on any machine, over TCP                      |
     /// | `ipc:///path`     | on this machine, through a Unix domain socket |
     /// | `inproc://name`   | in this process                               |
+    /// | `amqp://host`     | of a queue of a RabbitMQ broker (feature `amqp`) |
     ///
     /// The host `*` means every interface, with IPv6 and IPv4. [`Server::endpoint`] then returns
     /// `0.0.0.0`, with which clients on this machine can connect. A host name means all of its
@@ -267,7 +268,10 @@ impl ServerBuilder {
         let endpoints = parse(endpoints)?;
         let ServerConfig { engine, max_message_size, .. } = config;
         let io = IoThread::start("rpc-server-io").map_err(ServeError::Thread)?;
-        let bound = io.run(open::listen(endpoints, TransportConfig { engine, max_message_size }));
+        let transport = TransportConfig { engine, max_message_size };
+        let workload =
+            Workload { max_requests: config.max_requests(), longest_call: registry.longest_call() };
+        let bound = io.run(open::listen(endpoints, transport, workload));
         let (listeners, endpoints) = bound.await.map_err(|(endpoint, source)| {
             ServeError::Bind { endpoint: endpoint.to_string(), source }
         })?;
@@ -290,7 +294,7 @@ fn parse(endpoints: impl Endpoints) -> Result<Vec<Endpoint>, ServeError> {
     }
     let parse = |text: String| {
         Endpoint::to_bind(&text)
-            .map_err(|reason| ServeError::InvalidEndpoint { endpoint: text, reason })
+            .map_err(|reason| ServeError::InvalidEndpoint { endpoint: redacted(&text), reason })
     };
     texts.into_iter().map(parse).collect()
 }

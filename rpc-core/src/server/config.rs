@@ -6,6 +6,7 @@ use crate::{
     engine::Engine,
     protocol::DEFAULT_MAX_MESSAGE_SIZE,
     server::{reply_cache::CacheLimits, service::ServiceLimits, workers::PoolSize},
+    util::fair_share::reserve_of,
 };
 
 /// The number up to which workers are added while they block, unless there are more cores.
@@ -56,6 +57,12 @@ impl ServerConfig {
         }
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         PoolSize { threads: cores, max_threads: MAX_WORKERS.max(cores) }
+    }
+
+    /// Returns the number of requests of one peer that the server takes at a time.
+    pub(crate) fn max_requests(&self) -> usize {
+        let in_flight = self.max_in_flight - reserve_of(self.max_in_flight);
+        self.max_waiting.unwrap_or(usize::MAX).min(in_flight).max(1)
     }
 
     pub(crate) fn service_limits(&self) -> ServiceLimits {

@@ -147,9 +147,11 @@ impl<E: Execute> Dispatcher<E> {
             }
             Err(Malformed::Request(id, reason)) => {
                 self.log.note("", &bad_request(reason), now);
+                reply_to.reject();
                 out.push(malformed(reply_to, id, reason));
             }
             Err(Malformed::Notification(reason)) => {
+                reply_to.reject();
                 tracing::debug!(reason, "ignored a malformed notification");
             }
         }
@@ -164,6 +166,18 @@ impl<E: Execute> Dispatcher<E> {
         out: &mut Vec<Outbound>,
     ) {
         let request::Request { id, method, timeout, options, params_at } = *request;
+        let mut timeout = timeout;
+        if let Some(delivery) = reply_to.delivery() {
+            if !delivery.is_answerable() {
+                delivery.reject();
+                return tracing::warn!(
+                    function = method,
+                    "ignored a request that names no address for its reply"
+                );
+            }
+            // What the request has waited is no time that its function has.
+            timeout = timeout.map(|timeout| timeout.saturating_sub(delivery.waited()));
+        }
         let caller = Caller { reply_to, id };
         let (size, limit) = (body.len(), self.service.max_message_size);
         if size > limit {
@@ -203,6 +217,7 @@ impl<E: Execute> Dispatcher<E> {
         let request::Notification { method, params_at } = *notification;
         let (size, limit) = (body.len(), self.service.max_message_size);
         if size > limit {
+            reply_to.reject();
             return tracing::debug!(size, limit, "ignored a notification that is too large");
         }
         if control::is_reserved(method) {
@@ -210,12 +225,18 @@ impl<E: Execute> Dispatcher<E> {
             return self.handle_control(reply_to, method, params, now, out);
         }
         let Some(function) = self.service.registry.find(method) else {
+            reply_to.reject();
             return tracing::debug!(function = method, "ignored an unknown notification");
         };
         let call = Call::new(function, body, params_at, None, now);
         let context = call.context(reply_to.peer());
-        // Nobody is told of the outcome.
-        let _ = self.start(call, context, Owner::Nobody, now);
+        let owner = Owner::Nobody { _address: reply_to.clone() };
+        // Nobody is told of the outcome, and a carrier that stores messages keeps what was not run.
+        if let Start::Over(_, Err(WireError { ran: Ran::No, .. })) =
+            self.start(call, context, owner, now)
+        {
+            reply_to.reject();
+        }
     }
 
     /// Refuses a request that was never a call.
@@ -252,7 +273,7 @@ impl<E: Execute> Dispatcher<E> {
         // A notification has no msgid, and so no response. A keyed call has the msgid 0: each
         // waiter is sent the response with its own msgid.
         let id = match &owner {
-            Owner::Nobody => None,
+            Owner::Nobody { .. } => None,
             owner => Some(owner.caller().map_or(MsgId(0), |caller| caller.id)),
         };
         let invocation = Invocation { function, body, params_at, id, context: context.clone() };
@@ -329,7 +350,7 @@ impl<E: Execute> Dispatcher<E> {
                 Ok(reply) => respond_again(caller, &reply),
                 Err(_) => self.respond(caller, result),
             }),
-            Owner::Nobody | Owner::Settled => {}
+            Owner::Nobody { .. } | Owner::Settled => {}
         }
     }
 

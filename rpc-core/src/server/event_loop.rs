@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -121,7 +122,7 @@ impl EventLoop {
                         Err(_) => Lifecycle::Stopped,
                     };
                     if stage == Lifecycle::Stopped {
-                        return self.stop();
+                        return self.stop().await;
                     }
                     let functions = self.dispatcher.running();
                     tracing::info!(?functions, "the server drains, and waits for what still runs");
@@ -129,7 +130,7 @@ impl EventLoop {
                     self.dispatcher.drain(&mut self.out);
                 }
                 () = timer.as_mut(), if has_timeout => self.handle_timeout(Instant::now()),
-                () = sleep_until(drained_at) => return,
+                () = sleep_until(drained_at) => return self.settle().await,
                 () = self.completions.recv(&mut self.taken) => {
                     self.handle_completions(Instant::now());
                 }
@@ -261,6 +262,7 @@ impl EventLoop {
             match message {
                 Ok(message) => self.handle_message(reply_to.clone(), &message, now),
                 Err(reason) => {
+                    reply_to.reject();
                     let reply_to = reply_to.clone();
                     self.out.push(dispatch::malformed(reply_to, None, reason));
                 }
@@ -288,17 +290,34 @@ impl EventLoop {
         self.egress.send(&mut self.out, sessions, &mut *self.listener, &mut self.budget);
     }
 
-    /// Gives up the functions in flight, and answers their callers.
-    fn stop(mut self) {
+    /// Waits until a carrier that stores messages has taken the last replies.
+    async fn settle(mut self) {
+        let settled = poll_fn(|cx| self.listener.poll_settled(cx));
+        if time::timeout(LAST_SESSIONS, settled).await.is_err() {
+            tracing::warn!("the last replies were not confirmed in time, and may be made again");
+        }
+    }
+
+    /// Gives up the functions in flight, and answers their callers. A carrier that stores messages
+    /// gets their requests back instead.
+    async fn stop(mut self) {
         let functions = self.dispatcher.running();
         if !functions.is_empty() {
             tracing::warn!(?functions, "the server stops, and gives up what still runs");
         }
+        // What has just ended is answered, and not run again.
+        self.handle_all_completions(Instant::now());
+        self.flush();
+        let given_back = self.listener.give_back();
         self.dispatcher.abort_all(Instant::now(), &mut self.out);
         // Requests that waited for a call with an idempotency key now have a completion in the
         // queue.
         self.handle_all_completions(Instant::now());
+        if given_back {
+            self.out.clear();
+        }
         self.flush();
+        self.settle().await;
     }
 }
 

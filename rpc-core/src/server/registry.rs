@@ -5,6 +5,7 @@ use std::{
     any::TypeId,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -79,6 +80,11 @@ impl Registry {
             self.functions.values().map(|function| function.signature()).collect();
         signatures.sort_unstable_by_key(|signature| signature.name);
         signatures
+    }
+
+    /// Returns the longest time that a function states for its calls.
+    pub(crate) fn longest_call(&self) -> Duration {
+        self.signatures().iter().filter_map(|signature| signature.timeout).max().unwrap_or_default()
     }
 
     /// Returns up to three function names that are similar to `name`, the most similar first.

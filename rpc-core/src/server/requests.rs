@@ -36,8 +36,9 @@ pub(crate) struct ActiveRequest {
 pub(crate) enum Owner {
     /// The caller, which is sent the response.
     Caller(Caller),
-    /// Nobody, because the request is a notification.
-    Nobody,
+    /// Nobody, because the request is a notification. Its address is kept until it has ended, for a
+    /// carrier that delivers it again if it has not.
+    Nobody { _address: ReplyTo },
     /// An idempotency key: the function runs on behalf of every request with this key.
     Key(Key),
     /// A caller that waits for the completion of the call with this key.
@@ -57,7 +58,7 @@ impl Owner {
     pub(crate) fn caller(&self) -> Option<&Caller> {
         match self {
             Self::Caller(caller) | Self::Waiter { caller, .. } => Some(caller),
-            Self::Nobody | Self::Key(_) | Self::Settled => None,
+            Self::Nobody { .. } | Self::Key(_) | Self::Settled => None,
         }
     }
 }

@@ -139,7 +139,7 @@ pub(super) async fn connect(name: &str) -> Result<Link, TransportError> {
     entrance.requests.send(connected).await.map_err(|_| LOST)?;
     let requests = PollAdapter::Idle(entrance.requests);
     let sender = LinkSender { peer, requests, gone: entrance.gone };
-    Ok((Box::new(sender), Box::new(LinkReceiver(receiver))))
+    Ok(Link::to_peer(sender, LinkReceiver(receiver)))
 }
 
 const LOST: &str = "the server has gone";
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn sender_waits_while_the_request_queue_is_full() {
         let mut listener = listen_boxed("a test of requests");
-        let (mut sender, _replies) = ready(connect("a test of requests")).unwrap();
+        let Link { mut sender, .. } = ready(connect("a test of requests")).unwrap();
         // The queue already contains the message that the client has connected.
         for _ in 1..REQUEST_QUEUE {
             ready(sender.send(Bytes::new())).unwrap();
@@ -238,7 +238,8 @@ mod tests {
     #[test]
     fn replies_are_dropped_if_their_queue_is_full() {
         let mut listener = listen_boxed("a test of replies");
-        let (mut sender, mut replies) = ready(connect("a test of replies")).unwrap();
+        let Link { mut sender, receiver: mut replies, .. } =
+            ready(connect("a test of replies")).unwrap();
         ready(sender.send(Bytes::new())).unwrap();
         let Event::Body(reply_to, _) = ready(listener.recv()) else { panic!("it has sent a body") };
         let share = Share::new(&Arc::new(SharedLimit::new(0, 0)));
@@ -270,8 +271,8 @@ mod tests {
     fn lost_peer_is_noticed_beside_a_busy_one() {
         let name = "a test of disconnecting";
         let mut listener = listen_boxed(name);
-        let (mut busy, _replies) = ready(connect(name)).unwrap();
-        let (mut other, _) = ready(connect(name)).unwrap();
+        let Link { sender: mut busy, .. } = ready(connect(name)).unwrap();
+        let Link { sender: mut other, .. } = ready(connect(name)).unwrap();
         ready(other.send(Bytes::from_static(b"last words"))).unwrap();
         ready(busy.send(Bytes::from_static(b"more"))).unwrap();
         drop(other);

@@ -286,7 +286,7 @@ pub(super) async fn connect(
         Ok(()) => {
             let sender = LinkSender(PollAdapter::Idle(socket.clone()));
             let incoming = Incoming { socket, monitor, first: First::Messages };
-            Ok((Box::new(sender), Box::new(LinkReceiver(PollAdapter::Idle(incoming)))))
+            Ok(Link::to_peer(sender, LinkReceiver(PollAdapter::Idle(incoming))))
         }
         Err(reason) if reached => Err(format!("{}: {reason}", explain::NOT_ZEROMQ).into()),
         Err(reason) => {

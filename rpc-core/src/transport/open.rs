@@ -11,11 +11,13 @@ use crate::{
     endpoint::{Endpoint, Host},
     engine::Engine,
     transport::{
-        Address, Binding, Link, Listener, TransportConfig, TransportError, explain, inproc, race,
-        resolve, tcp, zeromq,
+        Address, Binding, Link, Listener, TransportConfig, TransportError, Workload, explain,
+        inproc, race, resolve, tcp, zeromq,
     },
 };
 
+#[cfg(feature = "amqp")]
+use crate::transport::amqp::{link, listener};
 #[cfg(feature = "omq")]
 use crate::transport::omq::{self, binding};
 #[cfg(test)]
@@ -31,9 +33,11 @@ fn open(config: TransportConfig) -> Box<dyn Binding> {
 
 /// Listens on all `endpoints`. Returns the listeners, and the bound endpoints in the same order. An
 /// error names the endpoint that failed.
+#[cfg_attr(not(feature = "amqp"), allow(unused_variables))] // Only a broker asks for the workload.
 pub(crate) async fn listen(
     endpoints: Vec<Endpoint>,
     config: TransportConfig,
+    workload: Workload,
 ) -> Result<(Vec<Box<dyn Listener>>, Vec<String>), (Endpoint, TransportError)> {
     // One socket serves all endpoints that ZeroMQ carries.
     let mut socket = None;
@@ -44,6 +48,14 @@ pub(crate) async fn listen(
                 listeners.push(Box::new(listener));
                 endpoint.to_string()
             }),
+            #[cfg(feature = "amqp")]
+            Endpoint::Amqp(address) => {
+                let listening = listener::listen(address, config.max_message_size, workload).await;
+                listening.map(|listener| {
+                    listeners.push(Box::new(listener));
+                    endpoint.to_string()
+                })
+            }
             _ => bind(socket.get_or_insert_with(|| open(config)).as_mut(), &endpoint).await,
         };
         bound.push(listening.map_err(|error| (endpoint, error))?);
@@ -67,6 +79,8 @@ async fn bind(binding: &mut dyn Binding, endpoint: &Endpoint) -> Result<String, 
             endpoint.clone()
         }
         Endpoint::Inproc(_) => unreachable!("memory needs no ZeroMQ socket"),
+        #[cfg(feature = "amqp")]
+        Endpoint::Amqp(_) => unreachable!("a broker needs no ZeroMQ socket"),
     };
     Ok(bound.to_string())
 }
@@ -87,6 +101,8 @@ pub(crate) async fn connect(
         }
         Endpoint::Ipc(address) => connect_to(Address::Ipc(address.clone()), config, by).await,
         Endpoint::Inproc(name) => time::timeout_at(by.into(), inproc::connect(name)).await?,
+        #[cfg(feature = "amqp")]
+        Endpoint::Amqp(address) => link::connect(address, config.max_message_size, by).await,
     }
 }
 

@@ -230,7 +230,7 @@ pub(super) async fn connect(address: &Address, timeout: Duration) -> Result<Link
     }
     let (sender, receiver) = socket.split();
     let sender = LinkSender(PollAdapter::Idle(sender));
-    Ok((Box::new(sender), Box::new(LinkReceiver { receiver, monitor })))
+    Ok(Link::to_peer(sender, LinkReceiver { receiver, monitor }))
 }
 
 /// The sending half of a link. While the engine's queue (100,000 messages) is full, the sending

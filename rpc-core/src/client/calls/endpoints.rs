@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use super::Calls;
 use crate::{
     client::{
+        balancer::Link,
         endpoints::EndpointState,
         status::{ClientStatus, Connectivity, EndpointStatus},
         window::LinkWindow,
@@ -58,6 +59,9 @@ impl Calls {
             let is_here = |to: &Arc<EndpointState>| Arc::ptr_eq(to, endpoint);
             let links = || self.balancer.iter().filter(|link| is_here(&link.endpoint));
             let state = match links().find(|link| !link.draining) {
+                Some(Link { blocked: Some(reason), .. }) => {
+                    Connectivity::Blocked { reason: Arc::clone(reason) }
+                }
                 Some(link) if link.unresponsive => Connectivity::Unresponsive,
                 Some(link) if link.backs_off_until.is_some_and(|until| until > now) => {
                     Connectivity::Overloaded

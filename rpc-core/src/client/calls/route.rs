@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::{CallState, Calls, History, Reply, Slot};
+use super::{CallKind, CallState, Calls, History, Reply, Slot};
 use crate::{
     client::{
         balancer::LinkId,
@@ -18,8 +18,13 @@ use crate::{
         control::{PeerInfo, Window},
         response,
     },
+    transport::Fate,
     util::wakers::Wakers,
 };
+
+/// What is said of a stored call whose link is lost.
+const STORED: &str = "the broker has stored the request, and a server runs it or has run it, but \
+                      its reply is lost";
 
 impl Calls {
     /// Puts a call into the queue of a link, or among the unrouted calls. The call may also fail
@@ -230,6 +235,66 @@ impl Calls {
         self.fill_links(now, wakers);
     }
 
+    /// Handles the fate of calls at a carrier that stores messages.
+    pub(crate) fn handle_fate(
+        &mut self,
+        link: LinkId,
+        calls: &[MsgId],
+        fate: &Fate,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        let (kind, reason) = match fate {
+            Fate::Stored => return self.handle_stored(link, calls, wakers),
+            // They end at their deadlines.
+            Fate::Expired => return,
+            Fate::Refused(reason) => (ErrorKind::Overloaded, reason),
+            Fate::Returned(reason) => (ErrorKind::Disconnected, reason),
+        };
+        // Trying again at once is of no use where no server has ever been.
+        let is_hopeless =
+            matches!(fate, Fate::Returned(_)) && self.balancer.iter().all(|other| other.id == link);
+        for id in calls {
+            let error = RpcError::new(kind, Ran::No, reason);
+            if is_hopeless
+                && let Some(slot) = self.slots.get_mut(id.0)
+                && matches!(slot.state, CallState::Sent(on) if on == link)
+            {
+                slot.call.policy.retries = 0;
+            }
+            self.handle_refusal(link, *id, error, now, wakers);
+        }
+    }
+
+    /// Notes that servers will get these calls. A notification is complete with that.
+    fn handle_stored(&mut self, link: LinkId, calls: &[MsgId], wakers: &mut Wakers) {
+        for id in calls {
+            let Some(slot) = self.slots.get_mut(id.0) else { continue };
+            match (&slot.state, slot.call.kind) {
+                (CallState::Sent(on), CallKind::Notification) if *on == link => {
+                    self.handle_reply(link, *id, Bytes::new(), wakers);
+                }
+                (CallState::Sent(on), CallKind::Request) if *on == link => {
+                    slot.stored = true;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes whether a carrier takes no messages for now, and why.
+    pub(crate) fn handle_blocked(
+        &mut self,
+        link: LinkId,
+        reason: Option<String>,
+        wakers: &mut Wakers,
+    ) {
+        if let Some(link) = self.balancer.find(link) {
+            link.blocked = reason.map(Arc::from);
+            wakers.extend(link.sender.take());
+        }
+    }
+
     /// Adds a link, and routes the calls that waited for one.
     pub(crate) fn link_up(
         &mut self,
@@ -295,6 +360,11 @@ impl Calls {
         let sent: Vec<_> = sent.map(|(id, _)| MsgId(id)).collect();
         self.route_unrouted(link.queue, now, wakers);
         for id in sent {
+            if self.slots.get_mut(id.0).is_some_and(|slot| slot.stored) {
+                let error = error().and(STORED).at(&link.endpoint.name);
+                self.fail(id, error, wakers);
+                continue;
+            }
             let instance = link.peer.instance.as_ref();
             self.retry_or_fail(id, error(), &link.endpoint, instance, now, wakers);
         }

@@ -53,6 +53,8 @@ pub(super) struct Slot {
     /// The number of bytes that this call takes of the capacity: first those of the request, then
     /// those of the reply. `None` until the call has capacity.
     pub(super) charged: Option<usize>,
+    /// True if a carrier has stored the request: a server gets it, whatever becomes of this side.
+    pub(super) stored: bool,
     /// True if the call has stated the names of its parameters, for the server to compare.
     pub(super) states_names: bool,
     /// The earlier tries. `None` during the first try.

@@ -2,6 +2,7 @@
 
 mod queues;
 mod retry;
+mod stored;
 mod transmit;
 mod windows;
 

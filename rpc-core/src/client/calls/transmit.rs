@@ -21,8 +21,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Transmit {
     pub(crate) body: Bytes,
-    /// The notifications in the body, which are complete when the socket has accepted it.
-    pub(crate) notifications: Vec<MsgId>,
+    /// The notifications in the body, which are complete when the socket has accepted it. For a
+    /// link to a carrier that stores messages, all calls in the body.
+    pub(crate) calls: Vec<MsgId>,
+    /// The last deadline of the calls in the body, for a carrier that stores messages.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// The state of a link after [`Calls::poll_transmit`].
@@ -37,9 +40,11 @@ pub(crate) struct LinkProgress {
 /// Packs messages into bodies. If the peer supports batches, small messages share a body.
 struct Packer<'a> {
     out: &'a mut Vec<Transmit>,
-    batches: bool,
+    /// The largest number of messages in a batch. It is 1 if the peer takes no batches.
+    max_batch: usize,
     batch: Batch,
-    notifications: Vec<MsgId>,
+    calls: Vec<MsgId>,
+    deadline: Option<Instant>,
 }
 
 impl Packer<'_> {
@@ -56,15 +61,19 @@ impl Packer<'_> {
         message: &mut OutgoingMessage,
         head: Head<'_>,
         len: usize,
-        notification: Option<MsgId>,
+        call: Option<(MsgId, Option<Instant>)>,
         more: usize,
     ) {
-        let alone = self.batch.count() == 0 && more == 0;
-        let together = self.batches && Batch::suits(len) && !alone;
-        if !together || !self.batch.has_room(len) {
+        let count = usize::from(self.batch.count());
+        let alone = count == 0 && more == 0;
+        let together = self.max_batch > 1 && Batch::suits(len) && !alone;
+        if !together || count >= self.max_batch || !self.batch.has_room(len) {
             self.flush();
         }
-        self.notifications.extend(notification);
+        if let Some((id, deadline)) = call {
+            self.calls.push(id);
+            self.deadline = self.deadline.max(deadline);
+        }
         if together {
             message.append_to(head, self.batch.begin(len, more));
         } else {
@@ -80,8 +89,8 @@ impl Packer<'_> {
     }
 
     fn push(&mut self, body: Bytes) {
-        let notifications = std::mem::take(&mut self.notifications);
-        self.out.push(Transmit { body, notifications });
+        let (calls, deadline) = (std::mem::take(&mut self.calls), self.deadline.take());
+        self.out.push(Transmit { body, calls, deadline });
     }
 }
 
@@ -99,12 +108,14 @@ impl Calls {
     ) -> LinkProgress {
         let Some(link) = self.balancer.find(link) else { return LinkProgress::default() };
         let mut too_large = Vec::new();
-        let PeerInfo { capabilities, max_message_size, .. } = link.peer;
-        let batches = capabilities.contains(Capabilities::BATCHES);
+        let PeerInfo { capabilities, max_message_size, max_batch, .. } = link.peer;
+        let max_batch = if capabilities.contains(Capabilities::BATCHES) { max_batch } else { 1 };
         let has_options = capabilities.contains(Capabilities::OPTIONS);
-        let mut packer =
-            Packer { out, batches, batch: Batch::default(), notifications: Vec::new() };
-        let mut left = max;
+        let is_stored = capabilities.contains(Capabilities::STORED);
+        let (batch, calls) = (Batch::default(), Vec::new());
+        let mut packer = Packer { out, max_batch, batch, calls, deadline: None };
+        // What the carrier does not take stays in the queue: it has not run if its time is up.
+        let mut left = if link.blocked.is_some() { 0 } else { max };
         if let Some(window) = &mut link.window {
             window.begin();
         }
@@ -136,8 +147,8 @@ impl Calls {
                 break;
             }
             let mut names = None;
-            let (mut head, notification) = match kind {
-                CallKind::Notification => (Head::Notification, Some(id)),
+            let mut head = match kind {
+                CallKind::Notification => Head::Notification,
                 CallKind::Request => {
                     let time = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
                     let timeout_ms = has_options.then(|| u32::try_from(time).unwrap_or(u32::MAX));
@@ -150,7 +161,7 @@ impl Calls {
                     // may pass the retry on to another one.
                     let instance = key.and(link.peer.instance.as_deref());
                     let options = Options { key, instance, params: names.as_deref() };
-                    (Head::Request { id, timeout_ms, options }, None)
+                    Head::Request { id, timeout_ms, options }
                 }
             };
             let mut len = message.len_with(head);
@@ -166,8 +177,14 @@ impl Calls {
                 }
             }
             left -= 1;
-            packer.add(message, head, len, notification, left.min(link.queue.len()));
+            let call = match kind {
+                // It runs whenever a server is there.
+                CallKind::Notification => Some((id, None)),
+                CallKind::Request => is_stored.then_some((id, Some(*deadline))),
+            };
+            packer.add(message, head, len, call, left.min(link.queue.len()));
             slot.state = CallState::Sent(link.id);
+            slot.stored = false;
             link.sent.calls += 1;
             link.sent.bytes += bytes;
         }

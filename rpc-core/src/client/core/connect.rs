@@ -155,12 +155,17 @@ async fn try_connect(
     }
 }
 
-/// Says hello to the peer, and compares its functions with those that the client expects.
+/// Says hello to the peer, if it answers that, and compares its functions with those that the
+/// client expects.
 async fn introduce(core: &ClientCore, link: &mut Link) -> Result<PeerInfo, TransportError> {
-    let (id, limit) = (core.skip_id(), core.transport.max_message_size);
-    let hello = control::client_hello(id, limit, core.takes_windows);
-    let answer = ask(link, id, hello, &mut None).await?;
-    let mut peer = control::read_server_hello(answer.as_deref(), limit);
+    let mut peer = if let Some(peer) = link.peer.take() {
+        peer
+    } else {
+        let (id, limit) = (core.skip_id(), core.transport.max_message_size);
+        let hello = control::client_hello(id, limit, core.takes_windows);
+        let answer = ask(link, id, hello, &mut None).await?;
+        control::read_server_hello(answer.as_deref(), limit)
+    };
     if !core.expected.is_empty() {
         let id = core.skip_id();
         let question = control::discover().into_message(Head::request(id));
@@ -180,14 +185,14 @@ async fn introduce(core: &ClientCore, link: &mut Link) -> Result<PeerInfo, Trans
 /// Sends the request `id` on a link on which no call was sent yet, and returns the result. `None` if
 /// the peer has answered with an error. The `window` is kept up to date meanwhile.
 async fn ask(
-    (sender, receiver): &mut Link,
+    link: &mut Link,
     id: MsgId,
     request: Bytes,
     window: &mut Option<Window>,
 ) -> Result<Option<Bytes>, TransportError> {
-    sender.send(request).await?;
+    link.sender.send(request).await?;
     loop {
-        let LinkEvent::Body(body) = receiver.recv().await?;
+        let LinkEvent::Body(body) = link.receiver.recv().await? else { continue };
         match response::classify(&body) {
             ServerMessage::Response { id: answered, .. } if answered == id => {
                 let result = response::parse_response(&body).and_then(Result::ok);
@@ -196,7 +201,8 @@ async fn ask(
             ServerMessage::GoAway => return Err("the server is leaving".into()),
             ServerMessage::Window(stated) => {
                 // Nothing is in flight, so that the window is kept to.
-                sender.send(control::window(stated).into_message(Head::Notification)).await?;
+                let report = control::window(stated).into_message(Head::Notification);
+                link.sender.send(report).await?;
                 *window = Some(stated);
             }
             _ => {}
@@ -244,8 +250,11 @@ mod tests {
         script: impl IntoIterator<Item = Bytes>,
     ) -> (Result<Option<Bytes>, TransportError>, Option<Window>, Vec<Bytes>) {
         let sent = Sent::default();
-        let mut link: Link =
-            (Box::new(sent.clone()), Box::new(Script(script.into_iter().collect())));
+        let mut link = Link {
+            sender: Box::new(sent.clone()),
+            receiver: Box::new(Script(script.into_iter().collect())),
+            peer: None,
+        };
         let mut window = None;
         let asked = ask(&mut link, MsgId(7), Bytes::from_static(b"a question"), &mut window);
         let answer = asked.now_or_never().expect("the answer is there");

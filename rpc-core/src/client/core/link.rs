@@ -4,7 +4,7 @@
 use std::{
     future::poll_fn,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::HashMap;
 use tokio::{sync::oneshot, task::JoinSet, time};
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
         control::{Capabilities, PeerInfo},
         response::{self, ServerMessage},
     },
-    transport::{Link, LinkEvent, LinkReceiver, LinkSender, TransportError},
+    transport::{CarrierEvent, Link, LinkEvent, LinkReceiver, LinkSender, Posting, TransportError},
     util::{io_thread::LINGER, wakers::Wakers, yield_budget::YieldBudget},
 };
 
@@ -54,6 +55,26 @@ struct Connection {
     /// True while there may be messages that were taken from the queue, and that the socket has not
     /// accepted yet.
     sending: AtomicBool,
+    /// The calls that were sent to a carrier that stores messages, and whose fate is not known yet,
+    /// by their tags. The transport bounds their number.
+    unsettled: Mutex<HashMap<u64, Vec<MsgId>>>,
+}
+
+impl Connection {
+    fn unsettled(&self) -> MutexGuard<'_, HashMap<u64, Vec<MsgId>>> {
+        // No code panics while it holds this lock.
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle_carrier(&self, event: CarrierEvent) {
+        match event {
+            CarrierEvent::Settled { tag, fate } => {
+                let calls = self.unsettled().remove(&tag).unwrap_or_default();
+                self.core.handle_fate(self.id, &calls, &fate);
+            }
+            CarrierEvent::Blocked(reason) => self.core.handle_blocked(self.id, reason),
+        }
+    }
 }
 
 /// A guard that removes the link from the balancer when the task of the link ends, even by a panic
@@ -76,7 +97,7 @@ pub(super) async fn serve(
     core: Arc<ClientCore>,
     endpoint: Arc<EndpointState>,
     peer: PeerInfo,
-    (sender, receiver): Link,
+    Link { sender, receiver, .. }: Link,
     drains: oneshot::Sender<()>,
 ) {
     let capabilities = peer.capabilities;
@@ -88,6 +109,7 @@ pub(super) async fn serve(
         capabilities,
         received: AtomicU64::new(0),
         sending: AtomicBool::new(false),
+        unsettled: Mutex::default(),
     });
     let mut guard =
         LinkGuard { connection: Arc::clone(&connection), cause: "its task ended".into() };
@@ -121,7 +143,8 @@ async fn send(
     mut sender: Box<dyn LinkSender>,
     drains: oneshot::Sender<()>,
 ) -> TransportError {
-    let mut drains = Some(drains);
+    let is_stored = connection.capabilities.contains(Capabilities::STORED);
+    let (mut drains, mut tag) = (Some(drains), 0);
     let mut out = Vec::new();
     let mut budget = YieldBudget::default();
     loop {
@@ -150,16 +173,21 @@ async fn send(
         if !next.await {
             return "the server drained".into();
         }
-        for Transmit { body, notifications } in out.drain(..) {
+        for Transmit { body, mut calls, deadline } in out.drain(..) {
             if budget.is_spent() {
                 budget.yield_now().await;
             }
             budget.add(1, body.len());
+            if is_stored {
+                tag += 1;
+                connection.unsettled().insert(tag, std::mem::take(&mut calls));
+                sender.label(Posting { tag, deadline });
+            }
             if let Err(cause) = sender.send(body).await {
                 return cause;
             }
-            if !notifications.is_empty() {
-                let done = notifications.into_iter().map(|id| (id, Bytes::new()));
+            if !calls.is_empty() {
+                let done = calls.into_iter().map(|id| (id, Bytes::new()));
                 connection.core.handle_replies(connection.id, done, &mut Wakers::default());
             }
         }
@@ -192,6 +220,10 @@ async fn receive(
             Ok(LinkEvent::Body(body)) => {
                 budget.add(1, body.len());
                 handle_body(&connection, body, &mut replies);
+            }
+            Ok(LinkEvent::Carrier(event)) => {
+                connection.handle_carrier(*event);
+                budget.add(1, 0);
             }
             Err(cause) => return cause,
         }
@@ -295,9 +327,13 @@ async fn flushed(connection: &Connection) {
         return core.flush(*id).await;
     }
     // A plain MessagePack-RPC peer does not answer pings. All that can be known is that the socket
-    // has accepted every message.
+    // has accepted every message, and that a carrier which stores messages has confirmed them.
     let give_up = Instant::now() + LINGER;
-    let is_busy = || core.has_outgoing(*id) || connection.sending.load(Ordering::Relaxed);
+    let is_busy = || {
+        core.has_outgoing(*id)
+            || connection.sending.load(Ordering::Relaxed)
+            || !connection.unsettled().is_empty()
+    };
     while is_busy() && Instant::now() < give_up {
         time::sleep(POLL_INTERVAL).await;
     }
@@ -309,17 +345,18 @@ mod tests {
     use crate::{
         client::{balancer::tests::peer, config::ClientConfig},
         endpoint::Endpoint,
-        transport::open,
+        transport::{Workload, open},
     };
 
     #[tokio::test]
     async fn link_is_down_after_its_task_is_aborted() {
         let config = ClientConfig::default();
         let address = Endpoint::Inproc("a test of links".to_owned());
-        let _listeners = open::listen(vec![address.clone()], config.transport())
-            .await
-            .map_err(|(_, cause)| cause)
-            .unwrap();
+        let _listeners =
+            open::listen(vec![address.clone()], config.transport(), Workload::default())
+                .await
+                .map_err(|(_, cause)| cause)
+                .unwrap();
         let by = Instant::now() + Duration::from_secs(60);
         let link = open::connect(&address, config.transport(), by).await.unwrap();
         let endpoint = EndpointState::new("here".into(), address);

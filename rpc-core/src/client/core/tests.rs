@@ -18,7 +18,7 @@ use crate::{
         request::{self, ClientMessage},
         response,
     },
-    transport::{Event, Listener, ReplyTo, open},
+    transport::{Event, Listener, ReplyTo, Workload, open},
     util::fair_share::{Share, SharedLimit},
 };
 
@@ -34,7 +34,8 @@ struct Named {
 impl Named {
     async fn new(name: &'static str) -> Self {
         let endpoints = vec![Endpoint::Inproc(name.to_owned())];
-        let listening = open::listen(endpoints, ClientConfig::default().transport()).await;
+        let listening =
+            open::listen(endpoints, ClientConfig::default().transport(), Workload::default()).await;
         let (mut listeners, _) = listening.map_err(|(_, cause)| cause).unwrap();
         let listener = listeners.pop().unwrap();
         let share = Share::new(&Arc::new(SharedLimit::new(1_000, 0)));

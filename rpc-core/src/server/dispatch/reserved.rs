@@ -76,8 +76,12 @@ impl<E: Execute> Dispatcher<E> {
     /// Opens the session of a client that said hello. Returns its window if it keeps to one.
     ///
     /// A client behind a proxy gets no window. Its messages may reach several servers, and its
-    /// departure is not noticed.
+    /// departure is not noticed. One behind a carrier that stores messages gets no session for the
+    /// same reasons.
     fn open_session(&mut self, client: &ReplyTo, params: &[u8]) -> Option<Window> {
+        if client.delivery().is_some() {
+            return None;
+        }
         let capabilities = control::read_client_hello(params);
         let opened = self.sessions.open(client, capabilities);
         if !opened || !capabilities.contains(Capabilities::WINDOWS) || !client.is_direct() {

@@ -57,7 +57,7 @@ fn batch_lists_its_notifications() {
     }
     let out = tested.transmit(links[0], 256);
     assert_eq!(out.len(), 1);
-    assert_eq!(out[0].notifications, [ids[0], ids[2]]);
+    assert_eq!(out[0].calls, [ids[0], ids[2]]);
 }
 
 #[test]
