@@ -10,6 +10,9 @@
 //! # On servers that run elsewhere:
 //! cargo run --release --example count_words -- \
 //!     --server tcp://10.0.0.5:5555 --server tcp://10.0.0.6:5555
+//! # Through a RabbitMQ broker, with a server of its own:
+//! cargo run --release --example count_words --features amqp -- \
+//!     --broker amqp://guest:guest@127.0.0.1:5672/%2f
 //! ```
 //!
 //! The program reads the input and splits it at whitespace into tasks. It calls [`count_words`] for
@@ -19,6 +22,9 @@
 //! several servers, each call goes to the one with less to do. A server that dies, freezes or
 //! restarts costs time but no counts: the function is idempotent, so the client retries its calls
 //! on another server.
+//!
+//! With `--broker`, its server takes calls from a queue, which it shares with all servers that were
+//! started with `--bind` and the same endpoint. If one dies, the broker gives its calls to another.
 
 mod input;
 mod output;
@@ -48,6 +54,10 @@ struct Options {
     /// process.
     #[arg(long = "server", value_name = "ENDPOINT")]
     servers: Vec<String>,
+    /// The broker through which the calls go. The program starts a server that takes them from
+    /// there, and others may help. It has the form `amqp://user:password@host:5672/vhost?queue=name`.
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "servers")]
+    broker: Option<String>,
     /// The approximate number of bytes of text per call. No word is split. With much smaller
     /// chunks, the calls cost more than the counting. With much larger chunks, a small input keeps
     /// only one core busy.
@@ -87,8 +97,10 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let mut endpoints = options.servers;
     if endpoints.is_empty() {
         let builder = Server::builder().serve::<count_words>();
-        let server = builder.bind("tcp://127.0.0.1:0").await?.spawn()?;
-        endpoints.push(server.endpoint().to_owned());
+        let bind = options.broker.as_deref().unwrap_or("tcp://127.0.0.1:0");
+        let server = builder.bind(bind).await?.spawn()?;
+        // The endpoint that a server states is without the password.
+        endpoints.push(options.broker.unwrap_or_else(|| server.endpoint().to_owned()));
         own_server = Some(server);
     }
     let client = Client::builder().keepalive_timeout(KEEPALIVE_TIMEOUT).connect(&endpoints).await?;
@@ -108,7 +120,8 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
             files: texts.len(),
             bytes: texts.iter().map(String::len).sum(),
             calls: tasks.len(),
-            endpoints,
+            // As the client names them: without the password of a broker.
+            endpoints: client.endpoints().iter().map(ToString::to_string).collect(),
             took,
         };
         output::print(&counts, options.top, &summary)

@@ -63,6 +63,11 @@ fn count_on_worker(#[state] pen: &Pen, id: u64, ms: u64) -> Result<u64, String> 
     unless_refused(id)
 }
 
+#[remote]
+fn die() {
+    process::abort();
+}
+
 fn unless_refused(id: u64) -> Result<u64, String> {
     if id.is_multiple_of(REFUSED) { Err(format!("{id} is refused")) } else { Ok(id) }
 }

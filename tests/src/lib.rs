@@ -6,6 +6,7 @@ pub mod golden;
 pub mod ledger;
 pub mod mutate;
 pub mod process;
+pub mod rabbitmq;
 pub mod relay;
 pub mod resources;
 pub mod served;

@@ -20,6 +20,8 @@ const ANY_PORT: &str = "tcp://127.0.0.2:0";
 pub struct ServerProcess {
     program: &'static str,
     arguments: Vec<String>,
+    /// The argument that makes a new process listen on `endpoint`.
+    at: String,
     endpoint: String,
     child: Child,
     /// The server ends when this pipe closes. The pipe is taken out of the child because `wait` on
@@ -37,7 +39,18 @@ impl ServerProcess {
     pub fn start(program: &'static str, arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let (child, stdin, endpoint) = launch(program, ANY_PORT, &arguments);
-        Self { program, arguments, endpoint, child, stdin }
+        Self { program, arguments, at: endpoint.clone(), endpoint, child, stdin }
+    }
+
+    /// Starts `program` on this `endpoint`, which may be the queue of a broker.
+    ///
+    /// # Panics
+    /// Panics if the server does not start.
+    #[must_use]
+    pub fn start_at(program: &'static str, endpoint: &str, arguments: &[&str]) -> Self {
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let (child, stdin, stated) = launch(program, endpoint, &arguments);
+        Self { program, arguments, at: endpoint.to_owned(), endpoint: stated, child, stdin }
     }
 
     /// Kills the process if it still runs, starts it again on the same port, and waits until the
@@ -47,7 +60,7 @@ impl ServerProcess {
     /// Panics if the server does not start.
     pub fn restart(&mut self) {
         self.kill();
-        let (child, stdin, endpoint) = launch(self.program, &self.endpoint, &self.arguments);
+        let (child, stdin, endpoint) = launch(self.program, &self.at, &self.arguments);
         assert_eq!(endpoint, self.endpoint);
         (self.child, self.stdin) = (child, stdin);
     }
@@ -61,7 +74,7 @@ impl ServerProcess {
     /// Returns the address on which the server listens.
     ///
     /// # Panics
-    /// Never panics: the server listens on a TCP port.
+    /// Panics if the server listens on the queue of a broker.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.endpoint

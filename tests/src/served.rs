@@ -38,5 +38,9 @@ pub async fn count(id: u64, ms: u64) -> Result<u64, String>;
 #[remote]
 pub fn count_on_worker(id: u64, ms: u64) -> Result<u64, String>;
 
+/// Ends the server process, as a fault in a function may.
+#[remote]
+pub fn die();
+
 /// The divisor of the ids that `count` refuses.
 pub const REFUSED: u64 = 97;
