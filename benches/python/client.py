@@ -16,8 +16,7 @@ import time
 import zmq
 
 import functions
-
-SENTENCE = "the quick brown fox jumps over the lazy dog and the dog sleeps on while the fox runs away"
+from sentence import SENTENCE
 
 
 class Caller:

@@ -57,8 +57,8 @@ pub(crate) fn chart(results: &Results) -> Result<Option<String>, Failure> {
         for (at, (contestant, calls)) in (0..count).map(f64::from).zip(bars) {
             let color = match contestant.kind {
                 Kind::Rpc(..) => OURS,
-                Kind::Floor => FLOOR,
-                Kind::Tarpc | Kind::Tonic | Kind::Python => OTHERS,
+                Kind::Floor | Kind::Lapin => FLOOR,
+                Kind::Tarpc | Kind::Tonic | Kind::Python | Kind::Pika => OTHERS,
             };
             let bar = Rectangle::new([(0.0, at + 0.15), (calls, at + 0.85)], color.filled());
             let name = Text::new(contestant.name(), (-0.29 * longest, at + 0.75), label.clone());

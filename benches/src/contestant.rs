@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     Failure,
-    contestants::python,
+    contestants::{broker, python},
     work::{Function, MIB, Work},
 };
 
@@ -22,7 +22,7 @@ pub(crate) struct Contestant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// This library.
-    Rpc(Execution, Engine),
+    Rpc(Execution, Carrier),
     /// tarpc: TCP and bincode. Functions run on the server's runtime.
     Tarpc,
     /// tonic: HTTP/2 and Protocol Buffers. Functions run on the server's runtime.
@@ -31,6 +31,23 @@ pub(crate) enum Kind {
     Floor,
     /// REQ and REP sockets with pickle.
     Python,
+    /// lapin and hand-written MessagePack, with the guarantees of `amqp://`, and no framework on top.
+    Lapin,
+    /// The RPC program of pika's tutorial.
+    Pika,
+}
+
+/// The way between a client and a server of this library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Tcp(Engine),
+    Ipc,
+    /// Memory: the server runs in the client's process.
+    Inproc,
+    /// A RabbitMQ broker.
+    Amqp,
+    /// A RabbitMQ broker, with up to 64 requests in a message.
+    AmqpPacked,
 }
 
 /// The way in which the server runs the function.
@@ -66,7 +83,11 @@ impl Threads {
 
 impl Contestant {
     pub(crate) const fn rpc(execution: Execution, threads: Threads) -> Self {
-        Self { kind: Kind::Rpc(execution, Engine::Zeromq), threads }
+        Self { kind: Kind::Rpc(execution, Carrier::Tcp(Engine::Zeromq)), threads }
+    }
+
+    pub(crate) const fn over(carrier: Carrier) -> Self {
+        Self { kind: Kind::Rpc(Execution::Inline, carrier), threads: Threads::Two }
     }
 
     pub(crate) const fn tarpc() -> Self {
@@ -85,7 +106,7 @@ impl Contestant {
         let mut all = Vec::new();
         for engine in [Engine::Zeromq, Engine::Omq] {
             for execution in [Execution::Inline, Execution::Blocking, Execution::Async] {
-                let kind = Kind::Rpc(execution, engine);
+                let kind = Kind::Rpc(execution, Carrier::Tcp(engine));
                 all.extend([Threads::Two, Threads::One].map(|threads| Self { kind, threads }));
             }
         }
@@ -93,6 +114,12 @@ impl Contestant {
             all.extend([Threads::Two, Threads::One].map(|threads| Self { kind, threads }));
         }
         all.push(Self { kind: Kind::Python, threads: Threads::One });
+        for carrier in [Carrier::Ipc, Carrier::Inproc, Carrier::Amqp, Carrier::AmqpPacked] {
+            all.push(Self::over(carrier));
+        }
+        for kind in [Kind::Lapin, Kind::Pika] {
+            all.push(Self { kind, threads: Threads::One });
+        }
         all
     }
 
@@ -111,15 +138,46 @@ impl Contestant {
             Kind::Tonic => "tonic",
             Kind::Floor => "floor",
             Kind::Python => "python",
+            Kind::Lapin => "lapin",
+            Kind::Pika => "pika",
         }
         .to_owned();
-        if self.threads == Threads::One && self.kind != Kind::Python {
+        if self.threads == Threads::One
+            && !matches!(self.kind, Kind::Python | Kind::Lapin | Kind::Pika)
+        {
             name.push_str("-ct");
         }
-        if matches!(self.kind, Kind::Rpc(_, Engine::Omq)) {
-            name.push_str("-omq");
+        if let Kind::Rpc(_, carrier) = self.kind {
+            name.push_str(match carrier {
+                Carrier::Tcp(Engine::Omq) => "-omq",
+                Carrier::Tcp(_) => "",
+                Carrier::Ipc => "-ipc",
+                Carrier::Inproc => "-inproc",
+                Carrier::Amqp => "-amqp",
+                Carrier::AmqpPacked => "-amqp-packed",
+            });
         }
         name
+    }
+
+    /// Returns what is missing for the contestant to take part.
+    pub(crate) fn lacks(self) -> Option<&'static str> {
+        let has_python = python::interpreter().is_some();
+        let has_broker = broker::broker().is_some();
+        match self.kind {
+            Kind::Python | Kind::Pika if !has_python => Some("the variable BENCH_PYTHON"),
+            Kind::Rpc(_, Carrier::Amqp | Carrier::AmqpPacked) | Kind::Lapin
+                if !cfg!(feature = "amqp") =>
+            {
+                Some("the feature `amqp`")
+            }
+            Kind::Rpc(_, Carrier::Amqp | Carrier::AmqpPacked) | Kind::Lapin | Kind::Pika
+                if !has_broker =>
+            {
+                Some("the variable BENCH_BROKER")
+            }
+            _ => None,
+        }
     }
 
     /// Returns true if the contestant is measured at this work. Combinations are left out that
@@ -130,7 +188,11 @@ impl Contestant {
             // threads run one at a time.
             Kind::Python => {
                 let small = work.function != Function::Echo(MIB);
-                python::interpreter().is_some() && small && work.clients == 1 && work.window <= 64
+                small && work.clients == 1 && work.window <= 64
+            }
+            // The client of the tutorial makes one call after the other, whatever the window is.
+            Kind::Rpc(_, Carrier::Amqp | Carrier::AmqpPacked) | Kind::Lapin | Kind::Pika => {
+                work.function != Function::Echo(MIB) && work.clients == 1
             }
             _ => true,
         }

@@ -1,6 +1,9 @@
 //! The server and the client of each contestant. All contestants do the same work.
 
+pub(crate) mod broker;
 pub(crate) mod floor;
+#[cfg(feature = "amqp")]
+pub(crate) mod lapin;
 pub(crate) mod python;
 pub(crate) mod rpc;
 pub(crate) mod tarpc;
@@ -19,6 +22,9 @@ use crate::{
     work::Work,
 };
 
+#[cfg(not(feature = "amqp"))]
+const NO_AMQP: &str = "it is built without the feature `amqp`";
+
 /// Serves until stdin ends. Stdin ends when the parent process does, so that no server outlives its
 /// benchmark.
 pub(crate) fn serve(contestant: Contestant) -> Result<(), Failure> {
@@ -29,13 +35,17 @@ pub(crate) fn serve(contestant: Contestant) -> Result<(), Failure> {
     let threads = if contestant.kind == Kind::Floor { contestant.threads } else { Threads::Two };
     let runtime = threads.runtime()?;
     match contestant.kind {
-        Kind::Rpc(_, engine) => runtime.block_on(rpc::serve(engine)),
+        Kind::Rpc(_, carrier) => runtime.block_on(rpc::serve(carrier)),
+        #[cfg(feature = "amqp")]
+        Kind::Lapin => runtime.block_on(lapin::serve()),
+        #[cfg(not(feature = "amqp"))]
+        Kind::Lapin => Err(NO_AMQP.into()),
         Kind::Tarpc => runtime.block_on(tarpc::serve()),
         Kind::Tonic => runtime.block_on(tonic::serve()),
         // A spawned task runs on a worker thread if the runtime has any. The main thread is not a
         // worker: serving there would add a hop between threads.
         Kind::Floor => runtime.block_on(async { tokio::spawn(floor::serve()).await? }),
-        Kind::Python => Err("its server is a program of its own".into()),
+        Kind::Python | Kind::Pika => Err("its server is a program of its own".into()),
     }
 }
 
@@ -51,8 +61,8 @@ pub(crate) fn drive(contestant: Contestant, work: Work, endpoint: &str) -> Resul
     let Contestant { kind, threads } = contestant;
     let runtime = threads.runtime()?;
     match kind {
-        Kind::Rpc(execution, engine) => runtime.block_on(drive_all(work, async || {
-            rpc::connect(execution, engine, threads, endpoint).await.map(Tasks)
+        Kind::Rpc(execution, carrier) => runtime.block_on(drive_all(work, async || {
+            rpc::connect(execution, carrier, threads, endpoint).await.map(Tasks)
         })),
         Kind::Tarpc => {
             runtime.block_on(drive_all(work, async || tarpc::connect(endpoint).await.map(Tasks)))
@@ -63,6 +73,12 @@ pub(crate) fn drive(contestant: Contestant, work: Work, endpoint: &str) -> Resul
         Kind::Floor => {
             runtime.block_on(drive_all(work, async || floor::Connection::open(endpoint).await))
         }
-        Kind::Python => Err("its client is a program of its own".into()),
+        #[cfg(feature = "amqp")]
+        Kind::Lapin => {
+            runtime.block_on(drive_all(work, async || lapin::Connection::open(endpoint).await))
+        }
+        #[cfg(not(feature = "amqp"))]
+        Kind::Lapin => Err(NO_AMQP.into()),
+        Kind::Python | Kind::Pika => Err("its client is a program of its own".into()),
     }
 }

@@ -21,8 +21,10 @@
 //! *turn*: A B C, A B C. A disturbance of the machine that lasts longer than a round thus affects
 //! all contestants alike.
 //!
-//! Both processes run this program in another role. The Python contestant takes part if the
-//! variable `BENCH_PYTHON` names an interpreter that has pyzmq.
+//! Both processes run this program in another role. The Python contestants take part if the variable
+//! `BENCH_PYTHON` names an interpreter that has pyzmq (and pika), and those that use RabbitMQ if
+//! it is built with `--features amqp`, and `BENCH_BROKER` names a broker:
+//! `amqp://guest:guest@127.0.0.1:5672/%2f`. Each leaves a queue there.
 
 mod budget;
 mod chart;

@@ -1,7 +1,7 @@
 //! The ratios between contestants that have a target. They tell whether the library is fast enough.
 
 use crate::{
-    contestant::{Contestant, Execution, Threads},
+    contestant::{Carrier, Contestant, Execution, Kind, Threads},
     results::{Measured, Metric, Results, extremes, median},
     words::{self, WordsRound},
     work::{MIB, Work, size_of},
@@ -43,6 +43,10 @@ const BLOCKING: Contestant = Contestant::rpc(Execution::Blocking, Threads::Two);
 const TARPC: Contestant = Contestant::tarpc();
 const TONIC: Contestant = Contestant::tonic();
 const FLOOR: Contestant = Contestant::floor(Threads::Two);
+const AMQP: Contestant = Contestant::over(Carrier::Amqp);
+const AMQP_PACKED: Contestant = Contestant::over(Carrier::AmqpPacked);
+const LAPIN: Contestant = Contestant { kind: Kind::Lapin, threads: Threads::One };
+const PIKA: Contestant = Contestant { kind: Kind::Pika, threads: Threads::One };
 const FLOOR_CT: Contestant = Contestant::floor(Threads::One);
 
 /// Returns the ratios whose contestants were measured.
@@ -75,6 +79,11 @@ pub(crate) fn judge(results: &Results) -> Vec<Judged> {
         (many, CallsPerSecond, INLINE, FLOOR, AtLeast(0.9)),
         (many, CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
         (echo(1024), Cpu, INLINE, TARPC, AtMost(0.4)),
+        (echo(64), CallsPerSecond, AMQP, LAPIN, AtLeast(0.8)),
+        (echo(1024), CallsPerSecond, AMQP, LAPIN, AtLeast(0.8)),
+        (echo(64), CallsPerSecond, AMQP, PIKA, AtLeast(5.0)),
+        (echo(1024), CallsPerSecond, AMQP, PIKA, AtLeast(5.0)),
+        (echo(1024), CallsPerSecond, AMQP_PACKED, LAPIN, AtLeast(6.0)),
     ];
     let mut judged: Vec<_> = rows
         .into_iter()

@@ -33,10 +33,13 @@ pub(crate) fn run(
         if !chosen(&name) {
             continue;
         }
-        if contestant.takes_part_in(work) {
+        if !contestant.takes_part_in(work) {
+            continue;
+        }
+        if let Some(missing) = contestant.lacks() {
+            eprintln!("{name}: skipped, without {missing}");
+        } else {
             pairs.push(Pair::start(contestant, work).map_err(|error| format!("{name}: {error}"))?);
-        } else if contestant.kind == Kind::Python && python::interpreter().is_none() {
-            eprintln!("{name}: skipped, as BENCH_PYTHON names no interpreter that has pyzmq");
         }
     }
     if !pairs.is_empty() {
@@ -57,12 +60,16 @@ pub(crate) fn run(
 impl Pair {
     fn start(contestant: Contestant, work: Work) -> Result<Self, Failure> {
         let name = contestant.name();
-        let python = contestant.kind == Kind::Python;
-        let mut server = if python { python::server()? } else { Process::own(&["serve", &name])? };
+        let python = matches!(contestant.kind, Kind::Python | Kind::Pika);
+        let mut server = if python {
+            python::server(contestant.kind)?
+        } else {
+            Process::own(&["serve", &name])?
+        };
         let endpoint = server.read_line()?;
         let server_at_first = usage::memory(server.pid())?;
         let mut client = if python {
-            python::client(work, &endpoint)?
+            python::client(contestant.kind, work, &endpoint)?
         } else {
             Process::own(&["drive", &name, &work.name(), &endpoint])?
         };

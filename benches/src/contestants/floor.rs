@@ -37,7 +37,7 @@ pub(crate) async fn serve() -> Result<(), Failure> {
 }
 
 /// Returns the response to the request `[0, id, function, [argument]]`.
-fn answer(mut request: &[u8]) -> Result<Vec<u8>, Failure> {
+pub(super) fn answer(mut request: &[u8]) -> Result<Vec<u8>, Failure> {
     let rest = &mut request;
     decode::read_array_len(rest)?;
     decode::read_int::<u8, _>(rest)?;
@@ -68,7 +68,7 @@ fn message(frames: VecDeque<Bytes>) -> Result<ZmqMessage, Failure> {
 }
 
 /// Encodes the request `[0, id, function, [argument]]`.
-fn request(id: u32, input: &Input) -> Result<Vec<u8>, Failure> {
+pub(super) fn request(id: u32, input: &Input) -> Result<Vec<u8>, Failure> {
     let (function, length) = match input {
         Input::Data(data) => ("echo", data.len()),
         Input::Text(text) => ("count_words", text.len()),
@@ -86,7 +86,7 @@ fn request(id: u32, input: &Input) -> Result<Vec<u8>, Failure> {
     Ok(message)
 }
 
-fn decode_response(mut message: &[u8], input: &Input) -> Result<(u32, Output), Failure> {
+pub(super) fn decode_response(mut message: &[u8], input: &Input) -> Result<(u32, Output), Failure> {
     let rest = &mut message;
     decode::read_array_len(rest)?;
     decode::read_int::<u8, _>(rest)?;
@@ -148,16 +148,16 @@ impl drive::Connection for Connection {
 
 /// A slot of the window, with one call in flight.
 #[derive(Clone)]
-struct Slot {
+pub(super) struct Slot {
     /// The number of calls that were made in this slot.
-    calls: u64,
+    pub(super) calls: u64,
     /// The start of the call in flight, if it is sampled.
-    start: Option<Instant>,
+    pub(super) start: Option<Instant>,
 }
 
 impl Slot {
     /// Notes that a call begins.
-    fn begin(&mut self, load: &Load) {
+    pub(super) fn begin(&mut self, load: &Load) {
         self.start = load.samples(self.calls).then(Instant::now);
         self.calls += 1;
     }

@@ -3,15 +3,15 @@
 // The async functions wait for nothing: the benchmark measures how the server runs them.
 #![allow(clippy::unused_async)]
 
-use std::{collections::HashMap, future};
+use std::{collections::HashMap, future, process, sync::Arc};
 
 use bytes::Bytes;
-use rpc_core::{Client, Engine, Server, remote};
+use rpc_core::{Client, Engine, Server, ServerBuilder, ServerHandle, remote};
 
 use crate::{
     Failure,
-    contestant::{Execution, Threads},
-    contestants::print_endpoint,
+    contestant::{Carrier, Execution, Threads},
+    contestants::{broker, print_endpoint},
     drive::Caller,
     work,
 };
@@ -46,11 +46,40 @@ async fn count_words_async(text: &str) -> HashMap<String, u64> {
     work::count_words(text)
 }
 
-pub(crate) async fn serve(engine: Engine) -> Result<(), Failure> {
-    let server = Server::builder().engine(engine).workers(2).bind("tcp://127.0.0.1:0").await?;
-    print_endpoint(server.endpoint())?;
+pub(crate) async fn serve(carrier: Carrier) -> Result<(), Failure> {
+    let endpoint = match carrier {
+        Carrier::Tcp(_) => "tcp://127.0.0.1:0".to_owned(),
+        Carrier::Ipc => {
+            format!("ipc://{}/bench-{}", std::env::temp_dir().display(), process::id())
+        }
+        // The client's process serves.
+        Carrier::Inproc => {
+            print_endpoint("inproc://bench")?;
+            return future::pending().await;
+        }
+        Carrier::Amqp | Carrier::AmqpPacked => {
+            broker::endpoint(&broker::broker().ok_or("BENCH_BROKER names no broker")?)
+        }
+    };
+    let server = builder(carrier).bind(&endpoint).await?;
+    match carrier {
+        Carrier::Tcp(_) | Carrier::Ipc | Carrier::Inproc => print_endpoint(server.endpoint())?,
+        Carrier::Amqp => print_endpoint(endpoint)?,
+        Carrier::AmqpPacked => print_endpoint(format!("{endpoint}&pack=64"))?,
+    }
     server.serve_until(future::pending::<()>()).await?;
     Ok(())
+}
+
+fn builder(carrier: Carrier) -> ServerBuilder {
+    Server::builder().engine(engine(carrier)).workers(2)
+}
+
+fn engine(carrier: Carrier) -> Engine {
+    match carrier {
+        Carrier::Tcp(engine) => engine,
+        _ => Engine::default(),
+    }
 }
 
 /// A client, and the execution of the functions that it calls.
@@ -58,19 +87,27 @@ pub(crate) async fn serve(engine: Engine) -> Result<(), Failure> {
 pub(crate) struct RpcCaller {
     client: Client,
     execution: Execution,
+    /// The server, if it runs in this process.
+    _server: Option<Arc<ServerHandle>>,
 }
 
 pub(crate) async fn connect(
     execution: Execution,
-    engine: Engine,
+    carrier: Carrier,
     threads: Threads,
     endpoint: &str,
 ) -> Result<RpcCaller, Failure> {
-    let mut builder = Client::builder().engine(engine);
+    let mut builder = Client::builder().engine(engine(carrier));
     if threads == Threads::One {
         builder = builder.use_current_runtime();
     }
-    Ok(RpcCaller { client: builder.connect(endpoint).await?, execution })
+    let server = match carrier {
+        // Only the first of several clients finds the name free.
+        Carrier::Inproc => self::builder(carrier).bind(endpoint).await.ok(),
+        _ => None,
+    };
+    let server = server.map(Server::spawn).transpose()?.map(Arc::new);
+    Ok(RpcCaller { client: builder.connect(endpoint).await?, execution, _server: server })
 }
 
 impl Caller for RpcCaller {
