@@ -15,12 +15,12 @@ async fn full_queue_is_overloaded() {
     let mut away = server(&endpoint, &["--ledger", ledger.path()]);
     away.terminate();
     soon("the server ends", away.ended()).await;
-    let client = Client::connect(&endpoint).await.unwrap();
+    let client = Client::builder().retries(0).connect(&endpoint).await.unwrap();
     // RabbitMQ is exact only for one message after the other.
     let mut stored = 0;
     let refused = soon("the queue is full", async {
         loop {
-            match count::notify(&client, stored + 1, 0).timeout(Duration::from_secs(1)).await {
+            match count::notify(&client, stored + 1, 0).await {
                 Ok(()) => stored += 1,
                 Err(error) => return error,
             }
@@ -30,7 +30,7 @@ async fn full_queue_is_overloaded() {
     assert!((20..30).contains(&stored), "{stored} are stored");
     assert_eq!((refused.kind(), refused.ran()), (ErrorKind::Overloaded, Ran::No), "{refused}");
     assert!(refused.to_string().contains("is full"), "{refused}");
-    let error = count::call(&client, 1_000, 0).retries(0).await.unwrap_err();
+    let error = count::call(&client, 1_000, 0).await.unwrap_err();
     let CallError::Rpc(error) = error else { panic!("nobody serves") };
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No), "{error}");
     away.restart();
