@@ -11,7 +11,7 @@ use std::{
 };
 
 use rpc_core::{ErrorKind, Ran, remote};
-use tests::{soon, unique};
+use tests::{process::examples, soon, unique};
 
 // The functions of the server, declared as in a client that does not link the server.
 #[remote]
@@ -25,21 +25,10 @@ fn crash();
 #[remote]
 fn visits() -> u64;
 
-/// Returns the folder of the built examples. The function builds them first, so that the tests
-/// never run an outdated build.
+/// Returns the folder of the built examples.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "examples", "--examples"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo can be started").success());
-        // This program is in the folder `deps` of the profile's folder.
-        let program = std::env::current_exe().expect("this program has a path");
-        program.ancestors().nth(2).expect("it is two folders deep").join("examples")
-    })
+    BUILT.get_or_init(|| examples(&[]))
 }
 
 fn example(name: &str, arguments: &[&str]) -> Output {

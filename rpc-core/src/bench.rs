@@ -105,7 +105,7 @@ impl Stages {
         let endpoint = EndpointState::new("here".into(), Endpoint::Inproc("here".to_owned()));
         let peer = PeerInfo {
             max_batch: usize::MAX,
-            capabilities: Capabilities::BASE.with(Capabilities::BATCHES, true),
+            capabilities: Capabilities::BASE,
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             instance: None,
             window: Some(Window { number: 0, calls: 1_024, bytes: DEFAULT_MAX_MESSAGE_SIZE }),

@@ -52,7 +52,7 @@ pub(crate) struct TransportConfig {
     pub(crate) max_message_size: usize,
 }
 
-/// What a server takes on, for a carrier that hands out requests accordingly.
+/// The work that a server takes on, for a carrier that hands out requests accordingly.
 #[derive(Debug, Clone, Copy, Default)]
 #[cfg_attr(not(feature = "amqp"), allow(dead_code))] // No other carrier stores messages.
 pub(crate) struct Workload {
@@ -205,7 +205,7 @@ impl dyn Listener {
     }
 }
 
-/// What a carrier that stores messages is told of a body.
+/// The label of a body for a carrier that stores messages.
 #[derive(Debug, Clone, Copy, Default)]
 #[cfg_attr(not(feature = "amqp"), allow(dead_code))] // No other carrier stores messages.
 pub(crate) struct Posting {
@@ -249,11 +249,11 @@ impl dyn LinkSender {
 pub(crate) enum LinkEvent {
     /// A body arrived: a message, or a batch.
     Body(Bytes),
-    /// A carrier that stores messages says something. It is in a box, because it is rare.
+    /// The carrier stores messages, and has news of them. It is in a box, because it is rare.
     Carrier(Box<CarrierEvent>),
 }
 
-/// What a carrier that stores messages says of itself.
+/// An event of a carrier that stores messages.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "amqp"), allow(dead_code))] // No other carrier stores messages.
 pub(crate) enum CarrierEvent {
@@ -263,7 +263,7 @@ pub(crate) enum CarrierEvent {
     Blocked(Option<String>),
 }
 
-/// What has become of a body at a carrier that stores messages.
+/// The fate of a body at a carrier that stores messages.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "amqp"), allow(dead_code))] // No other carrier stores messages.
 pub(crate) enum Fate {

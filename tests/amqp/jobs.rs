@@ -2,31 +2,20 @@
 
 use std::{
     env, fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::OnceLock,
-    time::Duration,
 };
 
-use tests::{soon, unique};
+use tests::{process::examples, soon, unique};
 
-use crate::BROKER;
+use crate::{BROKER, until};
 
 /// Returns the folder of the built examples.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "examples", "--examples"]);
-        build.args(["--features", "examples/amqps"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo can be started").success());
-        // This program is in the folder `deps` of the profile's folder.
-        let program = env::current_exe().expect("this program has a path");
-        program.ancestors().nth(2).expect("it is two folders deep").join("examples")
-    })
+    BUILT.get_or_init(|| examples(&["--features", "examples/amqps"]))
 }
 
 fn count_words(arguments: &[&str]) -> Child {
@@ -36,20 +25,34 @@ fn count_words(arguments: &[&str]) -> Child {
 }
 
 /// A server of the examples, which is killed when this value is dropped.
-struct Server(Child);
+struct Server {
+    child: Child,
+    /// Kept open because the server continues to write to it.
+    _stdout: BufReader<ChildStdout>,
+}
 
 impl Server {
     fn start(endpoint: &str) -> Self {
         let mut command = Command::new(built().join("server"));
-        command.args(["--bind", endpoint]).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("it was built"))
+        command.args(["--bind", endpoint]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it was built");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        stdout.read_line(&mut String::new()).expect("it writes where it listens");
+        Self { child, _stdout: stdout }
     }
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("there is `kill`");
+    assert!(sent.success(), "the process runs");
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // SIGKILL also ends a stopped process.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -71,11 +74,21 @@ async fn counts_are_exact_though_a_server_is_killed() {
     let broker = BROKER.endpoint();
     assert!(counts(&["--broker", &broker]).await == expected, "with a server of its own");
 
-    let mut servers = [(); 3].map(|()| Server::start(&broker));
-    let mut job = count_words(&["--broker", &broker, "--chunk", "512", path]);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(job.try_wait().unwrap().is_none(), "the job is under way");
-    servers[0].0.kill().unwrap();
+    // The first server stands still with the calls that it took, so that the job cannot end.
+    let broker = BROKER.endpoint();
+    let first = Server::start(&broker);
+    signal(&first.child, "STOP");
+    let job = count_words(&["--server", &broker, "--chunk", "512", path]);
+    let queue = broker.split_once("?queue=").unwrap().1;
+    until("the first server holds calls", async || {
+        let queues = BROKER.ctl(&["list_queues", "name", "messages_unacknowledged"]);
+        queues.lines().any(|line| {
+            line.split_once('\t').is_some_and(|(name, held)| name == queue && held != "0")
+        })
+    })
+    .await;
+    let _others = [(); 2].map(|()| Server::start(&broker));
+    drop(first);
     let output = tokio::task::spawn_blocking(|| job.wait_with_output());
     let output = soon("the job", output).await.unwrap().unwrap();
     assert!(output.status.success() && output.stdout == expected, "with one that was killed");

@@ -88,6 +88,12 @@ async fn plain_client_gets_its_reply() {
         assert_eq!(reply.data, [0x94, 1, 0xce, 0, 0, 0, id, 0xc0, 5]);
         assert_eq!(reply.properties.correlation_id().as_ref().unwrap().as_str(), "mine");
     }
+    // It has no window, because nobody would notice that it has gone.
+    raw.publish(b"\x94\x00\x01\xa9rpc.hello\x91\x81\xaccapabilities\x91\xa7windows", asked.clone())
+        .await;
+    let reply = soon("a reply", replies.next()).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&reply.data).into_owned();
+    assert!(text.contains("instance") && !text.contains("number"), "{text}");
     // What cannot be understood is answered as over a socket, and kept.
     raw.publish(b"\x94\x00\x09\xa3sum\x07", asked.clone()).await;
     let reply = soon("a reply", replies.next()).await.unwrap().unwrap();

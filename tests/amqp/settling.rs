@@ -6,11 +6,31 @@ use rpc_core::{CallError, Client, Connectivity, ErrorKind, Ran};
 use tests::{
     ledger::Ledger,
     relay::{Cut, From, Mode, Relay},
-    served::{block_ms, count, double_later, sleep_ms},
+    resources::open_files,
+    served::{self, REFUSED, block_ms, count, double_later, sleep_ms},
     soon,
 };
+use tokio::task::JoinHandle;
 
 use crate::{BROKER, server, until};
+
+type Counting = JoinHandle<Result<u64, CallError<String>>>;
+
+/// Makes calls with the numbers from 1 to `count`, which take `ms` milliseconds each.
+fn spawn_counts(client: &Client, count: u64, ms: u64) -> Vec<Counting> {
+    (1..=count).map(|id| tokio::spawn(served::count::call(client, id, ms).into_future())).collect()
+}
+
+/// Waits until all calls of [`spawn_counts`] are answered.
+async fn answered(calls: Vec<Counting>) {
+    for (id, call) in (1..).zip(calls) {
+        match soon("a reply", call).await.unwrap() {
+            Ok(answer) => assert_eq!(answer, id),
+            Err(CallError::Failed(_)) => assert!(id.is_multiple_of(REFUSED)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
 
 /// Returns the endpoint with the address of a relay in place of the broker's.
 fn through(relay: &Relay, endpoint: &str) -> String {
@@ -60,16 +80,14 @@ async fn key_makes_it_once_per_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs rabbitmq-server"]
 async fn what_a_killed_server_holds_goes_to_another() {
-    let endpoint = BROKER.endpoint();
-    let (mut first, _second) = (server(&endpoint, &[]), server(&endpoint, &[]));
+    let (endpoint, ledger) = (BROKER.endpoint(), Ledger::new());
+    let arguments = ["--ledger", ledger.path()];
+    let (mut first, _second) = (server(&endpoint, &arguments), server(&endpoint, &arguments));
     let client = Client::connect(&endpoint).await.unwrap();
-    let calls: Vec<_> =
-        (0..500).map(|n| tokio::spawn(double_later::call(&client, n, 50).into_future())).collect();
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    let calls = spawn_counts(&client, 500, 50);
+    until("some run", async || !ledger.executions().is_empty()).await;
     first.kill();
-    for (n, call) in (0..).zip(calls) {
-        assert_eq!(soon("a reply", call).await.unwrap().unwrap(), 2 * n);
-    }
+    answered(calls).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,17 +97,10 @@ async fn draining_server_returns_what_it_has_not_begun() {
     let arguments = ["--ledger", ledger.path()];
     let (mut first, _second) = (server(&endpoint, &arguments), server(&endpoint, &arguments));
     let client = Client::connect(&endpoint).await.unwrap();
-    let calls: Vec<_> =
-        (1..=600).map(|id| tokio::spawn(count::call(&client, id, 20).into_future())).collect();
+    let calls = spawn_counts(&client, 600, 20);
     until("some run", async || ledger.executions().len() > 20).await;
     first.terminate();
-    for (id, call) in (1..).zip(calls) {
-        match soon("a reply", call).await.unwrap() {
-            Ok(answer) => assert_eq!(answer, id),
-            Err(CallError::Failed(_)) => assert!(id.is_multiple_of(97)),
-            Err(error) => panic!("{error}"),
-        }
-    }
+    answered(calls).await;
     assert!(first.ended().await.success());
     let executions = ledger.executions();
     assert!(executions.len() == 600 && executions.values().all(|times| *times == 1));
@@ -187,4 +198,38 @@ async fn silent_connection_is_given_up() {
     server_relay.set_both(Mode::Pass);
     server_relay.cut(Cut::Reset);
     assert_eq!(soon("the reply", call).await.unwrap().unwrap(), 46);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
+async fn lost_connections_leave_no_files_open() {
+    let endpoint = BROKER.endpoint();
+    let relay = Relay::start(BROKER.address()).await;
+    let server = server(&through(&relay, &endpoint), &[]);
+    let client = Client::connect(&endpoint).await.unwrap();
+    let mut files = Vec::new();
+    for n in 0..20 {
+        assert_eq!(double_later::call(&client, n, 0).await.unwrap(), 2 * n);
+        files.push(open_files(server.pid()));
+        relay.cut(Cut::Reset);
+    }
+    assert!(files[19] <= files[1] + 5, "{files:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
+async fn closing_client_waits_until_its_notifications_are_stored() {
+    let (endpoint, ledger) = (BROKER.endpoint(), Ledger::new());
+    let _server = server(&endpoint, &["--ledger", ledger.path()]);
+    let client = Client::connect(&endpoint).await.unwrap();
+    let mut notifications: Vec<_> =
+        (1..=200).map(|id| count::notify(&client, id, 0).into_future()).collect();
+    for notification in &mut notifications {
+        assert!(futures_util::poll!(notification).is_pending(), "it begins");
+    }
+    client.close().await;
+    for notification in notifications {
+        soon("it is stored", notification).await.unwrap();
+    }
+    until("all run", async || ledger.executions().len() == 200).await;
 }

@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -149,6 +150,24 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Builds the examples, so that a test never runs an outdated build, and returns their folder. The
+/// `arguments` are further ones for `cargo build`.
+///
+/// # Panics
+/// Panics if they cannot be built.
+#[must_use]
+pub fn examples(arguments: &[&str]) -> PathBuf {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--package", "examples", "--examples"]).args(arguments);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo can be started").success());
+    // This program is in the folder `deps` of the profile's folder.
+    let program = std::env::current_exe().expect("this program has a path");
+    program.ancestors().nth(2).expect("it is two folders deep").join("examples")
 }
 
 fn launch(program: &str, endpoint: &str, arguments: &[String]) -> (Child, ChildStdin, String) {

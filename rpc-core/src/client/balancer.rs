@@ -250,7 +250,7 @@ pub(crate) mod tests {
 
     pub(crate) fn peer(instance: &str) -> PeerInfo {
         PeerInfo {
-            capabilities: Capabilities::BASE.with(Capabilities::BATCHES, true),
+            capabilities: Capabilities::BASE,
             max_message_size: 1_000,
             max_batch: usize::MAX,
             instance: Some(instance.into()),

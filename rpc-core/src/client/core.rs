@@ -36,7 +36,7 @@ use crate::{
         MsgId,
         control::{self, PeerInfo, Window},
     },
-    transport::{Fate, TransportConfig},
+    transport::TransportConfig,
     util::{home_process::HomeProcess, io_thread::LINGER, wakers::Wakers},
 };
 
@@ -312,16 +312,6 @@ impl ClientCore {
         self.with_calls(|calls, wakers| {
             calls.handle_refusal(link, id, error, Instant::now(), wakers);
         });
-    }
-
-    fn handle_fate(&self, link: LinkId, sent: &[MsgId], fate: &Fate) {
-        self.with_calls(|calls, wakers| {
-            calls.handle_fate(link, sent, fate, Instant::now(), wakers);
-        });
-    }
-
-    fn handle_blocked(&self, link: LinkId, reason: Option<String>) {
-        self.with_calls(|calls, wakers| calls.handle_blocked(link, reason, wakers));
     }
 
     fn handle_window(&self, link: LinkId, window: Window) {

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::{Host, Url};
 
 /// The queue of a service at a broker.
@@ -139,12 +139,16 @@ fn decoded(text: &str) -> Result<String, String> {
     decoded.map(Into::into).map_err(|_| "it contains bytes that are no UTF-8".to_owned())
 }
 
+/// The characters that are encoded in the names of vhosts and queues.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
 impl fmt::Display for AmqpAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tls, user, host, port, vhost, queue, .. } = self;
         let scheme = if *tls { "amqps" } else { "amqp" };
         let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
-        let vhost = vhost.replace('%', "%25").replace('/', "%2f");
+        let encode = |text| utf8_percent_encode(text, ENCODED);
+        let (vhost, queue) = (encode(vhost), encode(queue));
         write!(f, "{scheme}://{user}@{open}{host}{close}:{port}/{vhost}?queue={queue}")
     }
 }
@@ -156,15 +160,25 @@ mod tests {
     #[test]
     fn every_part_has_a_default() {
         let address = parse("amqp://localhost").unwrap();
-        assert_eq!(address.to_string(), "amqp://guest@localhost:5672/%2f?queue=rpc");
+        assert_eq!(address.to_string(), "amqp://guest@localhost:5672/%2F?queue=rpc");
         assert_eq!((&*address.password.0, &*address.vhost), ("guest", "/"));
         let all = "amqp://me:p%40ss@[::1]:1234/my%2fhost?queue=words&prefetch=7&pack=64";
         let address = parse(all).unwrap();
-        assert_eq!(address.to_string(), "amqp://me@[::1]:1234/my%2fhost?queue=words");
+        assert_eq!(address.to_string(), "amqp://me@[::1]:1234/my%2Fhost?queue=words");
         assert_eq!((&*address.password.0, &*address.vhost), ("p@ss", "my/host"));
         assert_eq!((address.prefetch, address.pack, address.host.as_str()), (7, 64, "::1"));
         for vhost in ["amqp://h/", "amqp://h/%2f", "amqp://h/%2F"] {
             assert_eq!(parse(vhost).unwrap().vhost, "/");
+        }
+    }
+
+    #[test]
+    fn shown_address_leads_to_the_same_queue() {
+        for name in ["a&b", "50% off", "a/b?c#d", "über", "words.v1_x-y"] {
+            let text = format!("amqp://h?queue={}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+            let address = parse(&text).unwrap();
+            assert_eq!(address.queue, name);
+            assert_eq!(parse(&address.to_string()).unwrap(), address);
         }
     }
 

@@ -84,7 +84,7 @@ pub(crate) struct PeerInfo {
     pub(crate) capabilities: Capabilities,
     /// The longest message that both sides accept, in bytes.
     pub(crate) max_message_size: usize,
-    /// The largest number of calls in a batch, if there are batches.
+    /// The largest number of calls in a batch. It is 1 if the peer takes no batches.
     pub(crate) max_batch: usize,
     /// The random name of the server process. `None` if the server has not stated one.
     pub(crate) instance: Option<Arc<str>>,
@@ -172,9 +172,9 @@ pub(crate) fn server_hello(
 pub(crate) fn read_server_hello(result: Option<&[u8]>, max_message_size: usize) -> PeerInfo {
     match result.map(codec::from_slice::<ReceivedServerHello>) {
         Some(Ok(hello)) => PeerInfo {
-            capabilities: Capabilities::BASE.with(Capabilities::BATCHES, hello.batches),
+            capabilities: Capabilities::BASE,
             max_message_size: hello.max_message_size.min(max_message_size),
-            max_batch: usize::MAX,
+            max_batch: if hello.batches { usize::MAX } else { 1 },
             instance: hello.instance.map(Arc::from),
             window: hello.window,
         },

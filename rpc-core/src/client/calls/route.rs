@@ -22,7 +22,7 @@ use crate::{
     util::wakers::Wakers,
 };
 
-/// What is said of a stored call whose link is lost.
+/// The addition to the error of a stored call whose link is lost.
 const STORED: &str = "the broker has stored the request, and a server runs it or has run it, but \
                       its reply is lost";
 
@@ -274,9 +274,7 @@ impl Calls {
                 (CallState::Sent(on), CallKind::Notification) if *on == link => {
                     self.handle_reply(link, *id, Bytes::new(), wakers);
                 }
-                (CallState::Sent(on), CallKind::Request) if *on == link => {
-                    slot.stored = true;
-                }
+                (CallState::Sent(on), CallKind::Request) if *on == link => slot.stored = true,
                 _ => {}
             }
         }
@@ -287,12 +285,15 @@ impl Calls {
         &mut self,
         link: LinkId,
         reason: Option<String>,
+        now: Instant,
         wakers: &mut Wakers,
     ) {
-        if let Some(link) = self.balancer.find(link) {
-            link.blocked = reason.map(Arc::from);
-            wakers.extend(link.sender.take());
-        }
+        let Some(link) = self.balancer.find(link) else { return };
+        link.blocked = reason.map(Arc::from);
+        wakers.extend(link.sender.take());
+        // Other links may take them. If there is none, they come back in their order.
+        let queue = std::mem::take(&mut link.queue);
+        self.route_unrouted(queue, now, wakers);
     }
 
     /// Adds a link, and routes the calls that waited for one.

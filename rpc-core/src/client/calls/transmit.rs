@@ -40,7 +40,7 @@ pub(crate) struct LinkProgress {
 /// Packs messages into bodies. If the peer supports batches, small messages share a body.
 struct Packer<'a> {
     out: &'a mut Vec<Transmit>,
-    /// The largest number of messages in a batch. It is 1 if the peer takes no batches.
+    /// See [`PeerInfo::max_batch`].
     max_batch: usize,
     batch: Batch,
     calls: Vec<MsgId>,
@@ -109,7 +109,6 @@ impl Calls {
         let Some(link) = self.balancer.find(link) else { return LinkProgress::default() };
         let mut too_large = Vec::new();
         let PeerInfo { capabilities, max_message_size, max_batch, .. } = link.peer;
-        let max_batch = if capabilities.contains(Capabilities::BATCHES) { max_batch } else { 1 };
         let has_options = capabilities.contains(Capabilities::OPTIONS);
         let is_stored = capabilities.contains(Capabilities::STORED);
         let (batch, calls) = (Batch::default(), Vec::new());

@@ -22,7 +22,7 @@ use crate::{
         request::Head,
         response::{self, ServerMessage},
     },
-    transport::{Link, LinkEvent, TransportError, open},
+    transport::{CarrierEvent, Fate, Link, LinkEvent, Posting, TransportError, open},
 };
 
 /// The backoff between the first two attempts to connect. It doubles with each attempt, up to
@@ -149,7 +149,7 @@ async fn try_connect(
     by: Instant,
 ) -> Result<(Link, PeerInfo), TransportError> {
     let mut link = open::connect(&endpoint.address, core.transport, by).await?;
-    match time::timeout_at(by.into(), introduce(core, &mut link)).await {
+    match time::timeout_at(by.into(), introduce(core, &mut link, by)).await {
         Ok(peer) => Ok((link, peer?)),
         Err(_) => Err("it did not answer in time".into()),
     }
@@ -157,19 +157,23 @@ async fn try_connect(
 
 /// Says hello to the peer, if it answers that, and compares its functions with those that the
 /// client expects.
-async fn introduce(core: &ClientCore, link: &mut Link) -> Result<PeerInfo, TransportError> {
+async fn introduce(
+    core: &ClientCore,
+    link: &mut Link,
+    by: Instant,
+) -> Result<PeerInfo, TransportError> {
     let mut peer = if let Some(peer) = link.peer.take() {
         peer
     } else {
         let (id, limit) = (core.skip_id(), core.transport.max_message_size);
         let hello = control::client_hello(id, limit, core.takes_windows);
-        let answer = ask(link, id, hello, &mut None).await?;
+        let answer = ask(link, id, hello, &mut None, by).await?;
         control::read_server_hello(answer.as_deref(), limit)
     };
     if !core.expected.is_empty() {
         let id = core.skip_id();
         let question = control::discover().into_message(Head::request(id));
-        let answer = ask(link, id, question, &mut peer.window).await?;
+        let answer = ask(link, id, question, &mut peer.window, by).await?;
         let service = answer.and_then(|answer| codec::from_slice(&answer).ok());
         let service = service.ok_or("it does not describe its functions")?;
         let differences = expect::differences(&core.expected, &service);
@@ -184,15 +188,28 @@ async fn introduce(core: &ClientCore, link: &mut Link) -> Result<PeerInfo, Trans
 
 /// Sends the request `id` on a link on which no call was sent yet, and returns the result. `None` if
 /// the peer has answered with an error. The `window` is kept up to date meanwhile.
+/// A carrier that stores messages drops the request at `by`.
 async fn ask(
     link: &mut Link,
     id: MsgId,
     request: Bytes,
     window: &mut Option<Window>,
+    by: Instant,
 ) -> Result<Option<Bytes>, TransportError> {
+    link.sender.label(Posting { tag: 0, deadline: Some(by) });
     link.sender.send(request).await?;
     loop {
-        let LinkEvent::Body(body) = link.receiver.recv().await? else { continue };
+        let body = match link.receiver.recv().await? {
+            LinkEvent::Body(body) => body,
+            LinkEvent::Carrier(event) => match *event {
+                CarrierEvent::Blocked(Some(reason))
+                | CarrierEvent::Settled {
+                    fate: Fate::Refused(reason) | Fate::Returned(reason),
+                    ..
+                } => return Err(reason.into()),
+                _ => continue,
+            },
+        };
         match response::classify(&body) {
             ServerMessage::Response { id: answered, .. } if answered == id => {
                 let result = response::parse_response(&body).and_then(Result::ok);
@@ -256,7 +273,13 @@ mod tests {
             peer: None,
         };
         let mut window = None;
-        let asked = ask(&mut link, MsgId(7), Bytes::from_static(b"a question"), &mut window);
+        let asked = ask(
+            &mut link,
+            MsgId(7),
+            Bytes::from_static(b"a question"),
+            &mut window,
+            Instant::now(),
+        );
         let answer = asked.now_or_never().expect("the answer is there");
         let sent = sent.0.lock().unwrap().clone();
         (answer, window, sent)

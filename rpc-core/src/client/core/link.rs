@@ -67,13 +67,14 @@ impl Connection {
     }
 
     fn handle_carrier(&self, event: CarrierEvent) {
-        match event {
+        let now = Instant::now();
+        self.core.with_calls(|calls, wakers| match event {
             CarrierEvent::Settled { tag, fate } => {
-                let calls = self.unsettled().remove(&tag).unwrap_or_default();
-                self.core.handle_fate(self.id, &calls, &fate);
+                let sent = self.unsettled().remove(&tag).unwrap_or_default();
+                calls.handle_fate(self.id, &sent, &fate, now, wakers);
             }
-            CarrierEvent::Blocked(reason) => self.core.handle_blocked(self.id, reason),
-        }
+            CarrierEvent::Blocked(reason) => calls.handle_blocked(self.id, reason, now, wakers),
+        });
     }
 }
 

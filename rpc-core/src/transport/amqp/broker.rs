@@ -3,7 +3,7 @@
 use std::{
     error::Error as StdError,
     net::{Shutdown, TcpStream as StdStream},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,8 +30,6 @@ use crate::{
 
 /// The largest frame, in bytes. lapin allocates 64 of them for a connection.
 const FRAME_MAX: u32 = 16 * 1024;
-/// The time for an operation that needs an answer of the broker, such as declaring a queue.
-const OPERATION: Duration = Duration::from_secs(10);
 /// The time for closing a connection in good order.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -41,7 +39,7 @@ pub(super) const MAX_MESSAGE: usize = 128 * 1024 * 1024;
 /// A connection to a broker, whose channel confirms what is published. Dropping it closes the
 /// connection.
 pub(super) struct Broker {
-    pub(super) channel: Channel,
+    pub(super) channel: Arc<Channel>,
     connection: Option<Connection>,
     socket: Option<Socket>,
     address: AmqpAddress,
@@ -61,7 +59,7 @@ impl Broker {
         let (connection, channel) = opened
             .map_err(|_| "it accepted the connection, but is no AMQP broker, or is busy")??;
         Ok(Self {
-            channel,
+            channel: Arc::new(channel),
             connection: Some(connection),
             socket: Some(socket),
             address: address.clone(),
@@ -81,7 +79,7 @@ impl Broker {
         arguments: FieldTable,
     ) -> Result<String, TransportError> {
         let declared = self.channel.queue_declare(short(name), options, arguments);
-        let queue = in_time(declared).await?.map_err(|error| self.explain(error))?;
+        let queue = declared.await.map_err(|error| self.explain(error))?;
         Ok(queue.name().to_string())
     }
 
@@ -93,7 +91,7 @@ impl Broker {
     ) -> Result<Consumer, TransportError> {
         let consumed =
             self.channel.basic_consume(short(queue), short(""), options, FieldTable::default());
-        in_time(consumed).await?.map_err(|error| self.explain(error))
+        consumed.await.map_err(|error| self.explain(error))
     }
 
     /// Says what an error means, and what can be done.
@@ -124,12 +122,6 @@ impl Drop for Socket {
         // An error means that it is closed already.
         let _ = self.0.shutdown(Shutdown::Both);
     }
-}
-
-/// Waits for an answer of the broker.
-pub(super) async fn in_time<T>(operation: impl Future<Output = T>) -> Result<T, TransportError> {
-    let answered = time::timeout(OPERATION, operation).await;
-    answered.map_err(|_| format!("the broker did not answer within {OPERATION:?}").into())
 }
 
 async fn connect_tcp(address: &AmqpAddress, by: Instant) -> Result<TcpStream, TransportError> {
@@ -235,8 +227,8 @@ pub(super) async fn publish(
     channel: &Channel,
     queue: &str,
     body: &[u8],
+    options: BasicPublishOptions,
     properties: BasicProperties,
 ) -> Result<lapin::Confirmation, lapin::Error> {
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     channel.basic_publish(short(""), short(queue), options, body, properties).await?.await
 }

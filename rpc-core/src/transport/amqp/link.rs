@@ -15,7 +15,7 @@ use futures_util::{
 };
 use lapin::{
     BasicProperties, Channel, Confirmation, Consumer, Event,
-    options::{BasicConsumeOptions, QueueDeclareOptions},
+    options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 use tokio::{sync::mpsc, time};
@@ -69,7 +69,7 @@ pub(in crate::transport) async fn connect(
     let opened = time::timeout_at(by.into(), opening).await;
     let (replies, consumer) = opened.map_err(|_| "the broker did not answer in time")??;
     let (requests, outgoing) = mpsc::channel(HANDOVER);
-    let channel = Arc::new(broker.channel.clone());
+    let channel = Arc::clone(&broker.channel);
     let receiver = LinkReceiver {
         consumer,
         outgoing,
@@ -80,9 +80,7 @@ pub(in crate::transport) async fn connect(
         publisher: Publisher { channel, queue: Arc::from(&*address.queue), replies },
         broker,
     };
-    let capabilities = Capabilities::OPTIONS
-        .with(Capabilities::STORED, true)
-        .with(Capabilities::BATCHES, address.pack > 1);
+    let capabilities = Capabilities::OPTIONS.with(Capabilities::STORED, true);
     let peer = PeerInfo {
         capabilities,
         max_message_size: max_message_size.min(MAX_MESSAGE),
@@ -103,7 +101,7 @@ pub(in crate::transport) async fn connect(
 /// Hands messages to the receiving task, which publishes them.
 struct LinkSender {
     requests: PollAdapter<mpsc::Sender<Outgoing>, Result<(), TransportError>>,
-    /// What is known of the next body.
+    /// The label of the next body.
     next: Posting,
 }
 
@@ -181,7 +179,8 @@ impl Publisher {
     ) -> BoxFuture<'static, (u64, Result<Confirmation, lapin::Error>)> {
         let (channel, queue) = (Arc::clone(&self.channel), Arc::clone(&self.queue));
         let properties = self.properties(tag, expires);
-        async move { (tag, publish(&channel, &queue, &body, properties).await) }.boxed()
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        async move { (tag, publish(&channel, &queue, &body, options, properties).await) }.boxed()
     }
 }
 

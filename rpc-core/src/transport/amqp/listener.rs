@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -41,7 +41,6 @@ pub(in crate::transport) struct Listener {
     settle: mpsc::UnboundedSender<Settled>,
     /// The number of this connection. Deliveries of earlier ones cannot be settled any more.
     generation: u64,
-    accepting: bool,
     /// True if a difference of the clocks was logged.
     clocks_differ: bool,
     /// True from [`give_back`](transport::Listener::give_back) until the next poll.
@@ -86,7 +85,6 @@ pub(in crate::transport) async fn listen(
         settled,
         settle,
         generation: 0,
-        accepting: true,
         clocks_differ: false,
         giving_back: false,
     })
@@ -123,13 +121,9 @@ impl Listener {
                 },
                 State::Closed => return self.forget(cx),
             };
-            let (replies, generation) = (&mut self.replies, self.generation);
-            let polled = session.poll_replies(replies, cx).and_then(|()| {
-                while let Poll::Ready(Some(settled)) = self.settled.poll_recv(cx) {
-                    if settled.generation == generation {
-                        session.decide(settled.number, settled.verdict);
-                    }
-                }
+            let generation = self.generation;
+            let polled = session.poll_replies(&mut self.replies, cx).and_then(|()| {
+                take_verdicts(&mut self.settled, session, generation, cx);
                 session.poll_settle(cx)?;
                 session.poll_deliveries(cx)
             });
@@ -150,7 +144,8 @@ impl Listener {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Err(error) => error,
             };
-            self.handle_loss(&error);
+            let accepting = session.is_accepting();
+            self.handle_loss(&error, accepting);
         }
     }
 
@@ -162,16 +157,30 @@ impl Listener {
         Poll::Pending
     }
 
-    fn handle_loss(&mut self, cause: &TransportError) {
+    fn handle_loss(&mut self, cause: &TransportError, accepting: bool) {
         self.generation += 1;
         let endpoint = &self.address;
-        if self.accepting {
+        if accepting {
             tracing::warn!(%endpoint, %cause, "lost the broker, and connects again");
             self.state = State::Connecting(Box::pin(reconnect(endpoint.clone())));
         } else {
             tracing::warn!(%endpoint, %cause, "lost the broker, and its last requests are not \
                                                acknowledged");
             self.state = State::Closed;
+        }
+    }
+}
+
+/// Tells the session of the deliveries that were settled, if they are its own.
+fn take_verdicts(
+    settled: &mut mpsc::UnboundedReceiver<Settled>,
+    session: &mut Session,
+    generation: u64,
+    cx: &mut Context<'_>,
+) {
+    while let Poll::Ready(Some(settled)) = settled.poll_recv(cx) {
+        if settled.generation == generation {
+            session.decide(settled.number, settled.verdict);
         }
     }
 }
@@ -190,7 +199,6 @@ impl transport::Listener for Listener {
     }
 
     fn stop_accepting(&mut self) {
-        self.accepting = false;
         match &mut self.state {
             State::Connected(session) => session.stop_accepting(),
             State::Connecting(_) => self.state = State::Closed,
@@ -215,11 +223,8 @@ impl transport::Listener for Listener {
     fn give_back(&mut self) -> bool {
         self.stop_accepting();
         if let State::Connected(session) = &mut self.state {
-            while let Ok(settled) = self.settled.try_recv() {
-                if settled.generation == self.generation {
-                    session.decide(settled.number, settled.verdict);
-                }
-            }
+            let mut cx = Context::from_waker(Waker::noop());
+            take_verdicts(&mut self.settled, session, self.generation, &mut cx);
         }
         self.giving_back = true;
         true

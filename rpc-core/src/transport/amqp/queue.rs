@@ -9,10 +9,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString},
 };
 
-use super::{
-    broker::{Broker, in_time},
-    short,
-};
+use super::{broker::Broker, short};
 use crate::{endpoint::amqp::AmqpAddress, transport::TransportError};
 
 /// The number of messages that the dead-letter queue keeps. The oldest ones make room.
@@ -39,7 +36,7 @@ pub(super) async fn consume(
     ]);
     broker.declare(queue, durable, arguments).await?;
     let qos = broker.channel.basic_qos(*prefetch, BasicQosOptions::default());
-    in_time(qos).await?.map_err(|error| broker.explain(error))?;
+    qos.await.map_err(|error| broker.explain(error))?;
     broker.consume(queue, BasicConsumeOptions::default()).await
 }
 
@@ -63,13 +60,13 @@ async fn declare_dead_letters(
         options,
         FieldTable::default(),
     );
-    in_time(declared).await?.map_err(|error| broker.explain(error))?;
+    declared.await.map_err(|error| broker.explain(error))?;
     for reason in REASONS {
         let matches =
             table([("x-match", text("all-with-x")), ("x-first-death-reason", text(reason))]);
         let options = QueueBindOptions::default();
         let bound = channel.queue_bind(short(name), short(name), short(""), options, matches);
-        in_time(bound).await?.map_err(|error| broker.explain(error))?;
+        bound.await.map_err(|error| broker.explain(error))?;
     }
     Ok(())
 }

@@ -12,7 +12,10 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use lapin::{
     BasicProperties, Channel, Confirmation, Consumer,
     message::Delivery,
-    options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicRejectOptions},
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicPublishOptions,
+        BasicRejectOptions,
+    },
 };
 use tokio::time;
 
@@ -79,8 +82,8 @@ impl Session {
         let consumer = consumer.map_err(|_| "the broker did not answer in time")??;
         Ok(Self {
             consumer,
-            channel: Arc::new(broker.channel.clone()),
-            unsettled: Unsettled::new(),
+            channel: Arc::clone(&broker.channel),
+            unsettled: Unsettled::default(),
             publishing: FuturesUnordered::new(),
             acknowledging: None,
             cancelling: None,
@@ -112,15 +115,9 @@ impl Session {
             else {
                 return Ok(());
             };
-            let queue = || replies.first().map(|reply| &reply.to);
-            match confirmed.map_err(|error| self.broker.explain(error))? {
-                Confirmation::Ack(None) | Confirmation::NotRequested => {}
-                Confirmation::Ack(Some(_)) => {
-                    tracing::debug!(client = ?queue(), "dropped a reply: its client has gone");
-                }
-                Confirmation::Nack(_) => {
-                    tracing::warn!(client = ?queue(), "dropped a reply: its client does not read");
-                }
+            let confirmed = confirmed.map_err(|error| self.broker.explain(error))?;
+            if let (Confirmation::Nack(_), Some(Reply { to, .. })) = (confirmed, replies.first()) {
+                tracing::warn!(client = ?to.peer(), "dropped a reply: its client does not read");
             }
         }
     }
@@ -156,7 +153,10 @@ impl Session {
         }
         let channel = Arc::clone(&self.channel);
         let publishing = async move {
-            let confirmed = publish(&channel, &queue, &body, properties).await;
+            // Not mandatory: a reply to a client that has gone is dropped by the broker. lapin would
+            // log one that is returned, with its body.
+            let options = BasicPublishOptions::default();
+            let confirmed = publish(&channel, &queue, &body, options, properties).await;
             Published { replies, confirmed }
         };
         self.publishing.push(publishing.boxed());
@@ -214,6 +214,10 @@ impl Session {
             self.unsettled.decide(delivery.delivery_tag, Verdict::Returned);
             self.poll_settle(cx)?;
         }
+    }
+
+    pub(super) fn is_accepting(&self) -> bool {
+        self.accepting
     }
 
     /// Asks the broker to deliver nothing more.

@@ -1,7 +1,7 @@
 //! The deliveries of a channel that are not settled yet, and how to settle them with few frames.
 //! No I/O, no clock.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,26 +14,16 @@ pub(super) enum Verdict {
     Returned,
 }
 
-/// The deliveries of a channel. The broker numbers them from 1 on.
-#[derive(Debug)]
+/// The deliveries of a channel, by the numbers that the broker gives them.
+#[derive(Debug, Default)]
 pub(super) struct Unsettled {
-    /// The number of the first delivery in `deliveries`.
-    first: u64,
-    /// The verdict on each delivery. [`Some`] until the broker was told. A delivery of which it was
-    /// told alone stays as `Told` until all before it are settled.
-    deliveries: VecDeque<Progress>,
-    /// The deliveries with a new verdict.
-    decided: Vec<u64>,
+    /// The deliveries without a verdict. The prefetch bounds their number.
+    running: BTreeSet<u64>,
+    /// The verdicts that the broker was not told yet.
+    decided: Vec<(u64, Verdict)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Running,
-    Decided(Verdict),
-    Told,
-}
-
-/// What the broker is to be told, in this order.
+/// The frames that tell the broker about deliveries, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settlement {
     pub(super) rejected: Vec<u64>,
@@ -45,21 +35,15 @@ pub(super) struct Settlement {
 }
 
 impl Unsettled {
-    pub(super) fn new() -> Self {
-        Self { first: 1, deliveries: VecDeque::new(), decided: Vec::new() }
-    }
-
-    /// Adds the delivery with the next number.
+    /// Adds a delivery.
     pub(super) fn add(&mut self, number: u64) {
-        debug_assert_eq!(number, self.first + self.deliveries.len() as u64);
-        self.deliveries.push_back(Progress::Running);
+        self.running.insert(number);
     }
 
     /// Notes the verdict on a delivery.
     pub(super) fn decide(&mut self, number: u64, verdict: Verdict) {
-        if let Some(progress @ Progress::Running) = self.get_mut(number) {
-            *progress = Progress::Decided(verdict);
-            self.decided.push(number);
+        if self.running.remove(&number) {
+            self.decided.push((number, verdict));
         }
     }
 
@@ -68,39 +52,20 @@ impl Unsettled {
         if self.decided.is_empty() {
             return None;
         }
+        let first_running = self.running.first().copied().unwrap_or(u64::MAX);
         let mut settlement = Settlement::default();
-        let decided = std::mem::take(&mut self.decided);
-        for number in &decided {
-            let Some(progress) = self.get_mut(*number) else { continue };
-            match *progress {
-                Progress::Decided(Verdict::Rejected) => settlement.rejected.push(*number),
-                Progress::Decided(Verdict::Returned) => settlement.returned.push(*number),
-                _ => continue,
-            }
-            *progress = Progress::Told;
-        }
-        while let Some(progress) = self.deliveries.front()
-            && *progress != Progress::Running
-        {
-            if *progress != Progress::Told {
-                settlement.done_up_to = Some(self.first);
-            }
-            self.deliveries.pop_front();
-            self.first += 1;
-        }
-        // A function that runs for long must not keep the broker from delivering further ones.
-        for number in decided {
-            if let Some(progress @ Progress::Decided(_)) = self.get_mut(number) {
-                *progress = Progress::Told;
-                settlement.done.push(number);
+        for (number, verdict) in self.decided.drain(..) {
+            match verdict {
+                Verdict::Rejected => settlement.rejected.push(number),
+                Verdict::Returned => settlement.returned.push(number),
+                Verdict::Done if number < first_running => {
+                    settlement.done_up_to = settlement.done_up_to.max(Some(number));
+                }
+                // A function that runs for long must not keep the broker from delivering more.
+                Verdict::Done => settlement.done.push(number),
             }
         }
         Some(settlement)
-    }
-
-    fn get_mut(&mut self, number: u64) -> Option<&mut Progress> {
-        let at = number.checked_sub(self.first)?;
-        self.deliveries.get_mut(usize::try_from(at).ok()?)
     }
 }
 
@@ -108,10 +73,15 @@ impl Unsettled {
 mod tests {
     use super::*;
 
+    fn delivered(count: u64) -> Unsettled {
+        let mut unsettled = Unsettled::default();
+        (1..=count).for_each(|number| unsettled.add(number));
+        unsettled
+    }
+
     #[test]
     fn deliveries_in_order_are_settled_by_one_frame() {
-        let mut unsettled = Unsettled::new();
-        (1..=4).for_each(|number| unsettled.add(number));
+        let mut unsettled = delivered(4);
         assert_eq!(unsettled.settle(), None);
         for number in [2, 1, 3] {
             unsettled.decide(number, Verdict::Done);
@@ -124,8 +94,7 @@ mod tests {
 
     #[test]
     fn long_function_holds_up_no_others() {
-        let mut unsettled = Unsettled::new();
-        (1..=5).for_each(|number| unsettled.add(number));
+        let mut unsettled = delivered(5);
         for (number, verdict) in
             [(2, Verdict::Done), (3, Verdict::Rejected), (4, Verdict::Returned)]
         {

@@ -104,13 +104,30 @@ fn notification_is_complete_when_it_is_stored() {
 fn calls_wait_while_the_carrier_is_blocked() {
     let mut tested = Tested::new(1);
     let link = tested.link(0, carrier());
-    tested.calls.handle_blocked(link, Some("low on memory".to_owned()), &mut tested.wakers);
+    tested.calls.handle_blocked(
+        link,
+        Some("low on memory".to_owned()),
+        tested.now,
+        &mut tested.wakers,
+    );
     let id = tested.submit(plain());
     assert!(tested.take(link).is_empty());
     let status = tested.calls.status(tested.now);
     let expected = Connectivity::Blocked { reason: "low on memory".into() };
     assert_eq!(status.endpoints[0].state, expected);
-    tested.calls.handle_blocked(link, None, &mut tested.wakers);
+    tested.calls.handle_blocked(link, None, tested.now, &mut tested.wakers);
     assert_eq!(tested.take(link).len(), 1);
     tested.reply(link, id, Bytes::from_static(b"1"));
+}
+
+#[test]
+fn calls_of_a_blocked_carrier_go_to_another() {
+    let mut tested = Tested::new(2);
+    let first = tested.link(0, carrier());
+    let ids = [(); 3].map(|()| tested.submit(plain()));
+    let second = tested.link(1, carrier());
+    let reason = Some("low on memory".to_owned());
+    tested.calls.handle_blocked(first, reason, tested.now, &mut tested.wakers);
+    assert!(tested.take(first).is_empty());
+    assert_eq!(sent_ids(&tested.take_bodies(second, 256)), ids, "in their order");
 }
