@@ -92,6 +92,9 @@ impl Windows {
         let mut table = self.lock();
         let client = table.clients.get_mut(id.0)?;
         client.is_on_its_way = false;
+        for share in &mut client.shares {
+            share.held = share.held.max(share.stated);
+        }
         Some((client.address.client.clone(), client.window()))
     }
 
@@ -155,7 +158,9 @@ struct Share {
     wanted: usize,
     /// The amount that was stated last.
     stated: usize,
-    /// The amount that the client may use until it has confirmed what was stated.
+    /// The most that the client may use by the windows that it was sent, until it has confirmed the
+    /// last one. A window that is replaced before it is sent counts for nothing: the client never
+    /// confirms it.
     held: usize,
 }
 
@@ -268,7 +273,6 @@ fn divide(pool: usize, base: usize, shares: Vec<&mut Share>) {
         let possible = share.held.max(base).saturating_add(free);
         let stated = target.min(possible);
         free -= stated.saturating_sub(share.held.max(base));
-        share.held = share.held.max(stated);
         share.stated = stated;
     }
 }

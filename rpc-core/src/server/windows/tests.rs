@@ -101,6 +101,23 @@ fn newcomer_gets_its_share_once_it_is_free() {
 }
 
 #[test]
+fn window_that_was_replaced_before_it_was_sent_holds_nothing() {
+    let tested = Tested::new(10_000);
+    let (first, _) = tested.open("a");
+    let (second, _) = tested.open("b");
+    // The first client would have nearly all, and never hears of it.
+    report(&first, 0, 20_000);
+    report(&second, 0, 20_000);
+    assert_eq!(tested.sent_calls(), [calls("a", 5_000), calls("b", 5_000)]);
+    assert_eq!(tested.held(), 10_000);
+    // A smaller window that is replaced takes nothing from the client.
+    report(&first, 2, 1);
+    report(&first, 2, 20_000);
+    assert_eq!(tested.sent_calls(), [calls("a", 5_000)]);
+    assert_eq!(tested.held(), 10_000);
+}
+
+#[test]
 fn capacity_of_a_client_that_leaves_goes_to_the_others() {
     let tested = Tested::new(10_000);
     let (first, _) = tested.open("a");
