@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use crate::{
     args::Args,
     client::{
+        Balancing,
         balancer::LinkId,
         calls::{
             CallKind, Calls, NewCall, Transmit,
@@ -101,7 +102,7 @@ impl Stages {
 
         let random = fastrand::Rng::with_seed(7);
         let capacity = Capacity::new(MANY, DEFAULT_MAX_MESSAGE_SIZE, WhenFull::Fail);
-        let mut calls = Calls::new(capacity, random);
+        let mut calls = Calls::new(capacity, Balancing::default(), random);
         let endpoint = EndpointState::new("here".into(), Endpoint::Inproc("here".to_owned()));
         let peer = PeerInfo {
             max_batch: usize::MAX,
@@ -152,7 +153,13 @@ impl Stages {
     /// # Panics
     /// If the call has no outcome.
     pub fn in_flight_on_client(&mut self) {
-        let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: false, key: None };
+        let policy = CallPolicy {
+            idempotent: false,
+            retries: 0,
+            fail_fast: false,
+            key: None,
+            affinity: None,
+        };
         let message = self.args.clone().finish().expect("it was encoded before");
         let call = NewCall {
             message,

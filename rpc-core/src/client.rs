@@ -2,18 +2,21 @@
 
 pub(crate) mod agreed;
 pub(crate) mod balancer;
+mod balancing;
 mod blocking;
 mod builder;
 mod call;
 pub(crate) mod calls;
 mod config;
 mod core;
+mod discovery;
 pub(crate) mod endpoints;
 mod expect;
 mod map;
 mod notify;
 mod raw_call;
 mod status;
+mod targets;
 pub(crate) mod window;
 
 use std::{
@@ -29,12 +32,13 @@ use self::{config::ClientConfig, core::ClientCore};
 use crate::util::io_thread::{IoThread, LINGER};
 
 pub use self::{
+    balancing::{Balancing, UnknownBalancing},
     builder::{ClientBuilder, Connect},
     call::{Call, Dynamic},
     calls::capacity::WhenFull,
     map::{CollectOrdered, Map, MapItem},
     notify::Notify,
-    status::{ClientStatus, Connectivity, EndpointStatus},
+    status::{ClientStatus, Connectivity, EndpointStatus, SourceStatus},
 };
 
 /// A client of one server, or of several servers that offer the same functions.
@@ -50,7 +54,7 @@ pub use self::{
 ///   connection within its deadline. With [`fail_fast`](Call::fail_fast), the call ends at once
 ///   instead of waiting.
 /// - **Load balancing.** Of two endpoints chosen at random, each call goes to the one with fewer
-///   calls in flight. A server that is overloaded gets calls only if there is no other server,
+///   calls in flight; [`Balancing`] has other policies. A server that is overloaded gets calls only if there is no other server,
 ///   until the pause that it asked for has passed. The same is true of a server that owes the
 ///   answer to a ping, until it answers.
 /// - **Unresponsive servers.** The client pings a server that owes replies and sends nothing. After
@@ -109,7 +113,8 @@ impl Client {
         Self(Arc::new(Inner { core, config, _io: io }))
     }
 
-    /// Returns the endpoints as they were given to the client, without user names and passwords.
+    /// Returns the endpoints that the client has now, as they were given to it or found, without
+    /// user names and passwords.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Arc<str>> {
         self.0.core.endpoints()

@@ -86,6 +86,10 @@ impl Endpoint {
                 Err("this program is built without brokers: add the feature `amqp` of rpc-core"
                     .to_owned())
             }
+            "file" | "dns" => Err(format!(
+                "`{transport}` names endpoints, and is none itself: only a client connects to it"
+            )),
+            "etcd" => Err("the package `rpc-etcd` has names in etcd: use its `Names`".to_owned()),
             other => match other.trim().to_ascii_lowercase().as_str() {
                 known @ ("tcp" | "ipc" | "inproc" | "amqp" | "amqps") => {
                     Err(format!("write the transport as `{known}`, not as `{other}`"))
@@ -94,6 +98,18 @@ impl Endpoint {
                     "there is no transport `{other}`: use `tcp`, `ipc`, `inproc` or `amqp`"
                 )),
             },
+        }
+    }
+
+    /// Returns true if the address itself says that it is one of this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp { host: Host::Address(address), .. } => address.is_loopback(),
+            Self::Tcp { host: Host::Name(name), .. } => name == "localhost",
+            Self::Ipc(_) | Self::Inproc(_) => true,
+            Self::Tcp { .. } => false,
+            #[cfg(feature = "amqp")]
+            Self::Amqp(_) => false,
         }
     }
 
@@ -327,6 +343,12 @@ impl fmt::Display for IpcAddress {
 ///   later), with the feature `amqp`, and `amqps://` with the feature `amqps`. Every part but the
 ///   host has a default: `guest`, `guest`, `5672`, `/` (which is written as `%2f`), `rpc`. Calls run
 ///   at least once. The chapter "Through a broker" of `docs/GUIDE.md` has the other options.
+///
+/// A client also takes texts that name endpoints, and then follows their changes as with a
+/// [`Discovery`](crate::Discovery):
+///
+/// - `file:///path` is a file with an endpoint a line. What follows `#` is left out. The file is
+///   read twice a second.
 ///
 /// # Errors
 /// `bind` fails with [`ServeError::InvalidEndpoint`](crate::ServeError::InvalidEndpoint) for any

@@ -8,7 +8,7 @@
 //! Inside other types, `&[u8]` stays: its function takes only `bin`, which is not what a `Vec<u8>`
 //! is there.
 
-use crate::discover::FunctionDescription;
+use crate::{discover::FunctionDescription, util::fnv};
 
 /// Wrappers that leave no trace on the wire.
 const TRANSPARENT: [&str; 4] = ["Arc", "Box", "Cow", "Rc"];
@@ -36,16 +36,8 @@ pub(crate) fn of(function: &FunctionDescription) -> String {
     let params = params.collect::<Vec<_>>().join(", ");
     let result = canonical(&function.result);
     let error = function.error.as_deref().map(canonical).unwrap_or_default();
-    hash(&format!("{}({params}) -> {result} | {error}", function.name))
-}
-
-/// Computes the FNV-1a hash, which is the same on every machine and in every version.
-fn hash(text: &str) -> String {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in text.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    format!("{hash:016x}")
+    let text = format!("{}({params}) -> {result} | {error}", function.name);
+    format!("{:016x}", fnv::hash(text.as_bytes()))
 }
 
 /// Returns the text of a type without what makes no difference.

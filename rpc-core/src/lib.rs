@@ -66,6 +66,7 @@ mod codec;
 mod context;
 mod declaration;
 mod discover;
+mod discovery;
 mod endpoint;
 mod engine;
 mod error;
@@ -85,11 +86,13 @@ pub use rpc_macros::remote;
 pub use crate::{
     args::Args,
     client::{
-        Call, Client, ClientBuilder, ClientStatus, Close, CollectOrdered, Connect, Connectivity,
-        Dynamic, EndpointStatus, Map, MapItem, Notify, WhenFull,
+        Balancing, Call, Client, ClientBuilder, ClientStatus, Close, CollectOrdered, Connect,
+        Connectivity, Dynamic, EndpointStatus, Map, MapItem, Notify, SourceStatus,
+        UnknownBalancing, WhenFull,
     },
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
+    discovery::{Discovery, DiscoveryError},
     endpoint::Endpoints,
     engine::Engine,
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError},

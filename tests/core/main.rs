@@ -10,6 +10,7 @@ mod cancellation;
 mod connection;
 mod deadlines;
 mod depth;
+mod discovery;
 mod errors;
 mod functions;
 mod keys;

@@ -6,6 +6,7 @@ use std::{collections::VecDeque, sync::Arc, task::Waker, time::Instant};
 use crate::{
     client::{
         agreed::Agreed,
+        balancing::Balancing,
         endpoints::EndpointState,
         window::{Amount, LinkWindow},
     },
@@ -53,6 +54,8 @@ pub(crate) struct Link {
     pub(crate) backs_off_until: Option<Instant>,
     /// The waker of the task that sends, while that task waits.
     pub(crate) sender: Option<Waker>,
+    /// The turn in which the link was chosen last, for round robin.
+    turn: u64,
 }
 
 impl Link {
@@ -114,13 +117,16 @@ impl Link {
 pub(crate) struct Balancer {
     links: Vec<Link>,
     next: u32,
+    policy: Balancing,
+    /// The number of turns so far, for round robin.
+    turn: u64,
     random: fastrand::Rng,
 }
 
 impl Balancer {
     /// Returns a balancer without links, which uses `random` to choose among links.
-    pub(crate) fn new(random: fastrand::Rng) -> Self {
-        Self { links: Vec::new(), next: 0, random }
+    pub(crate) fn new(policy: Balancing, random: fastrand::Rng) -> Self {
+        Self { links: Vec::new(), next: 0, policy, turn: 0, random }
     }
 
     pub(crate) fn add(&mut self, endpoint: Arc<EndpointState>, peer: PeerInfo) -> LinkId {
@@ -142,6 +148,7 @@ impl Balancer {
             unresponsive: false,
             backs_off_until: None,
             sender: None,
+            turn: 0,
         });
         id
     }
@@ -191,50 +198,89 @@ impl Balancer {
         self.links.iter().any(|link| !link.draining && is_other(link) && link.tier(now) == 0)
     }
 
-    /// Chooses the link for the next call: of two random links, the one with less load. Links that
-    /// are unresponsive or overloaded are chosen only if there is no other link, and links to the
-    /// endpoint `avoid` only if no other has room in its window. Returns `None` if no link takes
-    /// calls now.
+    /// Chooses the link for the next call: by the hash of its affinity key, or else by the policy.
+    /// Links that are unresponsive or overloaded are chosen only if there is no other link, and
+    /// links to the endpoint `avoid` only if no other has room in its window. Returns `None` if no
+    /// link takes calls now.
     pub(crate) fn choose(
         &mut self,
         now: Instant,
         avoid: Option<&Arc<EndpointState>>,
+        affinity: Option<u64>,
     ) -> Option<&mut Link> {
-        let index = self.choose_index(now, avoid)?;
-        self.links.get_mut(index)
+        let index = self.choose_index(now, avoid, affinity)?;
+        let link = self.links.get_mut(index)?;
+        if self.policy == Balancing::RoundRobin {
+            self.turn += 1;
+            link.turn = self.turn;
+        }
+        Some(link)
     }
 
-    fn choose_index(&mut self, now: Instant, avoid: Option<&Arc<EndpointState>>) -> Option<usize> {
+    fn choose_index(
+        &mut self,
+        now: Instant,
+        avoid: Option<&Arc<EndpointState>>,
+        affinity: Option<u64>,
+    ) -> Option<usize> {
         let Self { links, random, .. } = self;
+        let policy = self.policy;
         // Most clients have a single link.
         if let [link] = links.as_slice() {
             return (!link.draining && link.has_room()).then_some(0);
         }
         let is_avoided =
             |link: &Link| avoid.is_some_and(|avoid| Arc::ptr_eq(&link.endpoint, avoid));
-        let rank = |link: &Link| u8::from(is_avoided(link));
+        let is_remote =
+            |link: &Link| policy == Balancing::LocalFirst && !link.endpoint.address.is_local();
+        let rank = |link: &Link| (is_avoided(link), affinity.is_none() && is_remote(link));
         let open = links.iter().filter(|link| !link.draining);
         let tier = open.map(|link| link.tier(now)).min()?;
         let takes = |link: &Link| !link.draining && link.tier(now) == tier && link.has_room();
         let open = || links.iter().enumerate().filter(|(_, link)| takes(link));
         let best = open().map(|(_, link)| rank(link)).min()?;
-        let mut two = [None, None];
-        // Takes two of the best links at random. Reservoir sampling needs no list of them.
-        for (seen, (index, _)) in open().filter(|(_, link)| rank(link) == best).enumerate() {
-            if seen < 2 {
-                two[seen] = Some(index);
-            } else if let slot @ 0..2 = random.usize(0..=seen) {
-                two[slot] = Some(index);
-            }
-        }
-        match two {
-            [Some(a), Some(b)] => {
-                let (a, b) = if random.bool() { (a, b) } else { (b, a) };
-                Some(if links[b].load() < links[a].load() { b } else { a })
-            }
-            [first, _] => first,
+        let best = open().filter(|(_, link)| rank(link) == best);
+        let chosen = match (affinity, policy) {
+            (Some(key), _) => best.max_by_key(|(_, link)| score(key, link.endpoint.hash)),
+            (None, Balancing::RoundRobin) => best.min_by_key(|(_, link)| link.turn),
+            (None, Balancing::LeastLoaded | Balancing::LocalFirst) => less_loaded(best, random),
+        };
+        chosen.map(|(index, _)| index)
+    }
+}
+
+/// Chooses two of `links` at random, and of these the one with less load.
+fn less_loaded<'a>(
+    links: impl Iterator<Item = (usize, &'a Link)>,
+    random: &mut fastrand::Rng,
+) -> Option<(usize, &'a Link)> {
+    let mut two = [None, None];
+    // Reservoir sampling needs no list of the links.
+    for (seen, link) in links.enumerate() {
+        if seen < 2 {
+            two[seen] = Some(link);
+        } else if let slot @ 0..2 = random.usize(0..=seen) {
+            two[slot] = Some(link);
         }
     }
+    match two {
+        [Some(a), Some(b)] => {
+            let (a, b) = if random.bool() { (a, b) } else { (b, a) };
+            Some(if b.1.load() < a.1.load() { b } else { a })
+        }
+        [first, _] => first,
+    }
+}
+
+/// Returns how much an affinity key prefers an endpoint, both given by their hashes. The highest
+/// score wins (rendezvous hashing), so that a key moves only when its own endpoint leaves. The
+/// finalizer of `SplitMix64` mixes the bits, which FNV-1a alone does badly.
+/// <https://prng.di.unimi.it/splitmix64.c>
+fn score(key: u64, endpoint: u64) -> u64 {
+    let mut mixed = key ^ endpoint.rotate_left(32);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
@@ -242,7 +288,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{endpoint::Endpoint, protocol::control::Capabilities};
+    use crate::{endpoint::Endpoint, protocol::control::Capabilities, util::fnv};
 
     pub(crate) fn endpoint(name: &str) -> Arc<EndpointState> {
         EndpointState::new(name.into(), Endpoint::Inproc(name.to_owned()))
@@ -267,7 +313,7 @@ pub(crate) mod tests {
 
     impl Tested {
         fn new(count: usize) -> Self {
-            let mut balancer = Balancer::new(fastrand::Rng::with_seed(7));
+            let mut balancer = Balancer::new(Balancing::default(), fastrand::Rng::with_seed(7));
             let endpoints: Vec<_> = (0..count).map(|n| endpoint(&n.to_string())).collect();
             let links = endpoints.iter().map(|to| balancer.add(Arc::clone(to), peer("one")));
             let links = links.collect();
@@ -284,7 +330,7 @@ pub(crate) mod tests {
             let mut counts = [0; 4];
             let avoid = avoid.map(|avoid| Arc::clone(&self.endpoints[avoid]));
             for _ in 0..1_000 {
-                let link = self.balancer.choose(Instant::now(), avoid.as_ref()).unwrap();
+                let link = self.balancer.choose(Instant::now(), avoid.as_ref(), None).unwrap();
                 link.sent.calls += usize::from(loaded);
                 let id = link.id;
                 counts[self.links.iter().position(|link| *link == id).unwrap()] += 1;
@@ -325,7 +371,7 @@ pub(crate) mod tests {
         tested.balancer.remove(tested.links[1]);
         assert_eq!(tested.choose(None, false), [1_000, 0, 0, 0]);
         tested.link(0).draining = true;
-        assert!(tested.balancer.choose(Instant::now(), None).is_none());
+        assert!(tested.balancer.choose(Instant::now(), None, None).is_none());
     }
 
     #[test]
@@ -334,7 +380,7 @@ pub(crate) mod tests {
         let now = Instant::now();
         tested.link(0).backs_off_until = Some(now);
         tested.link(1).sent.calls = 1;
-        assert_eq!(tested.balancer.choose(now, None).unwrap().id, tested.links[0]);
+        assert_eq!(tested.balancer.choose(now, None, None).unwrap().id, tested.links[0]);
     }
 
     #[test]
@@ -347,5 +393,67 @@ pub(crate) mod tests {
         }
         assert!(link.sender.is_none());
         assert_eq!(link.queue, [MsgId(0), MsgId(1), MsgId(2)]);
+    }
+
+    #[test]
+    fn links_take_turns() {
+        let mut tested = Tested::new(3);
+        tested.balancer.policy = Balancing::RoundRobin;
+        tested.link(1).sent.calls = 1_000;
+        let counts = tested.choose(None, false);
+        assert!(counts[..3].iter().all(|count| (333..=334).contains(count)), "{counts:?}");
+        // A newcomer does not get what it has missed.
+        let newcomer = endpoint("newcomer");
+        let newcomer = tested.balancer.add(newcomer, peer("one"));
+        tested.links.push(newcomer);
+        assert_eq!(tested.choose(None, false), [250; 4]);
+    }
+
+    #[test]
+    fn local_links_come_first() {
+        let mut tested = Tested::new(0);
+        tested.balancer.policy = Balancing::LocalFirst;
+        for name in ["tcp://[::1]:1", "tcp://10.0.0.1:1", "ipc:///x", "tcp://far:1"] {
+            let endpoint = EndpointState::new(name.into(), Endpoint::to_connect(name).unwrap());
+            let link = tested.balancer.add(Arc::clone(&endpoint), peer("one"));
+            tested.links.push(link);
+            tested.endpoints.push(endpoint);
+        }
+        assert_eq!(tested.choose(None, true), [500, 0, 500, 0]);
+        assert_eq!(tested.choose(Some(0), true), [0, 0, 1_000, 0]);
+        // Others are used when no local one takes calls.
+        tested.link(0).unresponsive = true;
+        tested.link(2).draining = true;
+        assert_eq!(tested.choose(None, true), [0, 500, 0, 500]);
+    }
+
+    #[test]
+    fn few_keys_move_when_a_server_leaves() {
+        const KEYS: u32 = 10_000;
+        let mut tested = Tested::new(10);
+        let mut places = || {
+            let mut place = |key: u32| {
+                let key = fnv::hash(format!("user {key}").as_bytes());
+                tested.balancer.choose(Instant::now(), None, Some(key)).unwrap().id
+            };
+            (0..KEYS).map(&mut place).collect::<Vec<_>>()
+        };
+        let before = places();
+        assert_eq!(places(), before, "a key stays where it is");
+        let gone = tested.links[3];
+        let mut counts = [0; 10];
+        for place in &before {
+            counts[tested.links.iter().position(|link| link == place).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| (900..1_100).contains(count)), "{counts:?}");
+        tested.balancer.remove(gone);
+        let mut moved = 0;
+        for (key, before) in before.iter().enumerate() {
+            let key = fnv::hash(format!("user {key}").as_bytes());
+            let after = tested.balancer.choose(Instant::now(), None, Some(key)).unwrap().id;
+            assert!(after == *before || *before == gone, "only its own keys move");
+            moved += u32::from(after != *before);
+        }
+        assert_eq!(moved, counts[3]);
     }
 }

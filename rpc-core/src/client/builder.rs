@@ -15,16 +15,21 @@ use tokio::runtime::Handle;
 
 use crate::{
     client::{
-        Client, blocking,
+        Client,
+        balancing::Balancing,
+        blocking,
         calls::capacity::WhenFull,
         config::{ClientConfig, deadline_after},
         core::{
             ClientCore,
             run::{Changes, EndOnDrop, run},
         },
-        endpoints::{Change, EndpointState, names},
+        discovery::changes,
+        endpoints::Change,
+        targets::Targets,
     },
-    endpoint::{Endpoint, Endpoints, redacted},
+    discovery::{Discovery, Source},
+    endpoint::Endpoints,
     engine::Engine,
     error::{ErrorKind, Ran, RpcError},
     function::RemoteFn,
@@ -152,6 +157,11 @@ setters! { ClientBuilder {
     ///
     /// The server may use another implementation. The default is [`Engine::Zeromq`].
     engine: Engine,
+
+    /// Sets the policy by which calls are spread over the servers.
+    ///
+    /// The default is [`Balancing::LeastLoaded`].
+    balancing: Balancing,
 } }
 
 impl ClientBuilder {
@@ -228,16 +238,36 @@ impl ClientBuilder {
     /// Panics if it is called outside a tokio runtime, with
     /// [`use_current_runtime`](Self::use_current_runtime).
     pub fn connect(self, endpoints: impl Endpoints) -> Connect {
+        self.connect_to(Targets::parse(endpoints))
+    }
+
+    /// Connects to the endpoints that `discovery` names, now and later, and waits until one server
+    /// has answered.
+    ///
+    /// # Errors
+    /// [`Disconnected`](ErrorKind::Disconnected), as from [`connect`](Self::connect), also if
+    /// `discovery` names no endpoint within the connect timeout.
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    pub fn connect_via(self, discovery: impl Discovery) -> Connect {
+        self.connect_to(Ok(Targets::from(Source::new(discovery))))
+    }
+
+    fn connect_to(self, targets: Result<Targets, RpcError>) -> Connect {
         let timeout = self.config.connect_timeout;
         let by = deadline_after(Instant::now(), timeout);
-        let started = self.start(endpoints, Some(by));
+        let started = targets.and_then(|targets| {
+            let names = targets.names();
+            Ok((self.start(targets, Some(by))?, names))
+        });
         let connecting = async move {
-            let (client, endpoints) = started?;
+            let (client, names) = started?;
             let Err(cause) = client.core().connected().await else { return Ok(client) };
             let message = format!("no server answered within {timeout:?}");
             let error =
                 RpcError::new(ErrorKind::Disconnected, Ran::No, message).with_source(&*cause);
-            Err(error.at(&names(&endpoints).into()))
+            Err(error.at(&names.into()))
         };
         Connect { connecting: Box::pin(connecting), by }
     }
@@ -254,18 +284,28 @@ impl ClientBuilder {
     /// Panics if it is called outside a tokio runtime, with
     /// [`use_current_runtime`](Self::use_current_runtime).
     pub fn connect_lazy(self, endpoints: impl Endpoints) -> Result<Client, RpcError> {
-        self.start(endpoints, None).map(|(client, _)| client)
+        self.start(Targets::parse(endpoints)?, None)
     }
 
-    fn start(
-        self,
-        endpoints: impl Endpoints,
-        connect_by: Option<Instant>,
-    ) -> Result<(Client, Vec<Arc<EndpointState>>), RpcError> {
+    /// Returns a client at once, and connects it in the background to the endpoints that
+    /// `discovery` names. See [`connect_lazy`](Self::connect_lazy).
+    ///
+    /// # Errors
+    /// [`Disconnected`](ErrorKind::Disconnected) if the I/O thread cannot be started.
+    ///
+    /// # Panics
+    /// As [`connect_lazy`](Self::connect_lazy).
+    pub fn connect_lazy_via(self, discovery: impl Discovery) -> Result<Client, RpcError> {
+        self.start(Targets::from(Source::new(discovery)), None)
+    }
+
+    fn start(self, targets: Targets, connect_by: Option<Instant>) -> Result<Client, RpcError> {
         let Self { config } = self;
-        let endpoints = parse(endpoints)?;
-        let core = ClientCore::new(&config, &endpoints);
-        let changes: Changes = stream::iter(endpoints.clone()).map(Change::Insert).boxed();
+        let Targets { endpoints, sources } = targets;
+        let names = sources.iter().map(|source| source.name.as_str().into());
+        let core = ClientCore::new(&config, &endpoints, names);
+        let fixed = stream::iter(endpoints).map(Change::Insert);
+        let changes: Changes = fixed.chain(changes(sources)).boxed();
         let task = run(EndOnDrop(Arc::clone(&core)), changes, connect_by);
         let io = if config.use_current_runtime {
             Handle::current().spawn(task);
@@ -278,7 +318,7 @@ impl ClientBuilder {
             io.handle().spawn(task);
             Some(io)
         };
-        Ok((Client::new(core, config, io), endpoints))
+        Ok(Client::new(core, config, io))
     }
 }
 
@@ -293,24 +333,6 @@ fn shared_io_thread() -> io::Result<Arc<IoThread>> {
     let started = Arc::new(IoThread::start("rpc-client-io")?);
     *shared = Arc::downgrade(&started);
     Ok(started)
-}
-
-fn parse(endpoints: impl Endpoints) -> Result<Vec<Arc<EndpointState>>, RpcError> {
-    let texts = endpoints.into_texts();
-    let invalid = |name: &Arc<str>, reason: &str| {
-        RpcError::new(ErrorKind::InvalidEndpoint, Ran::No, reason).at(name)
-    };
-    if texts.is_empty() {
-        return Err(invalid(&Arc::from(""), "no endpoint was given"));
-    }
-    let parse = |text: String| {
-        let name = Arc::from(redacted(&text));
-        match Endpoint::to_connect(&text) {
-            Ok(address) => Ok(EndpointState::new(name, address)),
-            Err(reason) => Err(invalid(&name, &reason)),
-        }
-    };
-    texts.into_iter().map(parse).collect()
 }
 
 /// The future that [`Client::connect`] returns. Await it, or block with [`wait`](Self::wait).

@@ -25,6 +25,7 @@ use crate::{
     error::{CallFailure, ErrorKind, Ran, RpcError},
     function::{RemoteFn, Signature},
     protocol::{control, response},
+    util::fnv,
 };
 
 impl Client {
@@ -218,6 +219,20 @@ impl<F: RemoteFn> Call<F> {
     /// for another function or with other arguments fails as [`BadRequest`](ErrorKind::BadRequest).
     pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.raw.options.key = Some(Bytes::copy_from_slice(key.as_ref()));
+        self
+    }
+
+    /// Sends the call to the server that `key` belongs to, such as the one that has it in a cache.
+    ///
+    /// All clients that connect to the same endpoints, written in the same way, send a key to the
+    /// same server. When one of N servers leaves, about one key in N moves, and no other
+    /// (rendezvous hashing). While a server is away, overloaded or full, its keys go to other
+    /// servers, each key always to the same. It is a preference, and no lock: two servers may have
+    /// calls with one key at the same time.
+    ///
+    /// Without a key, the [policy](crate::ClientBuilder::balancing) of the client decides.
+    pub fn affinity_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.raw.options.affinity = Some(fnv::hash(key.as_ref()));
         self
     }
 

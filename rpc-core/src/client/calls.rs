@@ -33,7 +33,9 @@ use self::{
 use crate::{
     client::{
         balancer::{Balancer, LinkId},
-        endpoints::{EndpointState, names},
+        balancing::Balancing,
+        endpoints::EndpointState,
+        status::SourceStatus,
     },
     error::{ErrorKind, Ran, RpcError},
     protocol::{MsgId, control::Capabilities},
@@ -51,6 +53,7 @@ pub(crate) struct Calls {
     slots: Slab<Slot>,
     pub(crate) balancer: Balancer,
     endpoints: Vec<Arc<EndpointState>>,
+    sources: Vec<SourceStatus>,
     capacity: Capacity,
     /// The calls that wait for capacity. The callers bound this queue, because each of them holds
     /// the arguments of its own call.
@@ -77,11 +80,12 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    pub(crate) fn new(capacity: Capacity, mut random: fastrand::Rng) -> Self {
+    pub(crate) fn new(capacity: Capacity, balancing: Balancing, mut random: fastrand::Rng) -> Self {
         Self {
             slots: Slab::new(),
-            balancer: Balancer::new(random.fork()),
+            balancer: Balancer::new(balancing, random.fork()),
             endpoints: Vec::new(),
+            sources: Vec::new(),
             capacity,
             waiting: VecDeque::new(),
             unrouted: VecDeque::new(),
@@ -250,7 +254,7 @@ impl Calls {
         if error.endpoint().is_empty() {
             error = match &slot.history {
                 Some(history) => error.at(&history.endpoint.name),
-                None => error.at(&names(&self.endpoints).into()),
+                None => error.at(&names(&self.endpoints, &self.sources).into()),
             };
         }
         Self::end(slot, Err(error), &mut self.capacity, wakers);
@@ -340,6 +344,14 @@ pub(crate) fn request_too_large(size: usize, whose: &str, limit: usize) -> RpcEr
     let message =
         format!("the request has {size} bytes, and the {whose}'s max_message_size is {limit}");
     RpcError::new(ErrorKind::TooLarge { size, limit }, Ran::No, message)
+}
+
+/// Returns the names of endpoints, or if there is none, of their sources, for errors that concern
+/// all of them.
+fn names(endpoints: &[Arc<EndpointState>], sources: &[SourceStatus]) -> String {
+    let names = endpoints.iter().map(|endpoint| &*endpoint.name);
+    let sources = sources.iter().filter(|_| endpoints.is_empty());
+    names.chain(sources.map(|source| &*source.source)).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    client::calls::capacity::{Capacity, WhenFull},
+    client::{
+        balancing::Balancing,
+        calls::capacity::{Capacity, WhenFull},
+    },
     engine::Engine,
     function::Signature,
     protocol::DEFAULT_MAX_MESSAGE_SIZE,
@@ -27,6 +30,7 @@ pub(crate) struct ClientConfig {
     pub(crate) when_full: WhenFull,
     pub(crate) max_message_size: usize,
     pub(crate) engine: Engine,
+    pub(crate) balancing: Balancing,
     pub(crate) use_current_runtime: bool,
     /// The functions that every server must have as they are known here.
     pub(crate) expected: Vec<&'static Signature>,
@@ -45,6 +49,7 @@ impl Default for ClientConfig {
             when_full: WhenFull::Wait,
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             engine: Engine::default(),
+            balancing: Balancing::default(),
             use_current_runtime: false,
             expected: Vec::new(),
         }

@@ -79,10 +79,18 @@ struct State {
 }
 
 impl ClientCore {
-    pub(crate) fn new(config: &ClientConfig, endpoints: &[Arc<EndpointState>]) -> Arc<Self> {
-        let mut calls = Calls::new(config.capacity(), fastrand::Rng::new());
+    /// Makes a client with `endpoints`, and with the sources of others that have these names.
+    pub(crate) fn new(
+        config: &ClientConfig,
+        endpoints: &[Arc<EndpointState>],
+        sources: impl IntoIterator<Item = Arc<str>>,
+    ) -> Arc<Self> {
+        let mut calls = Calls::new(config.capacity(), config.balancing, fastrand::Rng::new());
         for endpoint in endpoints {
             calls.insert_endpoint(endpoint);
+        }
+        for source in sources {
+            calls.insert_source(source);
         }
         Arc::new(Self {
             home: HomeProcess::new(),
@@ -131,17 +139,6 @@ impl ClientCore {
     pub(crate) fn endpoints(&self) -> Vec<Arc<str>> {
         let Some(state) = self.lock_here() else { return Vec::new() };
         state.calls.endpoints().iter().map(|endpoint| Arc::clone(&endpoint.name)).collect()
-    }
-
-    /// Adds an endpoint.
-    pub(crate) fn insert_endpoint(&self, endpoint: &Arc<EndpointState>) {
-        self.with_calls(|calls, _| calls.insert_endpoint(endpoint));
-    }
-
-    /// Removes an endpoint. Calls that were queued for it, and not sent yet, go to other endpoints.
-    pub(crate) fn remove_endpoint(&self, endpoint: &Arc<EndpointState>) {
-        self.with_calls(|calls, wakers| calls.remove_endpoint(endpoint, Instant::now(), wakers));
-        self.check_given_up();
     }
 
     /// Submits a call, and returns its id. The caller must pass the id to
@@ -361,7 +358,13 @@ impl ClientCore {
     async fn flush(&self, link: LinkId) {
         let deadline = Instant::now() + LINGER;
         let Ok(message) = control::ping().finish() else { return };
-        let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: true, key: None };
+        let policy = CallPolicy {
+            idempotent: false,
+            retries: 0,
+            fail_fast: true,
+            key: None,
+            affinity: None,
+        };
         let ping = NewCall {
             message,
             kind: CallKind::Request,

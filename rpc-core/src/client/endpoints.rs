@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, util::fnv};
 
 /// An endpoint of a client, and the state of connecting to it. Two endpoints are the same if they
 /// are the same `Arc`.
@@ -15,6 +15,8 @@ pub(crate) struct EndpointState {
     /// The endpoint, as it was given to the client.
     pub(crate) name: Arc<str>,
     pub(crate) address: Endpoint,
+    /// The hash of the name, by which affinity keys choose among endpoints.
+    pub(crate) hash: u64,
     failure: Mutex<Option<Arc<str>>>,
     has_given_up: AtomicBool,
 }
@@ -26,14 +28,23 @@ pub(crate) enum Change {
     Insert(Arc<EndpointState>),
     /// Removes an endpoint. New calls go to other endpoints. Calls that were sent to this one are
     /// still answered.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no source of changes removes endpoints yet"))]
     Remove(Arc<EndpointState>),
+    /// Notes the last answer of a source of endpoints.
+    Source {
+        /// The place of the source among those of the client.
+        index: usize,
+        /// The number of endpoints that the source names.
+        endpoints: usize,
+        /// The reason why its list is not what it should be.
+        failure: Option<Arc<str>>,
+    },
 }
 
 impl EndpointState {
     pub(crate) fn new(name: Arc<str>, address: Endpoint) -> Arc<Self> {
         let (failure, has_given_up) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { name, address, failure, has_given_up })
+        let hash = fnv::hash(name.as_bytes());
+        Arc::new(Self { name, address, hash, failure, has_given_up })
     }
 
     /// Returns the reason why there is no link. Returns `None` while there is a link, or during the
@@ -61,9 +72,4 @@ impl EndpointState {
         // No code panics while it holds this lock.
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the names of endpoints, joined by commas, for errors that concern all of them.
-pub(crate) fn names(endpoints: &[Arc<EndpointState>]) -> String {
-    endpoints.iter().map(|endpoint| &*endpoint.name).collect::<Vec<_>>().join(", ")
 }

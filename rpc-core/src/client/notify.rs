@@ -13,6 +13,7 @@ use crate::{
     client::{Client, blocking, calls::CallKind, raw_call::RawCall},
     error::RpcError,
     function::RemoteFn,
+    util::fnv,
 };
 
 impl Client {
@@ -54,6 +55,13 @@ impl Notify {
     /// message.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.raw.options.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends the notification to the server that `key` belongs to. See
+    /// [`Call::affinity_key`](crate::Call::affinity_key).
+    pub fn affinity_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.raw.options.affinity = Some(fnv::hash(key.as_ref()));
         self
     }
 

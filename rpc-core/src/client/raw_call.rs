@@ -34,6 +34,7 @@ pub(crate) struct CallOptions {
     pub(crate) fail_fast: bool,
     pub(crate) idempotent: bool,
     pub(crate) key: Option<Bytes>,
+    pub(crate) affinity: Option<u64>,
 }
 
 /// The common part of calls and notifications, which does not depend on the types of the function.
@@ -176,6 +177,7 @@ impl RawCall {
                 .unwrap_or_else(|| self.client.config().retries),
             fail_fast: self.options.fail_fast || self.client.config().fail_fast,
             key: self.options.key.take(),
+            affinity: self.options.affinity,
         };
         let message = args.finish().map_err(|cause| {
             RpcError::new(ErrorKind::BadArguments, Ran::No, "the arguments cannot be encoded")

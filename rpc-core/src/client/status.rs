@@ -6,8 +6,10 @@ use std::{fmt, sync::Arc};
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ClientStatus {
-    /// The endpoints, in the order in which they were given.
+    /// The endpoints, in the order in which they were given or found.
     pub endpoints: Vec<EndpointStatus>,
+    /// The sources of endpoints, in the order in which they were given.
+    pub sources: Vec<SourceStatus>,
     /// The number of calls in flight. A call that has ended counts until its caller has taken the
     /// outcome.
     pub calls: usize,
@@ -20,6 +22,21 @@ pub struct ClientStatus {
     pub waiting: usize,
     /// The number of retries since the client was made.
     pub retries: u64,
+}
+
+/// The state of a source of endpoints: a [`Discovery`](crate::Discovery), or a text such as
+/// `file:///path` or `dns://name:port`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SourceStatus {
+    /// The name of the source.
+    pub source: Arc<str>,
+    /// True if the source has answered at least once, be it with an error.
+    pub has_answered: bool,
+    /// The number of endpoints that the client has from the source.
+    pub endpoints: usize,
+    /// The reason why the last answer was an error, or a list that was not used as it is.
+    pub failure: Option<Arc<str>>,
 }
 
 /// The state of one endpoint of a client.

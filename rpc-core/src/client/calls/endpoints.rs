@@ -7,7 +7,7 @@ use crate::{
     client::{
         balancer::Link,
         endpoints::EndpointState,
-        status::{ClientStatus, Connectivity, EndpointStatus},
+        status::{ClientStatus, Connectivity, EndpointStatus, SourceStatus},
         window::LinkWindow,
     },
     error::RpcError,
@@ -20,6 +20,35 @@ impl Calls {
         if !self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
             self.endpoints.push(Arc::clone(endpoint));
         }
+    }
+
+    /// Adds a source of endpoints, which has not answered yet.
+    pub(crate) fn insert_source(&mut self, name: Arc<str>) {
+        let (has_answered, endpoints, failure) = (false, 0, None);
+        self.sources.push(SourceStatus { source: name, has_answered, endpoints, failure });
+    }
+
+    /// Notes the last answer of a source. Calls with `fail_fast` wait for the first.
+    pub(crate) fn handle_source(
+        &mut self,
+        index: usize,
+        endpoints: usize,
+        failure: Option<Arc<str>>,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
+        let Some(source) = self.sources.get_mut(index) else { return };
+        (source.endpoints, source.failure) = (endpoints, failure);
+        if !std::mem::replace(&mut source.has_answered, true) {
+            self.route_unrouted(VecDeque::new(), now, wakers);
+        }
+    }
+
+    /// Returns true if calls with `fail_fast` have nothing to wait for: every source has answered,
+    /// and no endpoint has a link or is still being connected for the first time.
+    pub(super) fn has_no_link(&self) -> bool {
+        self.sources.iter().all(|source| source.has_answered)
+            && self.endpoints.iter().all(|endpoint| endpoint.failure().is_some())
     }
 
     /// Removes an endpoint. A link to it drains: calls that were not sent yet go to other
@@ -76,6 +105,7 @@ impl Calls {
         };
         ClientStatus {
             endpoints: self.endpoints.iter().map(status).collect(),
+            sources: self.sources.clone(),
             calls: self.capacity.calls,
             bytes: self.capacity.bytes,
             waiting: self.slots.len().saturating_sub(self.capacity.calls) + self.unrouted.len(),
@@ -99,7 +129,13 @@ impl Calls {
                 (Some(failure), _) => Some(format!("{}: {failure}", endpoint.name)),
                 (None, _) => None,
             };
-        let reasons: Vec<_> = self.endpoints.iter().filter_map(reason).collect();
+        let of_source = |source: &SourceStatus| match &source.failure {
+            Some(failure) => Some(format!("{}: {failure}", source.source)),
+            None if source.has_answered => None,
+            None => Some(format!("{}: it has not answered yet", source.source)),
+        };
+        let sources = self.sources.iter().filter_map(of_source);
+        let reasons: Vec<_> = self.endpoints.iter().filter_map(reason).chain(sources).collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 

@@ -14,7 +14,7 @@ pub(crate) const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
 /// length is hardly noticed.
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The call policy: the treatment of a call that fails.
+/// The call policy: where a call goes, and how a failure is treated.
 #[derive(Debug, Clone)]
 pub(crate) struct CallPolicy {
     /// True if it does no harm to run the function twice.
@@ -25,6 +25,8 @@ pub(crate) struct CallPolicy {
     pub(crate) fail_fast: bool,
     /// The idempotency key, under which a server remembers the reply.
     pub(crate) key: Option<Bytes>,
+    /// The hash of the affinity key, which decides about the server.
+    pub(crate) affinity: Option<u64>,
 }
 
 impl CallPolicy {
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
 
     fn policy() -> CallPolicy {
-        CallPolicy { idempotent: false, retries: 3, fail_fast: false, key: None }
+        CallPolicy { idempotent: false, retries: 3, fail_fast: false, key: None, affinity: None }
     }
 
     #[test]

@@ -61,32 +61,33 @@ impl Calls {
         slot.state = CallState::Queued;
         let history = slot.history.as_deref();
         let instance = history.and_then(|history| history.cached_by.clone());
-        let link = match (&instance, history) {
-            (Some(instance), Some(history)) => {
-                let (mut found, mut replaced) = (None, false);
-                for link in self.balancer.iter().filter(|link| !link.draining) {
-                    if link.peer.instance.as_ref() == Some(instance) {
-                        found = Some(link.id);
-                    }
-                    replaced |= Arc::ptr_eq(&link.endpoint, &history.endpoint);
+        let link = if let (Some(instance), Some(history)) = (&instance, history) {
+            let (mut found, mut replaced) = (None, false);
+            for link in self.balancer.iter().filter(|link| !link.draining) {
+                if link.peer.instance.as_ref() == Some(instance) {
+                    found = Some(link.id);
                 }
-                if replaced && found.is_none() {
-                    let message = "the server that may have run it has gone, and its memory of replies with it";
-                    let error = RpcError::new(ErrorKind::Disconnected, Ran::Maybe, message);
-                    self.fail(id, error, wakers);
-                    return true;
-                }
-                found.and_then(|found| self.balancer.find(found))
+                replaced |= Arc::ptr_eq(&link.endpoint, &history.endpoint);
             }
-            _ => self.balancer.choose(now, history.map(|history| &history.endpoint)),
+            if replaced && found.is_none() {
+                let message =
+                    "the server that may have run it has gone, and its memory of replies with it";
+                let error = RpcError::new(ErrorKind::Disconnected, Ran::Maybe, message);
+                self.fail(id, error, wakers);
+                return true;
+            }
+            found.and_then(|found| self.balancer.find(found))
+        } else {
+            let affinity = slot.call.policy.affinity;
+            self.balancer.choose(now, history.map(|history| &history.endpoint), affinity)
         };
         if let Some(link) = link {
             link.push(id, wakers);
             return true;
         }
         let bound = instance.is_some();
-        let no_link = || self.endpoints.iter().all(|endpoint| endpoint.failure().is_some());
-        if slot.call.policy.fail_fast && (bound || no_link()) {
+        let fails_fast = slot.call.policy.fail_fast;
+        if fails_fast && (bound || self.has_no_link()) {
             let message = if bound {
                 "there is no connection to the server that may have run it"
             } else {

@@ -44,7 +44,7 @@ impl Tested {
     fn with_capacity(endpoints: usize, capacity: Capacity) -> Self {
         let endpoints: Vec<_> =
             (0..endpoints).map(|index| endpoint(&format!("endpoint-{index}"))).collect();
-        let mut calls = Calls::new(capacity, fastrand::Rng::with_seed(7));
+        let mut calls = Calls::new(capacity, Balancing::default(), fastrand::Rng::with_seed(7));
         for endpoint in &endpoints {
             calls.insert_endpoint(endpoint);
         }
@@ -172,7 +172,7 @@ fn plain_peer() -> PeerInfo {
 }
 
 fn plain() -> CallPolicy {
-    CallPolicy { idempotent: false, retries: u32::MAX, fail_fast: false, key: None }
+    CallPolicy { idempotent: false, retries: u32::MAX, fail_fast: false, key: None, affinity: None }
 }
 
 fn idempotent() -> CallPolicy {

@@ -361,7 +361,7 @@ mod tests {
         let by = Instant::now() + Duration::from_secs(60);
         let link = open::connect(&address, config.transport(), by).await.unwrap();
         let endpoint = EndpointState::new("here".into(), address);
-        let core = ClientCore::new(&config, &[Arc::clone(&endpoint)]);
+        let core = ClientCore::new(&config, &[Arc::clone(&endpoint)], []);
         let (drains, _draining) = oneshot::channel();
         let serving = serve(Arc::clone(&core), Arc::clone(&endpoint), peer("one"), link, drains);
         let task = tokio::spawn(serving);

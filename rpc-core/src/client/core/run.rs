@@ -45,6 +45,9 @@ pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Optio
     let mut tasks = JoinSet::new();
     let mut removals = HashMap::new();
     let mut may_change = true;
+    let mut awaits_timeout = connect_by.is_some();
+    let mut connect_timeout =
+        pin!(time::sleep_until(connect_by.unwrap_or_else(Instant::now).into()));
     while may_change || !tasks.is_empty() {
         tokio::select! {
             change = changes.next(), if may_change => match change {
@@ -55,6 +58,9 @@ pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Optio
                     removal.insert(remove);
                     // An endpoint that comes later has no part in whether connecting has failed.
                     let connect_by = connect_by.filter(|by| *by > Instant::now());
+                    if connect_by.is_none() {
+                        endpoint.give_up();
+                    }
                     let core = Arc::clone(core);
                     tasks.spawn(connect::keep_connected(core, endpoint, connect_by, removed));
                 }
@@ -63,8 +69,16 @@ pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Optio
                     // The task may have dropped the receiver already, because the client closes.
                     removals.remove(&key(&endpoint)).map(|remove| remove.send(()));
                 }
+                Some(Change::Source { index, endpoints, failure }) => {
+                    core.handle_source(index, endpoints, failure);
+                }
                 None => may_change = false,
             },
+            () = &mut connect_timeout, if awaits_timeout => {
+                awaits_timeout = false;
+                // Each endpoint gives up by itself, but there may be none.
+                core.check_given_up();
+            }
             Some(_) = tasks.join_next() => {}
             () = core.closing() => break,
         }

@@ -95,7 +95,7 @@ async fn endpoints_change_while_calls_run() {
     tokio::spawn(Named::new("first endpoint").await.serve(released));
     tokio::spawn(Named::new("second endpoint").await.serve(not_released));
     let config = ClientConfig::default();
-    let core = ClientCore::new(&config, &[]);
+    let core = ClientCore::new(&config, &[], []);
     let (changes, stream) = mpsc::unbounded();
     tokio::spawn(run(EndOnDrop(Arc::clone(&core)), stream.boxed(), None));
     let client = Client::new(Arc::clone(&core), config, None);
@@ -140,7 +140,7 @@ async fn endpoints_change_while_calls_run() {
 async fn removed_endpoint_does_not_hold_up_connecting() {
     let (first, second) = (endpoint("absent one"), endpoint("absent two"));
     let config = ClientConfig::default();
-    let core = ClientCore::new(&config, &[Arc::clone(&first), Arc::clone(&second)]);
+    let core = ClientCore::new(&config, &[Arc::clone(&first), Arc::clone(&second)], []);
     core.give_up(&first);
     assert!(core.connected.borrow().is_none(), "the other may still answer");
     core.remove_endpoint(&second);
@@ -150,7 +150,7 @@ async fn removed_endpoint_does_not_hold_up_connecting() {
 #[test]
 fn link_to_a_removed_endpoint_takes_no_calls() {
     let removed = endpoint("removed");
-    let core = ClientCore::new(&ClientConfig::default(), &[Arc::clone(&removed)]);
+    let core = ClientCore::new(&ClientConfig::default(), &[Arc::clone(&removed)], []);
     core.remove_endpoint(&removed);
     // It was being connected meanwhile.
     let link = core.link_up(&removed, control::read_server_hello(None, 1_000));
