@@ -8,6 +8,7 @@ the service; `reply_to` names the queue for the reply, and `correlation_id` tell
 
 import json
 import sys
+import urllib.parse
 import uuid
 
 import msgpack
@@ -16,10 +17,13 @@ import pika
 
 class Client:
     def __init__(self, endpoint):
-        url, _, queue = endpoint.partition("?queue=")
-        self.connection = pika.BlockingConnection(pika.URLParameters(url))
+        url = urllib.parse.urlsplit(endpoint)
+        options = dict(part.partition("=")[::2] for part in url.query.split("&"))
+        queue = urllib.parse.unquote(options.get("queue", "rpc"))
+        broker = pika.URLParameters(url._replace(query="").geturl())
+        self.connection = pika.BlockingConnection(broker)
         self.channel = self.connection.channel()
-        self.queue = queue or "rpc"
+        self.queue = queue
         self.replies = self.channel.queue_declare("", exclusive=True).method.queue
         self.channel.basic_consume(self.replies, self.on_reply, auto_ack=True)
         self.answers = {}

@@ -43,11 +43,18 @@ impl fmt::Debug for Secret {
     }
 }
 
-const FORM: &str = "it has the form `amqp://user:password@host:5672/vhost?queue=name`";
+const FORM: &str = "it has the form `amqp://user:password@host:5672/vhost?queue=name`, with each \
+                    special character in a part as `%` and two digits";
 
 /// Parses an address such as `amqp://user:password@host:5672/vhost?queue=name`. Every part but the
 /// host has a default.
 pub(crate) fn parse(text: &str) -> Result<AmqpAddress, String> {
+    // The parser would leave some of them out.
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("it contains white space or a control character: write it as `%` and two \
+                    digits, such as `%20`"
+            .to_owned());
+    }
     let url = Url::parse(text).map_err(|error| format!("{error}: {FORM}"))?;
     let tls = url.scheme() == "amqps";
     if tls && !cfg!(feature = "amqps") {
@@ -92,8 +99,15 @@ pub(crate) fn parse(text: &str) -> Result<AmqpAddress, String> {
         heartbeat: 10,
         ca: None,
     };
-    for (name, value) in url.query_pairs() {
-        set(&mut address, &name, &value)?;
+    let mut seen = Vec::new();
+    // A `+` stands for itself here, as in other clients of AMQP.
+    for option in url.query().unwrap_or_default().split('&').filter(|option| !option.is_empty()) {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        if seen.contains(&name) {
+            return Err(format!("the option `{name}` is there twice"));
+        }
+        seen.push(name);
+        set(&mut address, name, &decoded(value)?)?;
     }
     Ok(address)
 }
@@ -170,11 +184,12 @@ mod tests {
         for vhost in ["amqp://h/", "amqp://h/%2f", "amqp://h/%2F"] {
             assert_eq!(parse(vhost).unwrap().vhost, "/");
         }
+        assert_eq!(parse("amqp://h?queue=a+b=c").unwrap().queue, "a+b=c");
     }
 
     #[test]
     fn shown_address_leads_to_the_same_queue() {
-        for name in ["a&b", "50% off", "a/b?c#d", "über", "words.v1_x-y"] {
+        for name in ["a&b", "50% off", "a/b?c#d", "über", "words.v1_x-y", "a+b", "a=b", "\t"] {
             let text = format!("amqp://h?queue={}", utf8_percent_encode(name, NON_ALPHANUMERIC));
             let address = parse(&text).unwrap();
             assert_eq!(address.queue, name);
@@ -208,6 +223,11 @@ mod tests {
             ("amqp://h?cacertfile=x", "only `amqps://`"),
             ("amqp://h?queu=x", "there is no option `queu`"),
             ("amqp://h#x", "nothing follows"),
+            ("amqp://me:p#ss@h", "as `%` and two digits"),
+            ("amqp://me:p/ss@h", "as `%` and two digits"),
+            ("amqp://h?queue=%ff", "no UTF-8"),
+            ("amqp://h?queue=a\tb", "a control character"),
+            ("amqp://h?queue=a&queue=b", "`queue` is there twice"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

@@ -201,8 +201,13 @@ fn explain(address: &AmqpAddress, error: lapin::Error) -> TransportError {
         };
     };
     let hint = match protocol.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
+            if protocol.get_message().as_str().contains("Login") =>
+        {
+            format!("the broker refuses the user `{user}`: check the password")
+        }
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-            format!("the broker refuses the user `{user}`: check the password and its permissions")
+            format!("the user `{user}` may not do this: check its permissions")
         }
         AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
             format!("the broker has no vhost `{vhost}`, or `{user}` may not use it")
