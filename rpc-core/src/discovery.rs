@@ -1,6 +1,8 @@
 //! Sources of endpoints: a client that is given a name instead of addresses learns from one of them
 //! which servers there are, and again whenever that changes.
 
+#[cfg(feature = "dns")]
+pub(crate) mod dns;
 pub(crate) mod file;
 
 use std::{
@@ -78,6 +80,23 @@ pub trait Discovery: Send + 'static {
     /// # Panics
     /// A panic is reported like an error, and the source is not asked again.
     fn next(&mut self) -> impl Future<Output = Result<Vec<String>, DiscoveryError>> + Send;
+}
+
+/// The list that a source has returned last, so that it returns only what has changed.
+#[derive(Debug, Default)]
+struct LastList(Option<Result<Vec<String>, String>>);
+
+impl LastList {
+    /// Takes the next list, and gives it back if it differs from the last one.
+    fn replace(&mut self, mut list: Result<Vec<String>, String>) -> Option<List> {
+        if let Ok(endpoints) = &mut list {
+            endpoints.sort_unstable();
+            endpoints.dedup();
+        }
+        let changed = self.0.as_ref() != Some(&list);
+        self.0 = Some(list.clone());
+        changed.then(|| list.map_err(Into::into))
+    }
 }
 
 /// A [`Discovery`] without its type.

@@ -130,10 +130,13 @@ impl Endpoint {
 /// Returns the text of an endpoint without the user and the password that it may have. A malformed
 /// one has them before an `@`, wherever that stands.
 pub(crate) fn redacted(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let (scheme, rest) = match text.find("://") {
+        Some(end) => text.split_at(end + "://".len()),
+        None => ("", text),
+    };
     match rest.rsplit_once('@') {
-        Some((_, host)) if !["tcp", "ipc", "inproc"].contains(&scheme) => {
-            format!("{scheme}://***@{host}")
+        Some((_, host)) if !["tcp://", "ipc://", "inproc://"].contains(&scheme) => {
+            format!("{scheme}***@{host}")
         }
         _ => text.to_owned(),
     }
@@ -349,6 +352,10 @@ impl fmt::Display for IpcAddress {
 ///
 /// - `file:///path` is a file with an endpoint a line. What follows `#` is left out. The file is
 ///   read twice a second.
+/// - `dns://name:port` is every address that the name has in the DNS, and `dns://name` every host and
+///   port that its SRV records name, with the feature `dns`. The name is looked up again when the
+///   records are no longer valid, every 30 s at the latest: `dns://name:port?refresh=5` sets
+///   another number of seconds, and `nameserver=10.0.0.1:53` the server to ask.
 ///
 /// # Errors
 /// `bind` fails with [`ServeError::InvalidEndpoint`](crate::ServeError::InvalidEndpoint) for any

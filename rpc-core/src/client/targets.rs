@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "dns")]
+use crate::discovery::dns::DnsDiscovery;
+
 use crate::{
     client::endpoints::EndpointState,
     discovery::{Source, file::FileDiscovery},
@@ -61,6 +64,13 @@ fn source(text: &str) -> Option<Result<Source, String>> {
     let (scheme, rest) = text.split_once("://")?;
     match scheme {
         "file" => Some(FileDiscovery::parse(rest).map(Source::new)),
+        #[cfg(feature = "dns")]
+        "dns" => Some(DnsDiscovery::parse(rest).map(Source::new)),
+        #[cfg(not(feature = "dns"))]
+        "dns" => {
+            Some(Err("this program is built without lookups: add the feature `dns` of rpc-core"
+                .to_owned()))
+        }
         _ => None,
     }
 }
