@@ -5,12 +5,7 @@
 pub(crate) mod dns;
 pub(crate) mod file;
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
-    task::Poll,
-};
+use std::{fmt, future::Future, pin::Pin};
 
 use futures_core::Stream;
 use futures_util::stream;
@@ -113,23 +108,13 @@ impl Source {
         let name = discovery.name();
         let lists = stream::unfold(Some(discovery), |discovery| async {
             let mut discovery = discovery?;
-            match next(&mut discovery).await {
+            match panics::catch_async(discovery.next()).await {
                 Ok(list) => Some((list, Some(discovery))),
                 Err(panic) => Some((Err(format!("it has panicked: {panic}").into()), None)),
             }
         });
         Self { name, lists: Box::pin(lists) }
     }
-}
-
-/// Returns the next list of `discovery`, or the text of its panic.
-async fn next(discovery: &mut impl Discovery) -> Result<List, String> {
-    let mut next = pin!(discovery.next());
-    poll_fn(|cx| match panics::catch(|| next.as_mut().poll(cx)) {
-        Ok(polled) => polled.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
 }
 
 impl fmt::Debug for Source {

@@ -98,7 +98,9 @@ pub use crate::{
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError},
     function::{Execution, Param, RemoteFn, Signature},
     handler::ServedFn,
-    server::{MissingState, ServeError, Server, ServerBuilder, ServerHandle},
+    server::{
+        MissingState, Registration, ServeError, Server, ServerBuilder, ServerHandle, Withdrawal,
+    },
 };
 
 /// Compiles and runs the examples of README.md.

@@ -14,6 +14,7 @@ mod event_loop;
 pub(crate) mod executor;
 mod idempotency;
 pub(crate) mod invoke;
+mod registration;
 pub(crate) mod registry;
 mod reply_cache;
 pub(crate) mod requests;
@@ -33,6 +34,7 @@ use self::{
     egress::Egress,
     event_loop::{EventLoop, Lifecycle},
     executor::Executor,
+    registration::{Pending, Registrations, pending},
     service::Service,
     workers::Workers,
 };
@@ -41,6 +43,7 @@ use crate::{function::Signature, transport::Listener, util::io_thread::IoThread}
 pub use self::{
     builder::ServerBuilder,
     error::{MissingState, ServeError},
+    registration::{Registration, Withdrawal},
 };
 
 /// A server that is bound to its endpoints and does not serve yet.
@@ -61,6 +64,7 @@ pub struct Server {
     listeners: Vec<Box<dyn Listener>>,
     endpoints: Vec<String>,
     config: ServerConfig,
+    registrations: Vec<Pending>,
     runtime: Handle,
     /// The last field, so that it is dropped last and still sends what the listeners have queued.
     io: IoThread,
@@ -87,10 +91,21 @@ impl Server {
         self.service.registry.signatures()
     }
 
+    /// Registers the server with a name service while it serves, so that clients find it. To be
+    /// called once for each name service.
+    ///
+    /// A server that drains withdraws itself first, and waits for that for at most one second.
+    #[must_use]
+    pub fn register(mut self, registration: impl Registration) -> Self {
+        self.registrations.push(pending(registration));
+        self
+    }
+
     /// Serves until the future `stop` completes, and then drains and stops.
     ///
     /// While the server drains:
     ///
+    /// - Name services [withdraw](Self::register) it first.
     /// - It accepts no new connections.
     /// - It tells the clients of this library to go away. Each of them disconnects once it has all
     ///   its replies.
@@ -145,7 +160,7 @@ impl Server {
     /// # Errors
     /// Returns [`ServeError::Thread`] if a worker thread cannot be started.
     pub fn spawn(self) -> Result<ServerHandle, ServeError> {
-        let Self { service, listeners, endpoints, config, runtime, io } = self;
+        let Self { service, listeners, endpoints, config, registrations, runtime, io } = self;
         let size = config.pool_size();
         let workers = Workers::start(size, config.max_waiting.unwrap_or(config.max_in_flight))
             .map_err(ServeError::Thread)?;
@@ -166,7 +181,8 @@ impl Server {
         let signatures = service.registry.signatures();
         let functions: Vec<_> = signatures.iter().map(|signature| signature.name).collect();
         tracing::info!(?endpoints, ?functions, workers = size.threads, "serving");
-        Ok(ServerHandle { service, endpoints, lifecycle, loops, config, io })
+        let registrations = Registrations::begin(registrations, &endpoints, &runtime);
+        Ok(ServerHandle { service, endpoints, registrations, lifecycle, loops, config, io })
     }
 }
 
@@ -184,6 +200,7 @@ impl fmt::Debug for Server {
 pub struct ServerHandle {
     service: Arc<Service>,
     endpoints: Vec<String>,
+    registrations: Registrations,
     lifecycle: watch::Sender<Lifecycle>,
     loops: Loops,
     config: ServerConfig,
@@ -245,6 +262,7 @@ impl ServerHandle {
     /// # Cancellation
     /// If the future is dropped, the server stops at once and gives up the functions in flight.
     pub async fn shutdown(mut self) {
+        self.registrations.end(self.io.handle()).await;
         self.lifecycle.send_replace(Lifecycle::Draining);
         // The timer runs on the I/O thread, because the caller may have no runtime.
         let (mut timer, drain_timeout) = (JoinSet::new(), self.config.drain_timeout);

@@ -12,8 +12,8 @@ use std::{
 };
 
 use rpc_core::{
-    Balancing, Client, Connectivity, Discovery, DiscoveryError, ErrorKind, Ran, ServerHandle,
-    remote,
+    Balancing, Client, Connectivity, Discovery, DiscoveryError, ErrorKind, Ran, Registration,
+    ServerHandle, Withdrawal, remote,
 };
 use tests::{Gate, ipc, soon};
 use tokio::sync::mpsc;
@@ -280,5 +280,52 @@ async fn key_goes_to_one_server_from_all_clients() {
     assert_eq!(BTreeSet::from_iter(places[0].clone()).len(), 3);
     for server in [a, b, c] {
         server.shutdown().await;
+    }
+}
+
+/// Tells a test what happens to a registration.
+struct Told(mpsc::UnboundedSender<String>, Ends);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Ends {
+    AtWithdrawal,
+    Never,
+    InPanic,
+}
+
+impl Registration for Told {
+    async fn run(self, endpoints: Vec<String>, withdrawal: Withdrawal) {
+        let Self(told, ends) = self;
+        told.send(format!("registered {}", endpoints.join(" "))).unwrap();
+        assert!(ends != Ends::InPanic, "as it was told");
+        withdrawal.await;
+        told.send("withdrawn".to_owned()).unwrap();
+        if ends == Ends::Never {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn server_is_registered_while_it_serves() {
+    let gate: Arc<Gate> = Arc::default();
+    for ends in [Ends::AtWithdrawal, Ends::Never, Ends::InPanic] {
+        for shuts_down in [true, false] {
+            let (told, mut tells) = mpsc::unbounded_channel();
+            let bound = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap();
+            let server = bound.register(Told(told, ends)).spawn().unwrap();
+            let expected = format!("registered {}", server.endpoint());
+            assert_eq!(soon("registered", tells.recv()).await.unwrap(), expected);
+            let client = tests::client().connect(server.endpoint()).await.unwrap();
+            assert_eq!(place::call(&client).await.unwrap(), 0, "a panic does not end the server");
+            if shuts_down {
+                server.shutdown().await;
+            } else {
+                drop(server);
+            }
+            let withdrawn = (ends != Ends::InPanic).then(|| "withdrawn".to_owned());
+            assert_eq!(soon("withdrawn", tells.recv()).await, withdrawn);
+            client.close().await;
+        }
     }
 }

@@ -276,7 +276,8 @@ impl ServerBuilder {
             ServeError::Bind { endpoint: endpoint.to_string(), source }
         })?;
         let service = Arc::new(Service::new(registry, config.service_limits()));
-        Ok(Server { service, listeners, endpoints, config, runtime, io })
+        let registrations = Vec::new();
+        Ok(Server { service, listeners, endpoints, config, registrations, runtime, io })
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::{
     any::Any,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
 };
 
 /// The number of payloads that are dropped, one after the other. A payload whose drop panics
@@ -20,6 +23,19 @@ pub(crate) fn catch<T>(user_code: impl FnOnce() -> T) -> Result<T, String> {
         discard(payload);
         text
     })
+}
+
+/// Runs a future of user code.
+///
+/// # Errors
+/// Returns the text of the panic if it panics.
+pub(crate) async fn catch_async<F: Future>(user_code: F) -> Result<F::Output, String> {
+    let mut user_code = pin!(user_code);
+    poll_fn(|cx| match catch(|| user_code.as_mut().poll(cx)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
 }
 
 fn text(payload: &(dyn Any + Send)) -> &str {
