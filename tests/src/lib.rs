@@ -2,7 +2,9 @@
 //! functions wait. The modules have server processes, a relay, and the other tools of the
 //! reliability tests.
 
+pub mod etcd;
 pub mod golden;
+mod guarded;
 pub mod ledger;
 pub mod mutate;
 pub mod process;

@@ -4,23 +4,18 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::PathBuf,
+    process::{Command, Output},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{PATIENCE, unique};
-
-/// The address of the brokers. Outgoing connections of this machine do not come from it, so that
-/// none of them can take the port of a broker that is restarted.
-const HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-
-/// Runs a command in a session of its own, until stdin ends, and then removes its files: when the
-/// test process ends in whatever way, nothing of the broker stays.
-const GUARD: &str = r#"setsid "$@" </dev/null >>"$LOG" 2>&1 &
-read -r _; kill -9 -$!; wait; [ -z "$FOLDER" ] || rm -rf "$FOLDER""#;
+use crate::{
+    PATIENCE,
+    guarded::{Guarded, HOST, free_port},
+    unique,
+};
 
 /// A broker. It is killed when this value is dropped, and also when the test process ends.
 #[derive(Debug)]
@@ -33,31 +28,6 @@ pub struct RabbitMq {
     broker: Option<Guarded>,
     /// The name server of Erlang, which stays when the broker is restarted.
     _epmd: Guarded,
-}
-
-#[derive(Debug)]
-struct Guarded(Child);
-
-impl Guarded {
-    fn start(command: &[&str], environment: &[(&str, String)], log: &Path) -> Self {
-        let child = Command::new("sh")
-            .args(["-c", GUARD, "sh"])
-            .args(command)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
-            .env("LOG", log)
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("there is a shell");
-        Self(child)
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        // `wait` closes stdin first.
-        let _ = self.0.wait();
-    }
 }
 
 impl RabbitMq {
@@ -200,9 +170,4 @@ fn scripts() -> PathBuf {
         .collect();
     found.sort();
     found.pop().expect("rabbitmq-server is installed, as Debian's package")
-}
-
-fn free_port(host: Ipv4Addr) -> u16 {
-    let listener = TcpListener::bind((host, 0)).expect("there is a free port");
-    listener.local_addr().expect("it is bound").port()
 }

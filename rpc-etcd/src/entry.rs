@@ -1,0 +1,83 @@
+//! What is stored about a server.
+
+use std::{fs, path::Path, sync::OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+/// The value of a server's key.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) endpoints: Vec<String>,
+    /// The id of the kernel on which the server runs.
+    #[serde(default)]
+    pub(crate) host: String,
+}
+
+/// The longest value that is read, in bytes.
+const MAX_LEN: usize = 64 * 1024;
+
+impl Entry {
+    pub(crate) fn read(value: &[u8]) -> Result<Self, String> {
+        if value.len() > MAX_LEN {
+            return Err(format!(
+                "it has {} bytes, of which at most {MAX_LEN} are read",
+                value.len()
+            ));
+        }
+        serde_json::from_slice(value).map_err(|error| error.to_string())
+    }
+
+    /// Returns the endpoints to which a client on the machine `host` connects.
+    pub(crate) fn for_client(&self, host: &str) -> Vec<String> {
+        let is_here = !host.is_empty() && self.host == host;
+        let local = self.endpoints.iter().find(|endpoint| is_here && is_reachable(endpoint));
+        match local {
+            Some(local) => vec![local.clone()],
+            None => self.endpoints.iter().filter(|to| to.starts_with("tcp://")).cloned().collect(),
+        }
+    }
+}
+
+/// Returns true for an `ipc://` endpoint that this process can see. A container has files of its
+/// own.
+fn is_reachable(endpoint: &str) -> bool {
+    let path = endpoint.strip_prefix("ipc://");
+    path.is_some_and(|path| !path.starts_with('@') && Path::new(path).exists())
+}
+
+/// Returns the id of the running kernel. It is empty if the system has none.
+pub(crate) fn host() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        id.unwrap_or_default().trim().to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_socket_is_preferred_where_it_is_seen() {
+        let file = std::env::temp_dir().join(format!("rpc-etcd-{}", std::process::id()));
+        fs::write(&file, "").unwrap();
+        let (tcp, ipc) = ("tcp://a:1".to_owned(), format!("ipc://{}", file.display()));
+        let entry = Entry { endpoints: vec![tcp.clone(), ipc.clone()], host: "here".to_owned() };
+        assert_eq!(entry.for_client("here"), [ipc]);
+        assert_eq!(entry.for_client("there"), std::slice::from_ref(&tcp));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(entry.for_client("here"), [tcp]);
+        let nameless = Entry { endpoints: entry.endpoints, host: String::new() };
+        assert_eq!(nameless.for_client("").len(), 1);
+    }
+
+    #[test]
+    fn garbage_is_no_entry() {
+        assert!(Entry::read(br#"{"endpoints":["tcp://a:1"]}"#).unwrap().host.is_empty());
+        for garbage in [&b""[..], b"\xff", b"{}", b"[]", br#"{"endpoints":"tcp://a:1"}"#] {
+            Entry::read(garbage).unwrap_err();
+        }
+        assert!(Entry::read(&vec![b' '; MAX_LEN + 1]).unwrap_err().contains("at most"));
+    }
+}
