@@ -6,6 +6,9 @@
 //! # On two endpoints, with four worker threads:
 //! cargo run --release --example server -- \
 //!     --bind tcp://127.0.0.1:0 --bind ipc:///tmp/words --workers 4
+//! # Registered in etcd while it serves, on every interface and any free port:
+//! cargo run --release --features etcd --example server -- \
+//!     --bind 'tcp://*:0' --register etcd://127.0.0.1:2379/words
 //! ```
 //!
 //! The server prints a line for each endpoint and for each function to stdout, and logs to stderr.
@@ -30,6 +33,10 @@ struct Options {
     /// The endpoint to listen on. Port 0 stands for any free port. Can be given several times.
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:5555")]
     bind: Vec<String>,
+    /// Where to register while the server serves, such as `etcd://127.0.0.1:2379/words`. Can be given
+    /// several times.
+    #[arg(long, value_name = "NAME")]
+    register: Vec<String>,
     /// The number of worker threads that run sync functions. The default is one per core.
     #[arg(long, value_name = "N")]
     workers: Option<NonZero<usize>>,
@@ -61,7 +68,8 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     if let Some(workers) = options.workers {
         builder = builder.workers(workers.get());
     }
-    let server = builder.bind(options.bind).await?.spawn()?;
+    let server = builder.bind(options.bind).await?;
+    let server = examples::names::register(server, &options.register)?.spawn()?;
     announce(&server)?;
     stop.await;
     server.shutdown().await;

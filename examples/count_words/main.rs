@@ -10,6 +10,9 @@
 //! # On servers that run elsewhere:
 //! cargo run --release --example count_words -- \
 //!     --server tcp://10.0.0.5:5555 --server tcp://10.0.0.6:5555
+//! # On the servers that a name in etcd, in the DNS or in a file stands for, now and later:
+//! cargo run --release --features etcd --example count_words -- \
+//!     --discover etcd://127.0.0.1:2379/words
 //! # Through a RabbitMQ broker, with a server of its own:
 //! cargo run --release --example count_words --features amqp -- \
 //!     --broker amqp://guest:guest@127.0.0.1:5672/%2f
@@ -38,7 +41,7 @@ use std::{
 };
 
 use clap::Parser;
-use examples::{count_words, text};
+use examples::{count_words, names, text};
 use indicatif::{ProgressBar, ProgressStyle};
 use rpc_core::{Client, Connectivity, RpcError, Server};
 
@@ -58,6 +61,10 @@ struct Options {
     /// there, and others may help. It has the form `amqp://user:password@host:5672/vhost?queue=name`.
     #[arg(long, value_name = "ENDPOINT", conflicts_with = "servers")]
     broker: Option<String>,
+    /// The name of the servers to call: `etcd://host:2379/service`, `dns://name:port` or
+    /// `file:///path`.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["servers", "broker"])]
+    discover: Option<String>,
     /// The approximate number of bytes of text per call. No word is split. With much smaller
     /// chunks, the calls cost more than the counting. With much larger chunks, a small input keeps
     /// only one core busy.
@@ -80,6 +87,8 @@ struct Options {
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timeout of a task, over all servers that it is tried on. A user hardly waits longer.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The number of servers that a name is expected to stand for.
+const EXPECTED_SERVERS: usize = 8;
 /// The interval at which the progress bar updates the status of the servers.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -95,7 +104,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 
     let mut own_server = None;
     let mut endpoints = options.servers;
-    if endpoints.is_empty() {
+    if endpoints.is_empty() && options.discover.is_none() {
         let builder = Server::builder().serve::<count_words>();
         let bind = options.broker.as_deref().unwrap_or("tcp://127.0.0.1:0");
         let server = builder.bind(bind).await?.spawn()?;
@@ -103,10 +112,16 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         endpoints.push(options.broker.unwrap_or_else(|| server.endpoint().to_owned()));
         own_server = Some(server);
     }
-    let client = Client::builder().keepalive_timeout(KEEPALIVE_TIMEOUT).connect(&endpoints).await?;
+    let builder = Client::builder().keepalive_timeout(KEEPALIVE_TIMEOUT);
+    let client = match &options.discover {
+        Some(name) => names::connect(builder, name)?.await?,
+        None => builder.connect(&endpoints).await?,
+    };
 
     let start = Instant::now();
-    let concurrency = options.concurrency.get() * endpoints.len();
+    // More servers may come, and need calls as well.
+    let servers = if options.discover.is_some() { EXPECTED_SERVERS } else { endpoints.len() };
+    let concurrency = options.concurrency.get() * servers;
     let counts = count(&client, &tasks, concurrency).await?;
     let took = start.elapsed();
 

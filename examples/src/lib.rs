@@ -3,6 +3,7 @@
 
 mod exit;
 mod functions;
+pub mod names;
 pub mod text;
 
 pub use crate::{

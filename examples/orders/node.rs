@@ -1,0 +1,139 @@
+//! A node: it stores orders until it is told to end.
+
+use std::{
+    error::Error,
+    io::{self, Write as _},
+    str::FromStr,
+    sync::Arc,
+};
+
+use rpc_core::{Server, remote};
+use tokio::sync::Notify;
+
+use crate::{
+    Options,
+    store::{Order, Store, Stored},
+};
+
+/// What the functions of a node share.
+pub(crate) struct Node {
+    name: String,
+    store: Store,
+    death: Option<Death>,
+    ends: Arc<Notify>,
+}
+
+/// What a node says about an order.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Receipt {
+    pub(crate) node: String,
+    /// True if this call has stored the order, false if it was stored before.
+    pub(crate) is_new: bool,
+}
+
+/// The step of an order at which a node dies, for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Death {
+    order: u32,
+    step: Step,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Before the order is stored.
+    Received,
+    /// After the order is stored, and before that is answered.
+    Stored,
+    /// When the next order comes.
+    Answered,
+}
+
+impl FromStr for Death {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (order, step) = text.split_once(':').ok_or("there is no `:`")?;
+        let step = match step {
+            "received" => Step::Received,
+            "stored" => Step::Stored,
+            "answered" => Step::Answered,
+            _ => return Err("a step is `received`, `stored` or `answered`"),
+        };
+        Ok(Self { order: order.parse().map_err(|_| "the order is no number")?, step })
+    }
+}
+
+impl Node {
+    fn reach(&self, order: &Order, step: Step) {
+        let Some(death) = self.death else { return };
+        let order_of_death = death.order + u32::from(death.step == Step::Answered);
+        let step_of_death = if death.step == Step::Answered { Step::Received } else { death.step };
+        if order.id >= order_of_death && step == step_of_death {
+            // As if it was killed: nothing is tidied up.
+            std::process::abort();
+        }
+    }
+}
+
+/// Tells a node that orders will come. Returns its process id.
+#[remote(idempotent)]
+pub(crate) fn start(#[state] node: &Node) -> u32 {
+    tracing::debug!(node = node.name, "starts");
+    std::process::id()
+}
+
+/// Stores an order, exactly once however often it comes.
+#[remote(idempotent)]
+pub(crate) fn process_order(#[state] node: &Node, order: &Order) -> Result<Receipt, String> {
+    node.reach(order, Step::Received);
+    let is_new = node.store.add(order, &node.name).map_err(|error| error.to_string())?;
+    node.reach(order, Step::Stored);
+    Ok(Receipt { node: node.name.clone(), is_new })
+}
+
+/// Returns up to `count` stored orders whose ids are `from` or more.
+#[remote(idempotent)]
+pub(crate) fn stored_orders(
+    #[state] node: &Node,
+    from: u32,
+    count: u32,
+) -> Result<Vec<Stored>, String> {
+    node.store.list(from, count).map_err(|error| error.to_string())
+}
+
+/// Tells a node to end. It answers what it has begun.
+#[remote(idempotent)]
+pub(crate) fn end(#[state] node: &Node) {
+    node.ends.notify_one();
+}
+
+/// Serves until it is told to end, or until its controller has gone.
+pub(crate) async fn run(name: &str, options: &Options) -> Result<(), Box<dyn Error>> {
+    let store = Store::open(&options.store)
+        .map_err(|error| format!("cannot open {}: {error}", options.store.display()))?;
+    let ends = Arc::new(Notify::new());
+    let node = Node { name: name.to_owned(), store, death: options.die, ends: Arc::clone(&ends) };
+    let mut endpoints = vec!["tcp://127.0.0.1:0".to_owned()];
+    endpoints.extend(options.broker.clone());
+    let server = Server::builder()
+        .state(node)
+        .serve::<start>()
+        .serve::<process_order>()
+        .serve::<stored_orders>()
+        .serve::<end>()
+        .bind(endpoints)
+        .await?;
+    println!("{}", server.endpoint());
+    io::stdout().flush()?;
+    // The controller holds the other end of stdin, and never writes to it.
+    let orphaned = tokio::task::spawn_blocking(|| io::read_to_string(io::stdin()));
+    let stop = async {
+        tokio::select! {
+            () = ends.notified() => {}
+            _ = orphaned => {}
+        }
+    };
+    server.serve_until(stop).await?;
+    // Reading stdin cannot be stopped.
+    std::process::exit(0);
+}
