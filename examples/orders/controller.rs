@@ -2,11 +2,10 @@
 
 use std::{
     error::Error,
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use examples::child::ChildServer;
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use rpc_core::{Client, Discovery, DiscoveryError};
@@ -29,54 +28,36 @@ const PAGE: u32 = 1_000;
 
 const ITEMS: [&str; 4] = ["bolt", "gear", "nut", "spring"];
 
-/// A process that stores orders. It is killed when this value is dropped.
+/// A process that stores orders.
 struct NodeProcess {
     name: String,
-    child: Child,
-    endpoint: String,
+    server: ChildServer,
     /// A connection to this node alone.
     client: Client,
 }
 
 impl NodeProcess {
     async fn begin(name: String, options: &Options, dies: bool) -> Result<Self, Box<dyn Error>> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--node").arg(&name).arg("--store").arg(&options.store);
+        let mut arguments = vec!["--node".to_owned(), name.clone()];
+        arguments.extend(["--store".to_owned(), options.store.display().to_string()]);
         if let Some(broker) = &options.broker {
-            command.arg("--broker").arg(broker);
+            arguments.extend(["--broker".to_owned(), broker.clone()]);
         }
-        if let Some(death) = std::env::args().skip_while(|arg| arg != "--die").nth(1)
-            && dies
-        {
-            command.arg("--die").arg(death);
+        if let Some(death) = options.die.filter(|_| dies) {
+            arguments.extend(["--die".to_owned(), death.to_string()]);
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().ok_or("the node has no stdout")?;
-        let mut endpoint = String::new();
-        BufReader::new(stdout).read_line(&mut endpoint)?;
-        let endpoint = endpoint.trim().to_owned();
-        if endpoint.is_empty() {
-            return Err(format!("{name} did not start: {}", child.wait()?).into());
-        }
-        let client = Client::connect(&endpoint).await?;
+        let server = ChildServer::start(&name, &arguments)?;
+        let client = Client::connect(&server.endpoint).await?;
         let id = start::call(&client).await?;
         println!("Starting {name} (process {id})");
-        Ok(Self { name, child, endpoint, client })
+        Ok(Self { name, server, client })
     }
 
     async fn end(mut self) -> Result<(), Box<dyn Error>> {
         end::call(&self.client).await?;
-        let status = self.child.wait()?;
+        let status = self.server.process.wait()?;
         println!("Ending {} ({status})", self.name);
         Ok(())
-    }
-}
-
-impl Drop for NodeProcess {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -97,7 +78,7 @@ impl Discovery for Running {
 }
 
 fn endpoints(nodes: &[NodeProcess]) -> Vec<String> {
-    nodes.iter().map(|node| node.endpoint.clone()).collect()
+    nodes.iter().map(|node| node.server.endpoint.clone()).collect()
 }
 
 /// Makes the order with this id, always the same.
@@ -142,7 +123,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                 if kills < options.kill && done >= share(options, kills + 1) {
                     let node = &mut nodes[kills % options.nodes];
                     progress.suspend(|| println!("Killing {} after {done} orders", node.name));
-                    node.child.kill()?;
+                    node.server.process.kill()?;
                     kills += 1;
                 }
             }
@@ -182,7 +163,7 @@ async fn replace_dead(
 ) -> Result<bool, Box<dyn Error>> {
     let mut found = false;
     for node in nodes {
-        let Some(status) = node.child.try_wait()? else { continue };
+        let Some(status) = node.server.process.try_wait()? else { continue };
         progress.suspend(|| println!("{} has died ({status})", node.name));
         let again = NodeProcess::begin(node.name.clone(), options, false).await?;
         *node = again;

@@ -1,12 +1,8 @@
 //! A node: it stores orders until it is told to end.
 
-use std::{
-    error::Error,
-    io::{self, Write as _},
-    str::FromStr,
-    sync::Arc,
-};
+use std::{error::Error, fmt, str::FromStr, sync::Arc};
 
+use examples::child;
 use rpc_core::{Server, remote};
 use tokio::sync::Notify;
 
@@ -60,6 +56,17 @@ impl FromStr for Death {
             _ => return Err("a step is `received`, `stored` or `answered`"),
         };
         Ok(Self { order: order.parse().map_err(|_| "the order is no number")?, step })
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = match self.step {
+            Step::Received => "received",
+            Step::Stored => "stored",
+            Step::Answered => "answered",
+        };
+        write!(f, "{}:{step}", self.order)
     }
 }
 
@@ -123,17 +130,5 @@ pub(crate) async fn run(name: &str, options: &Options) -> Result<(), Box<dyn Err
         .serve::<end>()
         .bind(endpoints)
         .await?;
-    println!("{}", server.endpoint());
-    io::stdout().flush()?;
-    // The controller holds the other end of stdin, and never writes to it.
-    let orphaned = tokio::task::spawn_blocking(|| io::read_to_string(io::stdin()));
-    let stop = async {
-        tokio::select! {
-            () = ends.notified() => {}
-            _ = orphaned => {}
-        }
-    };
-    server.serve_until(stop).await?;
-    // Reading stdin cannot be stopped.
-    std::process::exit(0);
+    child::serve(server, async move { ends.notified().await }).await
 }

@@ -1,6 +1,7 @@
 //! The code that the examples share: the remote functions that `server` serves and `client` calls,
 //! and the splitting of text for `count_words`.
 
+pub mod child;
 mod exit;
 mod functions;
 pub mod names;

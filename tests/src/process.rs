@@ -159,15 +159,19 @@ impl Drop for ServerProcess {
 /// Panics if they cannot be built.
 #[must_use]
 pub fn examples(arguments: &[&str]) -> PathBuf {
+    // This program is in the folder `deps` of the profile's folder.
+    let program = std::env::current_exe().expect("this program has a path");
+    let profile = program.ancestors().nth(2).expect("it is two folders deep");
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "examples", "--examples"]).args(arguments);
+    build.args(["build", "--quiet", "--package", "examples", "--examples", "--target-dir"]);
+    build.arg(profile.parent().expect("it is in the target folder")).args(arguments);
+    // The caller may belong to another workspace.
+    build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
     assert!(build.status().expect("cargo can be started").success());
-    // This program is in the folder `deps` of the profile's folder.
-    let program = std::env::current_exe().expect("this program has a path");
-    program.ancestors().nth(2).expect("it is two folders deep").join("examples")
+    profile.join("examples")
 }
 
 fn launch(program: &str, endpoint: &str, arguments: &[String]) -> (Child, ChildStdin, String) {
