@@ -153,13 +153,7 @@ impl Stages {
     /// # Panics
     /// If the call has no outcome.
     pub fn in_flight_on_client(&mut self) {
-        let policy = CallPolicy {
-            idempotent: false,
-            retries: 0,
-            fail_fast: false,
-            key: None,
-            affinity: None,
-        };
+        let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: false, keys: None };
         let message = self.args.clone().finish().expect("it was encoded before");
         let call = NewCall {
             message,

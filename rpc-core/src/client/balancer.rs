@@ -208,6 +208,10 @@ impl Balancer {
         avoid: Option<&Arc<EndpointState>>,
         affinity: Option<u64>,
     ) -> Option<&mut Link> {
+        // Most clients have a single link.
+        if self.links.len() == 1 {
+            return self.links.first_mut().filter(|link| !link.draining && link.has_room());
+        }
         let index = self.choose_index(now, avoid, affinity)?;
         let link = self.links.get_mut(index)?;
         if self.policy == Balancing::RoundRobin {
@@ -225,10 +229,6 @@ impl Balancer {
     ) -> Option<usize> {
         let Self { links, random, .. } = self;
         let policy = self.policy;
-        // Most clients have a single link.
-        if let [link] = links.as_slice() {
-            return (!link.draining && link.has_room()).then_some(0);
-        }
         let is_avoided =
             |link: &Link| avoid.is_some_and(|avoid| Arc::ptr_eq(&link.endpoint, avoid));
         let is_remote =

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -218,7 +217,7 @@ impl<F: RemoteFn> Call<F> {
     /// was. This includes a deadline that has passed, and a panic. A call that uses the same key
     /// for another function or with other arguments fails as [`BadRequest`](ErrorKind::BadRequest).
     pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.raw.options.key = Some(Bytes::copy_from_slice(key.as_ref()));
+        self.raw.options.keys().idempotency = Some(key.as_ref().into());
         self
     }
 
@@ -232,7 +231,7 @@ impl<F: RemoteFn> Call<F> {
     ///
     /// Without a key, the [policy](crate::ClientBuilder::balancing) of the client decides.
     pub fn affinity_key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.raw.options.affinity = Some(fnv::hash(key.as_ref()));
+        self.raw.options.keys().affinity = Some(fnv::hash(key.as_ref()));
         self
     }
 

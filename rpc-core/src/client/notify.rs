@@ -61,7 +61,7 @@ impl Notify {
     /// Sends the notification to the server that `key` belongs to. See
     /// [`Call::affinity_key`](crate::Call::affinity_key).
     pub fn affinity_key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.raw.options.affinity = Some(fnv::hash(key.as_ref()));
+        self.raw.options.keys().affinity = Some(fnv::hash(key.as_ref()));
         self
     }
 

@@ -10,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-
 use crate::{
     args::Args,
     client::{
         Client,
-        calls::{CallKind, NewCall, Outcome, retry::CallPolicy},
+        calls::{
+            CallKind, NewCall, Outcome,
+            retry::{CallPolicy, Keys},
+        },
         config::deadline_after,
     },
     context::inherited_deadline,
@@ -33,8 +34,13 @@ pub(crate) struct CallOptions {
     pub(crate) retries: Option<u32>,
     pub(crate) fail_fast: bool,
     pub(crate) idempotent: bool,
-    pub(crate) key: Option<Bytes>,
-    pub(crate) affinity: Option<u64>,
+    pub(crate) keys: Option<Box<Keys>>,
+}
+
+impl CallOptions {
+    pub(super) fn keys(&mut self) -> &mut Keys {
+        self.keys.get_or_insert_default()
+    }
 }
 
 /// The common part of calls and notifications, which does not depend on the types of the function.
@@ -165,9 +171,6 @@ impl RawCall {
         if deadline <= now {
             return refuse(ErrorKind::DeadlineExceeded, "no time was left before it could be sent");
         }
-        if self.options.key.as_ref().is_some_and(|key| !(1..=MAX_KEY_LEN).contains(&key.len())) {
-            return refuse(ErrorKind::BadArguments, "an idempotency key has 1 to 64 bytes");
-        }
         let policy = CallPolicy {
             idempotent: self.options.idempotent || self.signature.idempotent,
             retries: self
@@ -176,9 +179,11 @@ impl RawCall {
                 .or(self.signature.retries)
                 .unwrap_or_else(|| self.client.config().retries),
             fail_fast: self.options.fail_fast || self.client.config().fail_fast,
-            key: self.options.key.take(),
-            affinity: self.options.affinity,
+            keys: self.options.keys.take(),
         };
+        if policy.key().is_some_and(|key| !(1..=MAX_KEY_LEN).contains(&key.len())) {
+            return refuse(ErrorKind::BadArguments, "an idempotency key has 1 to 64 bytes");
+        }
         let message = args.finish().map_err(|cause| {
             RpcError::new(ErrorKind::BadArguments, Ran::No, "the arguments cannot be encoded")
                 .with_source(cause)

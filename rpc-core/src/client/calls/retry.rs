@@ -3,8 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::error::{ErrorKind, Ran, RpcError};
 
 /// The backoff before the first retry. It doubles with each retry, up to [`MAX_BACKOFF`]. A server
@@ -23,13 +21,30 @@ pub(crate) struct CallPolicy {
     pub(crate) retries: u32,
     /// True if the call fails at once while there is no link.
     pub(crate) fail_fast: bool,
+    /// The keys. Most calls have none, and are smaller for it.
+    pub(crate) keys: Option<Box<Keys>>,
+}
+
+/// The keys of a call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Keys {
     /// The idempotency key, under which a server remembers the reply.
-    pub(crate) key: Option<Bytes>,
+    pub(crate) idempotency: Option<Box<[u8]>>,
     /// The hash of the affinity key, which decides about the server.
     pub(crate) affinity: Option<u64>,
 }
 
 impl CallPolicy {
+    /// Returns the idempotency key.
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.keys.as_ref()?.idempotency.as_deref()
+    }
+
+    /// Returns the hash of the affinity key.
+    pub(crate) fn affinity(&self) -> Option<u64> {
+        self.keys.as_ref()?.affinity
+    }
+
     /// Returns true if the policy allows a retry of a call that failed with `error`, after
     /// `retries` earlier ones. `is_cached` is true if a server remembers the reply under the key of
     /// the call.
@@ -126,7 +141,7 @@ mod tests {
     use super::*;
 
     fn policy() -> CallPolicy {
-        CallPolicy { idempotent: false, retries: 3, fail_fast: false, key: None, affinity: None }
+        CallPolicy { idempotent: false, retries: 3, fail_fast: false, keys: None }
     }
 
     #[test]

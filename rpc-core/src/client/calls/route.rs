@@ -78,7 +78,7 @@ impl Calls {
             }
             found.and_then(|found| self.balancer.find(found))
         } else {
-            let affinity = slot.call.policy.affinity;
+            let affinity = slot.call.policy.affinity();
             self.balancer.choose(now, history.map(|history| &history.endpoint), affinity)
         };
         if let Some(link) = link {
@@ -156,7 +156,7 @@ impl Calls {
         let cached_by = match history {
             Some(History { cached_by: Some(instance), .. }) => Some(Arc::clone(instance)),
             _ => instance
-                .filter(|_| maybe_ran && !policy.idempotent && policy.key.is_some())
+                .filter(|_| maybe_ran && !policy.idempotent && policy.key().is_some())
                 .cloned(),
         };
         let error = error.at(&endpoint.name);

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{retry::CallPolicy, *};
+use super::{
+    retry::{CallPolicy, Keys},
+    *,
+};
 use crate::{
     client::balancer::{
         Link,
@@ -172,7 +175,7 @@ fn plain_peer() -> PeerInfo {
 }
 
 fn plain() -> CallPolicy {
-    CallPolicy { idempotent: false, retries: u32::MAX, fail_fast: false, key: None, affinity: None }
+    CallPolicy { idempotent: false, retries: u32::MAX, fail_fast: false, keys: None }
 }
 
 fn idempotent() -> CallPolicy {
@@ -193,7 +196,8 @@ fn sent_ids(bodies: &[Bytes]) -> Vec<MsgId> {
 }
 
 fn keyed() -> CallPolicy {
-    CallPolicy { key: Some(Bytes::from_static(b"once")), ..plain() }
+    let keys = Keys { idempotency: Some(b"once"[..].into()), affinity: None };
+    CallPolicy { keys: Some(Box::new(keys)), ..plain() }
 }
 
 fn fail_fast() -> CallPolicy {

@@ -155,7 +155,7 @@ impl Calls {
                         names = Some(control::param_names(signature));
                         slot.states_names = true;
                     }
-                    let key = policy.key.as_deref();
+                    let key = policy.key();
                     // Only the process that has run the call has its reply in the cache. A proxy
                     // may pass the retry on to another one.
                     let instance = key.and(link.peer.instance.as_deref());
