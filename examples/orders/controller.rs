@@ -40,7 +40,8 @@ impl NodeProcess {
     async fn begin(name: String, options: &Options, dies: bool) -> Result<Self, Box<dyn Error>> {
         let mut arguments = vec!["--node".to_owned(), name.clone()];
         arguments.extend(["--store".to_owned(), options.store.display().to_string()]);
-        if let Some(broker) = &options.broker {
+        // A node that only lists takes no orders.
+        if let Some(broker) = options.broker.as_ref().filter(|_| !options.list) {
             arguments.extend(["--broker".to_owned(), broker.clone()]);
         }
         if let Some(death) = options.die.filter(|_| dies) {

@@ -18,6 +18,8 @@ use crate::{
     worker::{lock_and_add, refused_writes, swap},
 };
 
+/// The time after which the late write of the frozen worker must have been refused.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The time without an answer after which a worker counts as frozen.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -25,6 +27,9 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let texts = input::read(&options.paths)?;
     let chunks: Vec<_> =
         texts.iter().flat_map(|all| text::chunks(all, options.chunk.get())).collect();
+    if chunks.is_empty() {
+        return Err("there is no text".into());
+    }
     let begin = Instant::now();
     let mut serial = Document::default();
     for (number, chunk) in (0..).zip(&chunks) {
@@ -113,9 +118,13 @@ async fn share(
         Command::new("kill").args(["-CONT", &frozen.process.id().to_string()]).status()?;
         println!("worker-1 goes on, with what it had read before");
         let to_frozen = Client::connect(&frozen.endpoint).await?;
-        while refused_writes::call(&to_frozen).await? == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let refused = async {
+            while refused_writes::call(&to_frozen).await? == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok::<_, rpc_core::RpcError>(())
+        };
+        tokio::time::timeout(PATIENCE, refused).await.map_err(|_| "its write was accepted")??;
         println!("Its late write was refused.");
     }
     let (document, _) = read(etcd, key).await?;

@@ -108,7 +108,7 @@ impl Source {
         let name = discovery.name();
         let lists = stream::unfold(Some(discovery), |discovery| async {
             let mut discovery = discovery?;
-            match panics::catch_async(discovery.next()).await {
+            match panics::catch_async(async { discovery.next().await }).await {
                 Ok(list) => Some((list, Some(discovery))),
                 Err(panic) => Some((Err(format!("it has panicked: {panic}").into()), None)),
             }

@@ -107,8 +107,9 @@ impl Names {
     /// Sets the endpoints at which clients reach the server, instead of those on which it listens.
     ///
     /// By default, a server that listens on every interface is registered with the address from
-    /// which this machine reaches etcd. That is of no use behind an address translation, or in a
-    /// container whose ports are mapped.
+    /// which this machine reaches etcd. If etcd runs on this machine, that is a loopback address, and
+    /// only clients on this machine reach the server. Behind an address translation, or in a
+    /// container whose ports are mapped, it is of no use either.
     #[must_use]
     pub fn advertise(mut self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.advertised = endpoints.into_iter().map(Into::into).collect();

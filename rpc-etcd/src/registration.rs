@@ -1,6 +1,6 @@
 //! The registration of a server: a key under a lease, which is renewed while the server serves.
 
-use std::{net::Ipv4Addr, pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use etcd_client::{
     Client, Compare, CompareOp, Error, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp,
@@ -48,12 +48,16 @@ impl Registration for Names {
         let instance = self.instance.take().unwrap_or_else(random);
         let key = format!("{}{instance}", self.prefix);
         let mut registered = Registered { key, value: String::new(), lease: None };
+        let mut told = String::new();
         // The address of this machine may be unknown until the cluster can be reached.
         while registered.value.is_empty() {
             match self.entry(&endpoints).await {
                 Ok(entry) => registered.value = serde_json::to_string(&entry).unwrap_or_default(),
                 Err(reason) => {
-                    tracing::warn!(endpoint = %self.shown(), "cannot register: {reason}");
+                    if told != reason {
+                        tracing::warn!(endpoint = %self.shown(), "cannot register: {reason}");
+                        told = reason;
+                    }
                     tokio::select! {
                         () = &mut withdrawal => return,
                         () = time::sleep(PAUSE) => {}
@@ -61,7 +65,6 @@ impl Registration for Names {
                 }
             }
         }
-        let mut told = String::new();
         loop {
             let trouble = tokio::select! {
                 () = &mut withdrawal => break,
@@ -104,12 +107,11 @@ impl Names {
         let mut advertised = self.advertised.clone();
         if advertised.is_empty() {
             for endpoint in endpoints {
-                match endpoint.strip_prefix(&format!("tcp://{}:", Ipv4Addr::UNSPECIFIED)) {
-                    Some(port) => {
-                        let address = self.cluster.local_address().await;
-                        let address = address.map_err(|cause| cause.to_string())?;
-                        let port = port.parse().map_err(|_| format!("`{port}` is no port"))?;
-                        let address = std::net::SocketAddr::new(address, port);
+                let address = endpoint.strip_prefix("tcp://").and_then(|text| text.parse().ok());
+                match address.filter(|address: &SocketAddr| address.ip().is_unspecified()) {
+                    Some(mut address) => {
+                        let local = self.cluster.local_address().await;
+                        address.set_ip(local.map_err(|cause| cause.to_string())?);
                         advertised.push(format!("tcp://{address}"));
                     }
                     None => advertised.push(endpoint.clone()),

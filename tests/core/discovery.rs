@@ -183,6 +183,17 @@ async fn source_without_endpoints_is_explained() {
     assert!(text.contains("script: it has not answered yet"), "{text}");
     drop(script);
 
+    // One that panics at once is told like any other.
+    let (script, source) = scripted();
+    script.send(Err("panic")).unwrap();
+    let client = tests::client().connect_lazy_via(source).unwrap();
+    says(&client, "it has panicked").await;
+    let error = place::call(&client).timeout(Duration::from_millis(50)).await.unwrap_err();
+    let text = format!("{error:#}");
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{text}");
+    assert!(text.contains("script: it has panicked: as it was told"), "{text}");
+    client.close().await;
+
     // A call waits for the first answer, even if it is in a hurry.
     let (script, source) = scripted();
     let client = tests::client().connect_lazy_via(source).unwrap();

@@ -84,7 +84,9 @@ impl Registrations {
             let withdrawal = Withdrawal::new(withdraw.subscribe());
             let endpoints = endpoints.to_vec();
             let run = async {
-                if let Err(panic) = panics::catch_async(begin(endpoints, withdrawal)).await {
+                if let Err(panic) =
+                    panics::catch_async(async { begin(endpoints, withdrawal).await }).await
+                {
                     tracing::error!(%panic, "the registration of the server has panicked");
                 }
             };

@@ -48,7 +48,7 @@ pub(crate) async fn run(core: EndOnDrop, mut changes: Changes, connect_by: Optio
     let mut awaits_timeout = connect_by.is_some();
     let mut connect_timeout =
         pin!(time::sleep_until(connect_by.unwrap_or_else(Instant::now).into()));
-    while may_change || !tasks.is_empty() {
+    loop {
         tokio::select! {
             change = changes.next(), if may_change => match change {
                 Some(Change::Insert(endpoint)) => {
