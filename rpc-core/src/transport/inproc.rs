@@ -81,21 +81,34 @@ pub(super) fn listen(name: &str) -> Result<Listener, TransportError> {
     })
 }
 
+impl Listener {
+    /// Takes the notice of a client that has gone. Returns false if there is none, and wakes the
+    /// task once there is.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(Some(peer)) = self.gone.poll_recv(cx) else { return false };
+        self.going = Some((peer, self.requests.len()));
+        true
+    }
+}
+
 impl transport::Listener for Listener {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
-            // This comes first, so that it is polled even if there is always a request to receive.
-            if self.going.is_none()
-                && let Poll::Ready(Some(peer)) = self.gone.poll_recv(cx)
-            {
-                self.going = Some((peer, self.requests.len()));
+            // This comes first, so that it is noticed even if there is always a request to receive.
+            if self.going.is_none() && !self.gone.is_empty() {
+                self.poll_gone(cx);
             }
             if let Some((peer, _)) = self.going.take_if(|(_, queued)| *queued == 0) {
                 self.peers.remove(&peer);
                 return Poll::Ready(Event::PeerGone(peer));
             }
             // `None` means that every client has disconnected and the name was given up.
-            let Some(message) = ready!(self.requests.poll_recv(cx)) else { return Poll::Pending };
+            let Poll::Ready(Some(message)) = self.requests.poll_recv(cx) else {
+                if self.going.is_none() && self.poll_gone(cx) {
+                    continue;
+                }
+                return Poll::Pending;
+            };
             if let Some((_, queued)) = &mut self.going {
                 *queued -= 1;
             }
