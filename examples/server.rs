@@ -33,7 +33,7 @@ struct Options {
     /// The endpoint to listen on. Port 0 stands for any free port. Can be given several times.
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:5555")]
     bind: Vec<String>,
-    /// Where to register while the server serves, such as `etcd://127.0.0.1:2379/words`. Can be given
+    /// A name to register while the server serves, such as `etcd://127.0.0.1:2379/words`. Can be given
     /// several times.
     #[arg(long, value_name = "NAME")]
     register: Vec<String>,

@@ -116,9 +116,9 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let (mut done, mut repeated, mut kills) = (0, 0, 0);
     loop {
         tokio::select! {
-            receipt = calls.next() => {
-                let Some(receipt) = receipt else { break };
-                repeated += u32::from(!receipt?.is_new);
+            is_new = calls.next() => {
+                let Some(is_new) = is_new else { break };
+                repeated += u32::from(!is_new?);
                 done += 1;
                 progress.set_position(done.into());
                 if kills < options.kill && done >= share(options, kills + 1) {

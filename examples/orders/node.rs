@@ -11,20 +11,12 @@ use crate::{
     store::{Order, Store, Stored},
 };
 
-/// What the functions of a node share.
+/// The state of a node, which its functions share.
 pub(crate) struct Node {
     name: String,
     store: Store,
     death: Option<Death>,
     ends: Arc<Notify>,
-}
-
-/// What a node says about an order.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Receipt {
-    pub(crate) node: String,
-    /// True if this call has stored the order, false if it was stored before.
-    pub(crate) is_new: bool,
 }
 
 /// The step of an order at which a node dies, for tests.
@@ -40,8 +32,6 @@ enum Step {
     Received,
     /// After the order is stored, and before that is answered.
     Stored,
-    /// When the next order comes.
-    Answered,
 }
 
 impl FromStr for Death {
@@ -49,13 +39,14 @@ impl FromStr for Death {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (order, step) = text.split_once(':').ok_or("there is no `:`")?;
-        let step = match step {
-            "received" => Step::Received,
-            "stored" => Step::Stored,
-            "answered" => Step::Answered,
-            _ => return Err("a step is `received`, `stored` or `answered`"),
-        };
-        Ok(Self { order: order.parse().map_err(|_| "the order is no number")?, step })
+        let order: u32 = order.parse().map_err(|_| "the order is no number")?;
+        match step {
+            "received" => Ok(Self { order, step: Step::Received }),
+            "stored" => Ok(Self { order, step: Step::Stored }),
+            // A node that has answered one order dies as it receives the next.
+            "answered" => Ok(Self { order: order + 1, step: Step::Received }),
+            _ => Err("a step is `received`, `stored` or `answered`"),
+        }
     }
 }
 
@@ -64,7 +55,6 @@ impl fmt::Display for Death {
         let step = match self.step {
             Step::Received => "received",
             Step::Stored => "stored",
-            Step::Answered => "answered",
         };
         write!(f, "{}:{step}", self.order)
     }
@@ -72,10 +62,7 @@ impl fmt::Display for Death {
 
 impl Node {
     fn reach(&self, order: &Order, step: Step) {
-        let Some(death) = self.death else { return };
-        let order_of_death = death.order + u32::from(death.step == Step::Answered);
-        let step_of_death = if death.step == Step::Answered { Step::Received } else { death.step };
-        if order.id >= order_of_death && step == step_of_death {
+        if self.death.is_some_and(|death| order.id >= death.order && step == death.step) {
             // As if it was killed: nothing is tidied up.
             std::process::abort();
         }
@@ -89,13 +76,13 @@ pub(crate) fn start(#[state] node: &Node) -> u32 {
     std::process::id()
 }
 
-/// Stores an order, exactly once however often it comes.
+/// Stores an order, exactly once however often it comes. Returns true if this call has stored it.
 #[remote(idempotent)]
-pub(crate) fn process_order(#[state] node: &Node, order: &Order) -> Result<Receipt, String> {
+pub(crate) fn process_order(#[state] node: &Node, order: &Order) -> Result<bool, String> {
     node.reach(order, Step::Received);
     let is_new = node.store.add(order, &node.name).map_err(|error| error.to_string())?;
     node.reach(order, Step::Stored);
-    Ok(Receipt { node: node.name.clone(), is_new })
+    Ok(is_new)
 }
 
 /// Returns up to `count` stored orders whose ids are `from` or more.

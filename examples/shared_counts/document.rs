@@ -9,7 +9,7 @@ use etcd_client::{Client, Compare, CompareOp, Error, GetOptions, LockOptions, Tx
 use serde::{Deserialize, Serialize};
 use tokio::{task::JoinHandle, time};
 
-/// What is stored, as JSON. It must stay below the limit of etcd for a value, which is 1.5 MiB.
+/// The shared document, stored as JSON. It must stay below the limit of etcd for a value, which is 1.5 MiB.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Document {
     pub(crate) counts: BTreeMap<String, u64>,

@@ -14,7 +14,7 @@ use crate::{
     document::{Lock, add_by_swap, read},
 };
 
-/// What the functions of a worker share.
+/// The state of a worker, which its functions share.
 pub(crate) struct Worker {
     name: String,
     etcd: Client,

@@ -54,8 +54,8 @@ pub use self::{
 ///   connection within its deadline. With [`fail_fast`](Call::fail_fast), the call ends at once
 ///   instead of waiting.
 /// - **Load balancing.** Of two endpoints chosen at random, each call goes to the one with fewer
-///   calls in flight; [`Balancing`] has other policies. A server that is overloaded gets calls only if there is no other server,
-///   until the pause that it asked for has passed. The same is true of a server that owes the
+///   calls in flight; [`Balancing`] has other policies. A server that is overloaded gets calls only
+///   if there is no other server, until the pause that it asked for has passed. The same is true of a server that owes the
 ///   answer to a ping, until it answers.
 /// - **Unresponsive servers.** The client pings a server that owes replies and sends nothing. After
 ///   the [keepalive timeout](ClientBuilder::keepalive_timeout), the connection counts as lost. A

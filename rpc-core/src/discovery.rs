@@ -62,10 +62,12 @@ pub trait Discovery: Send + 'static {
     /// [`SourceStatus`](crate::SourceStatus), without passwords.
     fn name(&self) -> String;
 
-    /// Waits until the endpoints are known or have changed, and returns all of them, in any order.
+    /// Waits until the endpoints are known or may have changed, and returns all of them, in any
+    /// order.
     ///
-    /// The client calls this again and again, also after an error. An implementation makes its own
-    /// pause before it tries again, and never returns if nothing changes any more.
+    /// The client calls this again and again, also after an error, and does nothing if the list is
+    /// the same as before. An implementation makes its own pause before it looks again, and never
+    /// returns if nothing changes any more.
     ///
     /// It runs on the client's I/O thread, which has a tokio runtime, and must not block.
     ///
@@ -77,44 +79,48 @@ pub trait Discovery: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Result<Vec<String>, DiscoveryError>> + Send;
 }
 
-/// The list that a source has returned last, so that it returns only what has changed.
-#[derive(Debug, Default)]
-struct LastList(Option<Result<Vec<String>, String>>);
-
-impl LastList {
-    /// Takes the next list, and gives it back if it differs from the last one.
-    fn replace(&mut self, mut list: Result<Vec<String>, String>) -> Option<List> {
-        if let Ok(endpoints) = &mut list {
-            endpoints.sort_unstable();
-            endpoints.dedup();
-        }
-        let changed = self.0.as_ref() != Some(&list);
-        self.0 = Some(list.clone());
-        changed.then(|| list.map_err(Into::into))
-    }
-}
-
 /// A [`Discovery`] without its type.
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) lists: Pin<Box<dyn Stream<Item = List> + Send>>,
 }
 
-/// The endpoints that a source names, or the reason why it does not.
-pub(crate) type List = Result<Vec<String>, DiscoveryError>;
+/// The endpoints that a source names, sorted, or the reason why it does not.
+pub(crate) type List = Result<Vec<String>, String>;
 
 impl Source {
+    /// Asks `discovery` again and again, and yields what differs from its last list.
     pub(crate) fn new(discovery: impl Discovery) -> Self {
         let name = discovery.name();
-        let lists = stream::unfold(Some(discovery), |discovery| async {
-            let mut discovery = discovery?;
-            match panics::catch_async(async { discovery.next().await }).await {
-                Ok(list) => Some((list, Some(discovery))),
-                Err(panic) => Some((Err(format!("it has panicked: {panic}").into()), None)),
+        let lists = stream::unfold(Some((discovery, None)), |state| async move {
+            let (mut discovery, known) = state?;
+            match next_list(&mut discovery, known.as_ref()).await {
+                Ok(list) => Some((list.clone(), Some((discovery, Some(list))))),
+                Err(panic) => Some((Err(format!("it has panicked: {panic}")), None)),
             }
         });
         Self { name, lists: Box::pin(lists) }
     }
+}
+
+/// Returns the next list that differs from the `known` one.
+///
+/// # Errors
+/// Returns the text of the panic if `discovery` panics.
+async fn next_list(discovery: &mut impl Discovery, known: Option<&List>) -> Result<List, String> {
+    loop {
+        let list = sorted(panics::catch_async(async { discovery.next().await }).await?);
+        if known != Some(&list) {
+            return Ok(list);
+        }
+    }
+}
+
+fn sorted(list: Result<Vec<String>, DiscoveryError>) -> List {
+    let mut endpoints = list.map_err(|error| error.to_string())?;
+    endpoints.sort_unstable();
+    endpoints.dedup();
+    Ok(endpoints)
 }
 
 impl fmt::Debug for Source {

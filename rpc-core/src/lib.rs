@@ -93,7 +93,7 @@ pub use crate::{
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
     discovery::{Discovery, DiscoveryError},
-    endpoint::Endpoints,
+    endpoint::texts::Endpoints,
     engine::Engine,
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError},
     function::{Execution, Param, RemoteFn, Signature},

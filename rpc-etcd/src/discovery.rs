@@ -1,6 +1,9 @@
 //! The discovery of a client: it lists the servers, and then watches what changes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use etcd_client::{Client, Error, EventType, GetOptions, KeyValue, WatchOptions, WatchStream};
 use rpc_core::{Discovery, DiscoveryError};
@@ -22,15 +25,15 @@ pub(crate) struct Following {
     watch: Option<Watch>,
     /// The endpoints of each server, by its key.
     servers: BTreeMap<Vec<u8>, Vec<String>>,
-    failures: u32,
-    /// The failure that was returned last, so that it is not told again and again.
-    told: Option<String>,
+    /// The pause before everything is listed anew.
+    pause: Duration,
 }
 
 struct Watch {
     /// The stream ends with its client.
     _client: Client,
     stream: WatchStream,
+    since: Instant,
 }
 
 impl Discovery for Names {
@@ -40,25 +43,20 @@ impl Discovery for Names {
 
     async fn next(&mut self) -> Result<Vec<String>, DiscoveryError> {
         loop {
-            let failure = match self.follow().await {
-                Ok(()) => {
-                    (self.following.failures, self.following.told) = (0, None);
-                    let endpoints = self.following.servers.values().flatten().cloned();
-                    return Ok(endpoints.collect());
-                }
-                Err(error) => explain(&error),
+            let Err(error) = self.follow().await else {
+                let endpoints = self.following.servers.values().flatten().cloned();
+                return Ok(endpoints.collect());
             };
             // Everything is listed anew after a failure. Nothing is lost meanwhile: the client keeps
             // what it knows.
-            self.following.watch = None;
-            let failures = self.following.failures;
-            self.following.failures += 1;
+            let watch = self.following.watch.take();
+            let was_stable = watch.is_some_and(|watch| watch.since.elapsed() > MAX_PAUSE);
+            let before = if was_stable { Duration::ZERO } else { self.following.pause };
+            self.following.pause = (2 * before).clamp(FIRST_PAUSE, MAX_PAUSE);
             // The first failure is often the end of a stream, and another member answers at once.
-            if failures > 0 && self.following.told.as_ref() != Some(&failure) {
-                self.following.told = Some(failure.clone());
-                return Err(format!("etcd does not answer: {failure}").into());
+            if !before.is_zero() {
+                return Err(format!("etcd does not answer: {}", explain(&error)).into());
             }
-            time::sleep((FIRST_PAUSE * 2_u32.pow(failures.min(10))).min(MAX_PAUSE)).await;
         }
     }
 }
@@ -94,6 +92,7 @@ impl Names {
 
     /// Lists the servers, and begins to watch for what comes after that.
     async fn list(&mut self) -> Result<(), Error> {
+        time::sleep(self.following.pause).await;
         let mut client = self.cluster.connect().await?;
         let prefix = GetOptions::new().with_prefix();
         let listed = within(client.get(self.prefix.as_str(), Some(prefix))).await?;
@@ -105,7 +104,7 @@ impl Names {
             insert(&mut servers, kv);
         }
         self.following.servers = servers;
-        self.following.watch = Some(Watch { _client: client, stream });
+        self.following.watch = Some(Watch { _client: client, stream, since: Instant::now() });
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What is stored about a server.
+//! The value that is stored about a server.
 
 use std::{fs, path::Path, sync::OnceLock};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) endpoints: Vec<String>,
-    /// The id of the kernel on which the server runs.
+    /// The id of the machine and of the container in which the server runs.
     #[serde(default)]
     pub(crate) host: String,
 }
@@ -38,19 +38,22 @@ impl Entry {
     }
 }
 
-/// Returns true for an `ipc://` endpoint that this process can see. A container has files of its
-/// own.
+/// Returns true for an `ipc://` endpoint whose file this process sees.
 fn is_reachable(endpoint: &str) -> bool {
-    let path = endpoint.strip_prefix("ipc://");
-    path.is_some_and(|path| !path.starts_with('@') && Path::new(path).exists())
+    let path = endpoint.strip_prefix("ipc://").map(Path::new);
+    path.is_some_and(|path| path.is_absolute() && path.exists())
 }
 
-/// Returns the id of the running kernel. It is empty if the system has none.
+/// Returns the id of the running kernel and of the file systems that this process sees, which differ
+/// between containers. It is empty if the system has none.
 pub(crate) fn host() -> &'static str {
     static HOST: OnceLock<String> = OnceLock::new();
     HOST.get_or_init(|| {
-        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        id.unwrap_or_default().trim().to_owned()
+        let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        match (kernel, fs::read_link("/proc/self/ns/mnt")) {
+            (Ok(kernel), Ok(files)) => format!("{} {}", kernel.trim(), files.display()),
+            _ => String::new(),
+        }
     })
 }
 

@@ -20,8 +20,9 @@
 //!
 //! # What is stored
 //! Each server has the key `/rpc/<service>/<instance>`, under a lease. Its value is JSON:
-//! `{"endpoints": ["tcp://10.0.0.7:5555"], "host": "…"}`. The host is the id of the running kernel,
-//! by which clients recognize a server on their own machine.
+//! `{"endpoints": ["tcp://10.0.0.7:5555"], "host": "…"}`. The host is the id of the running kernel
+//! and of the file systems that the server sees, by which clients recognize a server whose sockets
+//! they see as well.
 
 mod address;
 mod cluster;
@@ -49,8 +50,10 @@ const MIN_TTL: i64 = 2;
 ///
 /// # Clients
 /// A client follows all changes. While etcd is away, it keeps the servers that it knows. Of a server
-/// on its own machine that also listens on `ipc://`, it takes that endpoint; of any other server,
-/// those at `tcp://`. Entries that it cannot read are left out, and logged at `WARN`.
+/// on its own machine, and in its own container, that also listens on `ipc://`, it takes that
+/// endpoint; of any other server, those at `tcp://`. [Affinity keys](rpc_core::Call::affinity_key)
+/// therefore agree only among clients that reach a server in the same way. Entries that it cannot
+/// read are left out, and logged at `WARN`.
 pub struct Names {
     cluster: Cluster,
     /// The beginning of the keys of all servers of the service.

@@ -20,11 +20,13 @@ const RENEWALS: u32 = 3;
 /// The pause before another attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a server stores, and the lease under which it has stored it last.
+/// The key and the value of a server, and the lease under which they were stored last.
 struct Registered {
     key: String,
     value: String,
     lease: Option<i64>,
+    /// The connection that was used last.
+    client: Option<Client>,
 }
 
 /// The reason why a server is not registered any more, or not yet.
@@ -47,7 +49,7 @@ impl Registration for Names {
         let mut withdrawal = pin!(withdrawal);
         let instance = self.instance.take().unwrap_or_else(random);
         let key = format!("{}{instance}", self.prefix);
-        let mut registered = Registered { key, value: String::new(), lease: None };
+        let mut registered = Registered { key, value: String::new(), lease: None, client: None };
         let mut told = String::new();
         // The address of this machine may be unknown until the cluster can be reached.
         while registered.value.is_empty() {
@@ -94,7 +96,7 @@ impl Registration for Names {
                 () = time::sleep(PAUSE) => {}
             }
         }
-        if let Err(error) = self.withdraw(&registered).await {
+        if let Err(error) = self.withdraw(&mut registered).await {
             // The lease ends by itself.
             tracing::warn!(key = %registered.key, "cannot withdraw: {}", explain(&error));
         }
@@ -135,6 +137,7 @@ impl Names {
         told: &mut String,
     ) -> Result<std::convert::Infallible, Trouble> {
         let mut client = self.cluster.connect().await?;
+        registered.client = Some(client.clone());
         let lease = if let Some(lease) = registered.lease {
             lease
         } else {
@@ -158,12 +161,16 @@ impl Names {
         }
     }
 
-    /// Ends the lease, and with it the registration.
-    async fn withdraw(&mut self, registered: &Registered) -> Result<(), Error> {
+    /// Ends the lease, and with it the registration: by the last connection, or else by another one.
+    async fn withdraw(&mut self, registered: &mut Registered) -> Result<(), Error> {
         let Some(lease) = registered.lease else { return Ok(()) };
+        if let Some(client) = &mut registered.client
+            && within(client.lease_revoke(lease)).await.is_ok()
+        {
+            return Ok(());
+        }
         let mut client = self.cluster.connect().await?;
-        within(client.lease_revoke(lease)).await?;
-        Ok(())
+        within(client.lease_revoke(lease)).await.map(drop)
     }
 }
 

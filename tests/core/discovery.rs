@@ -1,21 +1,16 @@
 //! Endpoints that come and go while a client runs, as a source of endpoints names them.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use rpc_core::{
     Balancing, Client, Connectivity, Discovery, DiscoveryError, ErrorKind, Ran, Registration,
     ServerHandle, Withdrawal, remote,
 };
-use tests::{Gate, ipc, soon};
+use tests::{
+    Gate,
+    follow::{self, Callers, says},
+    ipc, soon,
+};
 use tokio::sync::mpsc;
 
 use crate::functions::{Which, builder, hold_async};
@@ -58,38 +53,9 @@ fn names(servers: &[&ServerHandle]) -> Vec<String> {
     servers.iter().map(|server| server.endpoint().to_owned()).collect()
 }
 
-/// Calls until exactly the servers with these numbers have answered ten calls in a row.
+/// Calls until exactly the servers with these numbers have answered.
 async fn answer(client: &Client, numbers: &[usize]) {
-    let expected: BTreeSet<_> = numbers.iter().copied().collect();
-    let settles = async {
-        loop {
-            let calls = (0..10 * numbers.len()).map(|_| place::call(client));
-            let seen = futures_util::future::try_join_all(calls).await.unwrap();
-            if BTreeSet::from_iter(seen) == expected {
-                return;
-            }
-        }
-    };
-    soon("the calls go where they should", settles).await;
-}
-
-/// Waits until the only source of a client says something that contains `text`, or nothing if that
-/// is empty.
-async fn says(client: &Client, text: &str) {
-    let says = async {
-        loop {
-            let source = client.status().sources.remove(0);
-            let failure = source.failure.as_deref().unwrap_or_default();
-            if source.has_answered
-                && failure.contains(text)
-                && failure.is_empty() == text.is_empty()
-            {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    soon(text, says).await;
+    follow::answer(numbers, || place::call(client)).await;
 }
 
 #[tokio::test]
@@ -141,17 +107,10 @@ async fn no_call_fails_while_servers_come_and_go() {
     let (script, source) = scripted();
     script.send(Ok(names(&[&servers[0]]))).unwrap();
     let client = tests::client().connect_via(source).await.unwrap();
-    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let callers = (0..8).map(|_| {
-        let (client, stop, calls) = (client.clone(), Arc::clone(&stop), Arc::clone(&calls));
-        tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                place::call(&client).retries(0).await.unwrap();
-                calls.fetch_add(1, Ordering::Relaxed);
-            }
-        })
+    let callers = Callers::start(8, {
+        let client = client.clone();
+        move || place::call(&client).retries(0)
     });
-    let callers: Vec<_> = callers.collect();
     for number in 1..4 {
         servers.push(serve(number, &gate).await);
         script.send(Ok(names(&servers.iter().collect::<Vec<_>>()))).unwrap();
@@ -164,11 +123,7 @@ async fn no_call_fails_while_servers_come_and_go() {
         answer(&client, &left).await;
         leaving.shutdown().await;
     }
-    stop.store(true, Ordering::Relaxed);
-    for caller in callers {
-        soon("the callers", caller).await.unwrap();
-    }
-    assert!(calls.load(Ordering::Relaxed) > 100);
+    assert!(callers.stop().await > 100);
     client.close().await;
     servers.remove(0).shutdown().await;
 }

@@ -2,17 +2,14 @@
 
 mod server;
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rpc_core::{Client, ErrorKind, ServerHandle, remote};
-use tests::{Gate, soon};
+use tests::{
+    Gate,
+    follow::{self, Callers, says},
+    soon,
+};
 
 use crate::server::DnsServer;
 
@@ -50,28 +47,10 @@ async fn serve(gate: &Arc<Gate>, addresses: &[&'static str]) -> (Vec<ServerHandl
     }
 }
 
-/// Calls until the servers at exactly these addresses have answered.
+/// Calls until exactly the servers at these addresses have answered.
 async fn answer(client: &Client, addresses: &[&str]) {
-    let expected: BTreeSet<_> = addresses.iter().map(|address| (*address).to_owned()).collect();
-    let settles = async {
-        loop {
-            let calls = (0..10 * addresses.len()).map(|_| host::call(client));
-            let seen = futures_util::future::try_join_all(calls).await.unwrap();
-            if BTreeSet::from_iter(seen) == expected {
-                return;
-            }
-        }
-    };
-    soon("the calls go where they should", settles).await;
-}
-
-async fn says(client: &Client, text: &str) {
-    let says = async {
-        while !client.status().sources[0].failure.as_deref().unwrap_or_default().contains(text) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(text, says).await;
+    let addresses: Vec<_> = addresses.iter().map(|address| (*address).to_owned()).collect();
+    follow::answer(&addresses, || host::call(client)).await;
 }
 
 #[tokio::test]
@@ -83,17 +62,9 @@ async fn calls_follow_the_addresses_of_a_name() {
     dns.set_addresses("words.test.", &["127.0.0.1"]);
     let text = format!("dns://words.test:{port}?nameserver={}", dns.address);
     let client = tests::client().connect(&text).await.unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let caller = tokio::spawn({
-        let (client, stop) = (client.clone(), Arc::clone(&stop));
-        async move {
-            let mut calls = 0_u32;
-            while !stop.load(Ordering::Relaxed) {
-                host::call(&client).retries(0).await.unwrap();
-                calls += 1;
-            }
-            calls
-        }
+    let callers = Callers::start(1, {
+        let client = client.clone();
+        move || host::call(&client).retries(0)
     });
     answer(&client, &["127.0.0.1"]).await;
     let held = tokio::spawn(hold::call(&client));
@@ -105,8 +76,7 @@ async fn calls_follow_the_addresses_of_a_name() {
     assert!(!held.is_finished(), "the record has gone, and the call runs on");
     gate.open();
     assert_eq!(soon("the call", held).await.unwrap().unwrap(), "127.0.0.1");
-    stop.store(true, Ordering::Relaxed);
-    assert!(soon("the caller", caller).await.unwrap() > 100);
+    assert!(callers.stop().await > 100);
     assert_eq!(client.status().retries, 0);
     client.close().await;
     for server in servers {

@@ -3,6 +3,7 @@
 //! reliability tests.
 
 pub mod etcd;
+pub mod follow;
 pub mod golden;
 mod guarded;
 pub mod ledger;

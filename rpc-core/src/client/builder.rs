@@ -29,7 +29,7 @@ use crate::{
         targets::Targets,
     },
     discovery::{Discovery, Source},
-    endpoint::Endpoints,
+    endpoint::texts::Endpoints,
     engine::Engine,
     error::{ErrorKind, Ran, RpcError},
     function::RemoteFn,

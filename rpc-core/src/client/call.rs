@@ -224,7 +224,7 @@ impl<F: RemoteFn> Call<F> {
     /// Sends the call to the server that `key` belongs to, such as the one that has it in a cache.
     ///
     /// All clients that connect to the same endpoints, written in the same way, send a key to the
-    /// same server. When one of N servers leaves, about one key in N moves, and no other
+    /// same server. One that reaches a server at `ipc://` and another that does at `tcp://` may not. When one of N servers leaves, about one key in N moves, and no other
     /// (rendezvous hashing). While a server is away, overloaded or full, its keys go to other
     /// servers, each key always to the same. It is a preference, and no lock: two servers may have
     /// calls with one key at the same time.

@@ -52,7 +52,7 @@ impl Known {
         let mut changes = Vec::new();
         let (texts, mut failure) = match list {
             Ok(texts) => (texts, None),
-            Err(cause) => (Vec::new(), Some(cause.to_string())),
+            Err(cause) => (Vec::new(), Some(cause)),
         };
         let mut addresses = HashMap::new();
         for text in texts {

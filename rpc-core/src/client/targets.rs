@@ -1,4 +1,4 @@
-//! What a client connects to: endpoints, and sources of endpoints.
+//! The targets of a client: endpoints, and sources of endpoints.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use crate::discovery::dns::DnsDiscovery;
 use crate::{
     client::endpoints::EndpointState,
     discovery::{Source, file::FileDiscovery},
-    endpoint::{Endpoint, Endpoints, redacted},
+    endpoint::{Endpoint, redacted, texts::Endpoints},
     error::{ErrorKind, Ran, RpcError},
 };
 
-/// What a client connects to.
+/// The endpoints and the sources of endpoints that a client is given.
 #[derive(Debug)]
 pub(super) struct Targets {
     pub(super) endpoints: Vec<Arc<EndpointState>>,

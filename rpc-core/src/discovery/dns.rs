@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use hickory_resolver::{
     Resolver, TokioResolver,
     config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig},
@@ -16,7 +16,7 @@ use hickory_resolver::{
 };
 use tokio::time;
 
-use super::{Discovery, DiscoveryError, LastList};
+use super::{Discovery, DiscoveryError};
 
 /// The default of the longest time between two lookups.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -34,11 +34,10 @@ pub(crate) struct DnsDiscovery {
     refresh: Duration,
     /// The server to ask instead of those of the system.
     nameserver: Option<SocketAddr>,
-    resolver: Option<TokioResolver>,
+    resolvers: Option<Resolvers>,
     due: Instant,
     /// The number of lookups that have failed since the last one that has not.
     failures: u32,
-    last: LastList,
 }
 
 impl DnsDiscovery {
@@ -62,10 +61,9 @@ impl DnsDiscovery {
             port,
             refresh: REFRESH,
             nameserver: None,
-            resolver: None,
+            resolvers: None,
             due: Instant::now(),
             failures: 0,
-            last: LastList::default(),
         };
         for option in options.split('&').filter(|option| !option.is_empty()) {
             match option.split_once('=').unwrap_or((option, "")) {
@@ -91,8 +89,13 @@ impl DnsDiscovery {
         Ok(parsed)
     }
 
-    /// Makes a resolver, which keeps nothing in memory, so that each lookup is one.
-    fn make_resolver(&self) -> Result<TokioResolver, NetError> {
+    /// Makes the resolvers. They keep nothing in memory, so that each lookup is one.
+    fn make_resolvers(&self) -> Result<Resolvers, NetError> {
+        let ipv4 = self.make_resolver(LookupIpStrategy::Ipv4Only)?;
+        Ok([ipv4, self.make_resolver(LookupIpStrategy::Ipv6Only)?])
+    }
+
+    fn make_resolver(&self, families: LookupIpStrategy) -> Result<TokioResolver, NetError> {
         let mut builder = match self.nameserver {
             None => Resolver::builder_tokio()?,
             Some(address) => {
@@ -110,22 +113,22 @@ impl DnsDiscovery {
         options.cache_size = 0;
         options.timeout = TIMEOUT;
         options.attempts = ATTEMPTS;
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.ip_strategy = families;
         builder.build()
     }
 
     /// Returns the endpoints, and the time until which they are valid.
     async fn look_up(&mut self) -> Result<(Vec<String>, Instant), NetError> {
-        let resolver = match self.resolver.take() {
-            Some(resolver) => resolver,
+        let resolvers = match self.resolvers.take() {
+            Some(resolvers) => resolvers,
             // The settings of the system are read again after an error.
-            None => self.make_resolver()?,
+            None => self.make_resolvers()?,
         };
         let found = match self.port {
-            Some(port) => addresses(&resolver, &self.name, port).await?,
-            None => services(&resolver, &self.name).await?,
+            Some(port) => addresses(&resolvers, &self.name, port).await?,
+            None => services(&resolvers, &self.name).await?,
         };
-        self.resolver = Some(resolver);
+        self.resolvers = Some(resolvers);
         Ok(found)
     }
 
@@ -146,40 +149,56 @@ impl Discovery for DnsDiscovery {
     }
 
     async fn next(&mut self) -> Result<Vec<String>, DiscoveryError> {
-        loop {
-            time::sleep_until(self.due.into()).await;
-            let found = self.look_up().await;
-            let now = Instant::now();
-            let pause = if let Ok((_, valid_until)) = &found {
-                self.failures = 0;
-                valid_until.saturating_duration_since(now)
-            } else {
-                self.failures += 1;
-                SHORTEST * 2_u32.pow(self.failures.min(10))
-            };
-            self.due = now + pause.clamp(SHORTEST, self.refresh.max(SHORTEST));
-            let list = found.map(|(endpoints, _)| endpoints).map_err(|error| self.explain(&error));
-            if let Some(changed) = self.last.replace(list) {
-                return changed;
-            }
+        time::sleep_until(self.due.into()).await;
+        let found = self.look_up().await;
+        let now = Instant::now();
+        let pause = if let Ok((_, valid_until)) = &found {
+            self.failures = 0;
+            valid_until.saturating_duration_since(now)
+        } else {
+            self.failures += 1;
+            SHORTEST * 2_u32.pow(self.failures.min(10))
+        };
+        self.due = now + pause.clamp(SHORTEST, self.refresh.max(SHORTEST));
+        match found {
+            Ok((endpoints, _)) => Ok(endpoints),
+            Err(error) => Err(self.explain(&error).into()),
         }
     }
 }
 
 type Found = (Vec<String>, Instant);
 
+/// A resolver for IPv4 and one for IPv6. A single one would take the addresses of one family for all
+/// if the lookup of the other fails, and servers would be lost.
+type Resolvers = [TokioResolver; 2];
+
 /// Returns an endpoint for each address of a name.
-async fn addresses(resolver: &TokioResolver, name: &str, port: u16) -> Result<Found, NetError> {
-    let found = resolver.lookup_ip(name).await?;
+async fn addresses(resolvers: &Resolvers, name: &str, port: u16) -> Result<Found, NetError> {
     let endpoint = |address| format!("tcp://{}", SocketAddr::new(address, port));
-    Ok((found.iter().map(endpoint).collect(), found.valid_until()))
+    let (mut endpoints, mut valid_until, mut nothing) = (Vec::new(), None, None);
+    for found in join_all(resolvers.iter().map(|resolver| resolver.lookup_ip(name))).await {
+        match found {
+            Ok(found) => {
+                endpoints.extend(found.iter().map(endpoint));
+                valid_until = valid_until.into_iter().chain([found.valid_until()]).min();
+            }
+            Err(error) if error.is_no_records_found() => nothing = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match (valid_until, nothing) {
+        (Some(until), _) => Ok((endpoints, until)),
+        (None, Some(nothing)) => Err(nothing),
+        (None, None) => Ok((endpoints, Instant::now())),
+    }
 }
 
 /// Returns an endpoint for each address of the hosts that SRV records name. Of several priorities,
 /// only the first counts. Weights are ignored, since clients balance by load.
 /// <https://www.rfc-editor.org/rfc/rfc2782>
-async fn services(resolver: &TokioResolver, name: &str) -> Result<Found, NetError> {
-    let found = resolver.srv_lookup(name).await?;
+async fn services(resolvers: &Resolvers, name: &str) -> Result<Found, NetError> {
+    let found = resolvers[0].srv_lookup(name).await?;
     let records = found.answers().iter().filter_map(|record| match &record.data {
         RData::SRV(record) => Some(record),
         _ => None,
@@ -187,7 +206,7 @@ async fn services(resolver: &TokioResolver, name: &str) -> Result<Found, NetErro
     let first = records.clone().map(|record| record.priority).min();
     let records = records.filter(|record| Some(record.priority) == first);
     let targets = records.map(|record| async {
-        match addresses(resolver, &record.target.to_utf8(), record.port).await {
+        match addresses(resolvers, &record.target.to_utf8(), record.port).await {
             // One host that has no address says nothing about the others.
             Err(error) if error.is_no_records_found() => Ok((Vec::new(), found.valid_until())),
             other => other,

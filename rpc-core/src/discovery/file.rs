@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{task, time};
 
-use super::{Discovery, DiscoveryError, LastList};
+use super::{Discovery, DiscoveryError};
 
 /// The interval at which the file is read. Reading works on every file system, and through links
 /// that are replaced, where a notification by the operating system does not.
@@ -22,18 +22,13 @@ const MAX_SIZE: u64 = 1024 * 1024;
 pub(crate) struct FileDiscovery {
     path: PathBuf,
     was_read: bool,
-    last: LastList,
 }
 
 impl FileDiscovery {
     /// Parses what follows `file://`.
     pub(crate) fn parse(path: &str) -> Result<Self, String> {
         if path.starts_with('/') && !path.ends_with('/') {
-            return Ok(Self {
-                path: PathBuf::from(path),
-                was_read: false,
-                last: LastList::default(),
-            });
+            return Ok(Self { path: PathBuf::from(path), was_read: false });
         }
         Err("a file of endpoints has an absolute path: `file:///path/to/file`".to_owned())
     }
@@ -45,17 +40,12 @@ impl Discovery for FileDiscovery {
     }
 
     async fn next(&mut self) -> Result<Vec<String>, DiscoveryError> {
-        loop {
-            if std::mem::replace(&mut self.was_read, true) {
-                time::sleep(INTERVAL).await;
-            }
-            let path = self.path.clone();
-            let read = task::spawn_blocking(move || read(&path)).await?;
-            let list = read.map(|text| endpoints(&text)).map_err(|cause| cause.to_string());
-            if let Some(changed) = self.last.replace(list) {
-                return changed;
-            }
+        if std::mem::replace(&mut self.was_read, true) {
+            time::sleep(INTERVAL).await;
         }
+        let path = self.path.clone();
+        let text = task::spawn_blocking(move || read(&path)).await??;
+        Ok(endpoints(&text))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use crate::{
-    endpoint::{Endpoint, Endpoints, redacted},
+    endpoint::{Endpoint, redacted, texts::Endpoints},
     engine::Engine,
     handler::{Entry, ServedFn},
     server::{

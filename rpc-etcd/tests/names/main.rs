@@ -1,18 +1,15 @@
 //! Servers and clients that find each other by names in real etcd clusters.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use etcd_client::{CompactionOptions, GetOptions, KeyValue};
 use rpc_core::{Balancing, Client, ErrorKind, ServerHandle, remote};
 use rpc_etcd::Names;
-use tests::{etcd::Etcd, ipc, soon};
+use tests::{
+    etcd::Etcd,
+    follow::{self, Callers, says},
+    ipc, soon,
+};
 use tokio::runtime::Runtime;
 
 struct Number(usize);
@@ -41,27 +38,7 @@ async fn serve_at(endpoint: &str, number: usize, names: Names) -> ServerHandle {
 
 /// Calls until exactly these servers have answered. No call may fail.
 async fn answer(client: &Client, numbers: &[usize]) {
-    let expected: BTreeSet<_> = numbers.iter().copied().collect();
-    let settles = async {
-        loop {
-            let calls = (0..10 * numbers.len()).map(|_| number::call(client));
-            let seen = futures_util::future::try_join_all(calls).await.unwrap();
-            if BTreeSet::from_iter(seen) == expected {
-                return;
-            }
-        }
-    };
-    soon("the calls go where they should", settles).await;
-}
-
-/// Waits until the source of a client says this.
-async fn says(client: &Client, text: &str) {
-    let says = async {
-        while !client.status().sources[0].failure.as_deref().unwrap_or_default().contains(text) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(text, says).await;
+    follow::answer(numbers, || number::call(client)).await;
 }
 
 async fn direct(etcd: &Etcd) -> etcd_client::Client {
@@ -89,17 +66,10 @@ async fn no_call_fails_while_servers_come_and_go() {
     let etcd = Etcd::start(1);
     let mut servers = vec![serve(0, names(&etcd)).await];
     let client = Client::builder().connect_via(names(&etcd)).await.unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let callers: Vec<_> = (0..4)
-        .map(|_| {
-            let (client, stop) = (client.clone(), Arc::clone(&stop));
-            tokio::spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    number::call(&client).retries(0).await.unwrap();
-                }
-            })
-        })
-        .collect();
+    let callers = Callers::start(4, {
+        let client = client.clone();
+        move || number::call(&client).retries(0)
+    });
     let mut slowest = Duration::ZERO;
     for next in 1..4 {
         let begin = Instant::now();
@@ -114,10 +84,7 @@ async fn no_call_fails_while_servers_come_and_go() {
         slowest = slowest.max(begin.elapsed());
     }
     println!("the load followed within {slowest:?}");
-    stop.store(true, Ordering::Relaxed);
-    for caller in callers {
-        soon("the callers", caller).await.unwrap();
-    }
+    callers.stop().await;
     servers.remove(0).shutdown().await;
     assert_eq!(entries(&etcd, 0).await.len(), 0, "all of them have withdrawn");
     client.close().await;

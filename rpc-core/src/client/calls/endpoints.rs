@@ -60,12 +60,13 @@ impl Calls {
         wakers: &mut Wakers,
     ) {
         self.endpoints.retain(|known| !Arc::ptr_eq(known, endpoint));
-        let links = self.balancer.iter().filter(|link| Arc::ptr_eq(&link.endpoint, endpoint));
-        let links: Vec<_> = links.map(|link| link.id).collect();
-        for link in links {
-            self.handle_go_away(link, now, wakers);
+        let mut queues = VecDeque::new();
+        for link in self.balancer.iter_mut() {
+            if Arc::ptr_eq(&link.endpoint, endpoint) {
+                queues.append(&mut link.drain(wakers));
+            }
         }
-        self.route_unrouted(VecDeque::new(), now, wakers);
+        self.route_unrouted(queues, now, wakers);
     }
 
     /// Notes why there is no link to an endpoint. Calls with `fail_fast` then end, unless another

@@ -336,9 +336,7 @@ impl Calls {
     /// The calls in the queue of the link, which were not sent yet, are routed again.
     pub(crate) fn handle_go_away(&mut self, link: LinkId, now: Instant, wakers: &mut Wakers) {
         let Some(link) = self.balancer.find(link) else { return };
-        link.draining = true;
-        link.wake_sender(wakers);
-        let queue = std::mem::take(&mut link.queue);
+        let queue = link.drain(wakers);
         self.route_unrouted(queue, now, wakers);
     }
 
