@@ -109,7 +109,8 @@ impl Server {
     /// - It accepts no new connections.
     /// - It tells the clients of this library to go away. Each of them disconnects once it has all
     ///   its replies.
-    /// - It refuses new requests with [`ShuttingDown`](crate::ErrorKind::ShuttingDown). Such a
+    /// - It runs what these clients had sent before they heard that: what arrives within a second.
+    /// - It refuses all other requests with [`ShuttingDown`](crate::ErrorKind::ShuttingDown). Such a
     ///   request has not started, so the client can safely send it to another server.
     /// - It waits for the functions in flight, and sends their replies. Those that have not ended
     ///   after the [drain timeout](ServerBuilder::drain_timeout) are given up.

@@ -68,10 +68,15 @@ async fn draining_server_answers_keyed_retries() {
     let mut peer = RawClient::connect(server.endpoint()).await;
     peer.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
     assert_eq!(peer.ask(&request(1, 1)).await, response(1, 1));
+    // A peer without a session is refused new calls at once.
+    let mut stranger = RawClient::connect(server.endpoint()).await;
+    stranger.ask(b"\x94\x00\x01\xa8rpc.ping\x90").await;
     let shutdown = tokio::spawn(server.shutdown());
     assert!(contains(&peer.recv().await[1], "rpc.goodbye"));
-    assert_eq!(peer.ask(&request(2, 1)).await, response(2, 1));
-    assert!(contains(&peer.ask(&request(3, 2)).await, "shutting_down"));
+    for peer in [&mut peer, &mut stranger] {
+        assert_eq!(peer.ask(&request(2, 1)).await, response(2, 1));
+    }
+    assert!(contains(&stranger.ask(&request(3, 2)).await, "shutting_down"));
     drop(peer);
     soon("the server ends", shutdown).await.unwrap();
 }

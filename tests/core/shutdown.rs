@@ -72,9 +72,14 @@ async fn draining_server_refuses_and_sends_go_away() {
     gate.entered(1).await;
     let mut raw = RawClient::connect(server.endpoint()).await;
     raw.ask(b"\x94\x00\x01\xa9rpc.hello\x90").await;
+    let mut stranger = RawClient::connect(server.endpoint()).await;
+    stranger.ask(b"\x94\x00\x01\xa8rpc.ping\x90").await;
     let shutdown = tokio::spawn(server.shutdown());
     assert_eq!(raw.recv().await.pop().unwrap(), &b"\x93\x02\xabrpc.goodbye\x90"[..]);
-    let reply = raw.ask(b"\x94\x00\x02\xa3add\x92\x01\x02").await;
+    // A call of a peer that was told has crossed the goodbye. All others are refused.
+    let add = b"\x94\x00\x02\xa3add\x92\x01\x02";
+    assert_eq!(raw.ask(add).await, &b"\x94\x01\xce\0\0\0\x02\xc0\x03"[..]);
+    let reply = stranger.ask(add).await;
     assert!(reply.windows(13).any(|part| part == b"shutting_down"), "{reply:?}");
     // The server sends go-away to our client as well. Calls that the client has not sent yet wait
     // for the next server until their deadlines.
@@ -197,7 +202,7 @@ async fn draining_server_cancels_a_dropped_call() {
 }
 
 #[tokio::test]
-async fn late_requests_are_refused_until_peers_close() {
+async fn late_requests_are_answered_until_peers_close() {
     let Fixture { client, server, gate } = Fixture::tcp().await;
     // Our own client disconnects by itself on go-away. This raw client decides when to disconnect.
     let mut raw = RawClient::connect(server.endpoint()).await;
@@ -209,7 +214,7 @@ async fn late_requests_are_refused_until_peers_close() {
     let asked = Instant::now();
     while asked.elapsed() < Duration::from_millis(200) {
         let reply = raw.ask(b"\x94\x00\x02\xa3add\x92\x01\x02").await;
-        assert!(reply.windows(13).any(|part| part == b"shutting_down"), "{reply:?}");
+        assert_eq!(reply, &b"\x94\x01\xce\0\0\0\x02\xc0\x03"[..]);
     }
     let left = Instant::now();
     drop(raw);

@@ -46,6 +46,10 @@ use crate::{
 pub(crate) use self::outbound::{Outbound, malformed};
 use self::outbound::{bad_request, ran, refuse, respond_again};
 
+/// The time for which a server that drains still starts calls of clients that it has sent a
+/// go-away. In that time it reaches them, and what they had sent before arrives.
+const CROSSING: Duration = Duration::from_secs(1);
+
 /// The dispatcher of one listener, with its requests and sessions.
 #[derive(Debug)]
 pub(crate) struct Dispatcher<E> {
@@ -54,8 +58,8 @@ pub(crate) struct Dispatcher<E> {
     executor: E,
     sessions: Sessions,
     log: ErrorLog,
-    /// True once the server drains. No function is started any more.
-    draining: bool,
+    /// The time at which the server began to drain.
+    draining_since: Option<Instant>,
 }
 
 /// A request or notification for a function that the server has.
@@ -103,7 +107,7 @@ impl<E: Execute> Dispatcher<E> {
             executor,
             sessions: Sessions::default(),
             log: ErrorLog::default(),
-            draining: false,
+            draining_since: None,
         }
     }
 
@@ -113,7 +117,15 @@ impl<E: Execute> Dispatcher<E> {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining
+        self.draining_since.is_some()
+    }
+
+    /// Returns true if calls of `peer` are refused, because the server drains. Calls that crossed
+    /// the go-away are still run.
+    fn is_closed_to(&self, peer: &PeerId, now: Instant) -> bool {
+        self.draining_since.is_some_and(|since| {
+            !self.sessions.has_peer(peer) || now.saturating_duration_since(since) >= CROSSING
+        })
     }
 
     /// Returns the sessions: the clients that sent `rpc.hello` and are still connected.
@@ -264,7 +276,7 @@ impl<E: Execute> Dispatcher<E> {
 
     fn try_start(&mut self, call: Call, context: Context, owner: Owner, now: Instant) -> Start {
         let Call { function, body, params_at, .. } = call;
-        if self.draining {
+        if self.is_closed_to(context.peer_id(), now) {
             let text = "the server is shutting down";
             return Start::Over(owner, Err(WireError::new(Code::ShuttingDown, Ran::No, text)));
         }
@@ -362,9 +374,10 @@ impl<E: Execute> Dispatcher<E> {
         }
     }
 
-    /// Starts draining: new calls are refused from now on, and every session is sent a go-away.
-    pub(crate) fn drain(&mut self, out: &mut Vec<Outbound>) {
-        self.draining = true;
+    /// Starts draining: every session is sent a go-away, and new calls are refused, except those
+    /// that cross it.
+    pub(crate) fn drain(&mut self, now: Instant, out: &mut Vec<Outbound>) {
+        self.draining_since = Some(now);
         let body = control::go_away();
         let go_away = |client: &ReplyTo| Outbound::new(client.clone(), body.clone());
         out.extend(self.sessions.iter().map(go_away));

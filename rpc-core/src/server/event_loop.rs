@@ -51,7 +51,7 @@ const LAST_SESSIONS: Duration = Duration::from_secs(1);
 pub(crate) enum Lifecycle {
     /// New requests are started.
     Serving,
-    /// New requests are refused. Functions in flight may end.
+    /// New requests are refused, except those that cross the go-away. Functions in flight may end.
     Draining,
     /// Functions in flight are given up.
     Stopped,
@@ -127,7 +127,7 @@ impl EventLoop {
                     let functions = self.dispatcher.running();
                     tracing::info!(?functions, "the server drains, and waits for what still runs");
                     self.listener.stop_accepting();
-                    self.dispatcher.drain(&mut self.out);
+                    self.dispatcher.drain(Instant::now(), &mut self.out);
                 }
                 () = timer.as_mut(), if has_timeout => self.handle_timeout(Instant::now()),
                 () = sleep_until(drained_at) => return self.settle().await,

@@ -71,6 +71,11 @@ impl Sessions {
         self.count -= self.by_peer.remove(peer).map_or(0, |clients| clients.len());
     }
 
+    /// Returns true if a client behind this peer has a session.
+    pub(crate) fn has_peer(&self, peer: &PeerId) -> bool {
+        self.by_peer.contains_key(peer)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_peer.is_empty()
     }

@@ -68,7 +68,7 @@ impl<E: Execute> Dispatcher<E> {
         let body = result.unwrap_or_else(|error| response::error_response(Some(id), &error));
         // Not in a batch, because this response tells the client whether batches are supported.
         out.push(Outbound { reply_to: reply_to.clone(), body, alone: true });
-        if self.draining {
+        if self.is_draining() {
             out.push(Outbound::new(reply_to, control::go_away()));
         }
     }

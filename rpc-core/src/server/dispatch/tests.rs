@@ -264,15 +264,33 @@ fn draining_server_refuses_only_new_calls() {
     assert_eq!(code(&send(&mut tested, &request(1, "rpc.hello", None), now)).0, "ok");
     send(&mut tested, &request(2, "blocking", None), now);
     let mut out = Vec::new();
-    tested.drain(&mut out);
+    tested.drain(now, &mut out);
     assert_eq!(response::classify(&out[0].body), ServerMessage::GoAway);
+    let later = now + CROSSING;
     for method in ["blocking", "inlined"] {
-        let replies = send(&mut tested, &request(3, method, None), now);
+        let replies = send(&mut tested, &request(3, method, None), later);
         assert_eq!(code(&replies), ("ShuttingDown".into(), Ran::No));
     }
-    assert_eq!(code(&send(&mut tested, &request(4, "rpc.ping", None), now)).0, "ok");
+    assert_eq!(code(&send(&mut tested, &request(4, "rpc.ping", None), later)).0, "ok");
     assert_eq!(code(&finish(&mut tested)).0, "ok");
     assert!(tested.is_idle());
+}
+
+#[test]
+fn calls_that_cross_the_go_away_are_run() {
+    let mut tested = dispatcher(10);
+    let (now, mut out) = (Instant::now(), Vec::new());
+    let client = |name| ReplyTo::of(&[name, ""]);
+    send_from(&mut tested, client("told"), &request(1, "rpc.hello", None), now);
+    tested.drain(now, &mut out);
+    let soon = now + CROSSING / 2;
+    let body = request(2, "inlined", None);
+    let replies = send_from(&mut tested, client("told"), &body, soon);
+    assert_eq!(code(&replies).0, "ok");
+    let replies = send_from(&mut tested, client("stranger"), &body, soon);
+    assert_eq!(code(&replies), ("ShuttingDown".into(), Ran::No));
+    send_from(&mut tested, client("told"), &notification("blocking", ()), soon);
+    assert_eq!(tested.executor.started.len(), 1);
 }
 
 #[test]
@@ -284,7 +302,7 @@ fn all_clients_behind_a_proxy_get_go_away() {
         out.extend(send_from(&mut tested, client.clone(), &request(1, "rpc.hello", None), now));
     }
     out.clear();
-    tested.drain(&mut out);
+    tested.drain(now, &mut out);
     for client in &clients {
         assert!(out.iter().any(|reply| reply.reply_to == *client), "{client:?}");
     }

@@ -68,10 +68,10 @@ fn retry_is_answered_from_the_cache() {
         assert_eq!(code(&again).0, "ok");
         assert!(tested.executor.started.is_empty() && tested.is_idle());
         // A draining server still answers from the cache.
-        tested.drain(&mut Vec::new());
+        tested.drain(now, &mut Vec::new());
         assert_eq!(code(&from(&mut tested, "b", &keyed(10, method, 1_000), now)).0, "ok");
     }
-    tested.drain(&mut Vec::new());
+    tested.drain(now, &mut Vec::new());
     let refused = from(&mut tested, "b", &keyed(1, "blocking", 1_000), now);
     assert_eq!(code(&refused), ("ShuttingDown".into(), Ran::No));
     assert!(tested.is_idle(), "a refused call must not prolong the draining");
