@@ -30,9 +30,14 @@ impl Calls {
     /// Puts a call into the queue of a link, or among the unrouted calls. The call may also fail
     /// here.
     pub(super) fn route(&mut self, id: MsgId, now: Instant, wakers: &mut Wakers) {
-        if self.try_route(id, now, wakers) {
-            return;
+        if !self.try_route(id, now, wakers) {
+            self.queue_unrouted(id);
+            self.demand_room(wakers);
         }
+    }
+
+    /// Puts a call among the unrouted calls.
+    fn queue_unrouted(&mut self, id: MsgId) {
         // A retry goes first, because its call was made before the others.
         let is_retry = self.slots.get_mut(id.0).is_some_and(|slot| slot.history.is_some());
         if is_retry {
@@ -40,6 +45,10 @@ impl Calls {
         } else {
             self.unrouted.push_back(id);
         }
+    }
+
+    /// Makes the client look for room for the unrouted calls.
+    fn demand_room(&mut self, wakers: &mut Wakers) {
         // A server whose pause ends takes the call, although it is not the best.
         if self.balancer.next_pause_end().is_some() {
             wakers.extend(self.timer.take());
@@ -326,9 +335,13 @@ impl Calls {
         let queues = [first, std::mem::take(&mut self.bound), std::mem::take(&mut self.unrouted)];
         for id in queues.into_iter().flatten() {
             let slot = self.slots.get_mut(id.0);
-            if slot.is_some_and(|slot| matches!(slot.state, CallState::Queued)) {
-                self.route(id, now, wakers);
+            let waits = slot.is_some_and(|slot| matches!(slot.state, CallState::Queued));
+            if waits && !self.try_route(id, now, wakers) {
+                self.queue_unrouted(id);
             }
+        }
+        if !self.unrouted.is_empty() {
+            self.demand_room(wakers);
         }
     }
 
