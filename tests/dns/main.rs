@@ -2,7 +2,10 @@
 
 mod server;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rpc_core::{Client, ErrorKind, ServerHandle, remote};
 use tests::{
@@ -69,10 +72,13 @@ async fn calls_follow_the_addresses_of_a_name() {
     answer(&client, &["127.0.0.1"]).await;
     let held = tokio::spawn(hold::call(&client));
     gate.entered(1).await;
+    let begin = Instant::now();
     dns.set_addresses("words.test.", &["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"]);
     answer(&client, &all).await;
+    let up = begin.elapsed();
     dns.set_addresses("words.test.", &["127.0.0.2"]);
     answer(&client, &["127.0.0.2"]).await;
+    println!("the load followed up within {up:?}, and down within {:?}", begin.elapsed() - up);
     assert!(!held.is_finished(), "the record has gone, and the call runs on");
     gate.open();
     assert_eq!(soon("the call", held).await.unwrap().unwrap(), "127.0.0.1");
