@@ -5,6 +5,7 @@
 //! outbound messages that the dispatcher adds to `out`.
 
 mod abort;
+mod draining;
 mod keyed;
 mod outbound;
 mod reserved;
@@ -45,10 +46,6 @@ use crate::{
 
 pub(crate) use self::outbound::{Outbound, malformed};
 use self::outbound::{bad_request, ran, refuse, respond_again};
-
-/// The time for which a server that drains still starts calls of clients that it has sent a
-/// go-away. In that time it reaches them, and what they had sent before arrives.
-const CROSSING: Duration = Duration::from_secs(1);
 
 /// The dispatcher of one listener, with its requests and sessions.
 #[derive(Debug)]
@@ -114,18 +111,6 @@ impl<E: Execute> Dispatcher<E> {
     /// Returns true if no request is in flight.
     pub(crate) fn is_idle(&self) -> bool {
         self.requests.is_empty()
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining_since.is_some()
-    }
-
-    /// Returns true if calls of `peer` are refused, because the server drains. Calls that crossed
-    /// the go-away are still run.
-    fn is_closed_to(&self, peer: &PeerId, now: Instant) -> bool {
-        self.draining_since.is_some_and(|since| {
-            !self.sessions.has_peer(peer) || now.saturating_duration_since(since) >= CROSSING
-        })
     }
 
     /// Returns the sessions: the clients that sent `rpc.hello` and are still connected.
@@ -372,15 +357,6 @@ impl<E: Execute> Dispatcher<E> {
             (Some(deadline), Some(check)) => Some(deadline.min(check)),
             (deadline, check) => deadline.or(check),
         }
-    }
-
-    /// Starts draining: every session is sent a go-away, and new calls are refused, except those
-    /// that cross it.
-    pub(crate) fn drain(&mut self, now: Instant, out: &mut Vec<Outbound>) {
-        self.draining_since = Some(now);
-        let body = control::go_away();
-        let go_away = |client: &ReplyTo| Outbound::new(client.clone(), body.clone());
-        out.extend(self.sessions.iter().map(go_away));
     }
 
     fn respond(&self, caller: Caller, result: HandlerResult) -> Outbound {

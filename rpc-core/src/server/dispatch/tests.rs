@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::*;
+use super::{draining::CROSSING, *};
 use crate::{
     function::Signature,
     handler::{Entry, HandlerFuture},
