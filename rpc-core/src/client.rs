@@ -9,6 +9,8 @@ mod call;
 pub(crate) mod calls;
 mod config;
 mod core;
+#[cfg(feature = "curve")]
+mod curve;
 mod discovery;
 pub(crate) mod endpoints;
 mod expect;

@@ -17,6 +17,9 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::peer::PeerId;
 
+#[cfg(feature = "curve")]
+use crate::keys::PublicKey;
+
 /// The call that a function runs for. A function gets it with a `#[context] cx: &Context`
 /// parameter.
 ///
@@ -103,7 +106,7 @@ impl Context {
     /// that the transport gave it.
     ///
     /// It distinguishes the peers that are connected. It proves nothing, because a peer chooses its
-    /// own identity.
+    /// own identity. With the feature `curve`, `peer_key` proves something.
     ///
     /// - Behind a proxy, it is the identity of the proxy, which all clients behind it share.
     /// - Of calls with the same idempotency key, the function runs for the first one, and this is
@@ -112,6 +115,24 @@ impl Context {
     #[must_use]
     pub fn peer(&self) -> &[u8] {
         self.0.peer.as_bytes()
+    }
+
+    /// Returns the key that the peer has proved to have. `None` if the connection is not encrypted.
+    ///
+    /// Behind a proxy, it is the key of the proxy.
+    #[cfg(feature = "curve")]
+    #[must_use]
+    pub fn peer_key(&self) -> Option<PublicKey> {
+        let verified = self.0.peer.verification()?;
+        Some(PublicKey::from_bytes(verified.key))
+    }
+
+    /// Returns the name that the [access list](crate::Access) gave the key of the peer, when it
+    /// connected. `None` if the list did not name it, or if the connection is not encrypted.
+    #[cfg(feature = "curve")]
+    #[must_use]
+    pub fn peer_name(&self) -> Option<&str> {
+        self.0.peer.verification()?.name.as_deref()
     }
 
     pub(crate) fn peer_id(&self) -> &PeerId {

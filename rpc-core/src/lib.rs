@@ -59,6 +59,8 @@ pub mod __fuzz;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+#[cfg(feature = "curve")]
+mod access;
 mod args;
 mod bounds;
 mod client;
@@ -73,6 +75,8 @@ mod error;
 mod fingerprint;
 mod function;
 mod handler;
+#[cfg(feature = "curve")]
+mod keys;
 mod params;
 mod peer;
 mod protocol;
@@ -101,6 +105,12 @@ pub use crate::{
     server::{
         MissingState, Registration, ServeError, Server, ServerBuilder, ServerHandle, Withdrawal,
     },
+};
+
+#[cfg(feature = "curve")]
+pub use crate::{
+    access::Access,
+    keys::{KeyError, PublicKey, SecretKey},
 };
 
 /// Compiles and runs the examples of README.md.

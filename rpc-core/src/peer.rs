@@ -1,34 +1,60 @@
 //! The identity of a peer, as a transport states it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
 /// The identity of the peer that sent a message: a client, or the proxy in front of several
 /// clients.
 ///
-/// Today it is only an address, which proves nothing: the routing id of ZeroMQ, or the number of an
-/// in-memory client. A transport that verifies its peers will add the verified key here.
+/// The address proves nothing: it is the routing id of ZeroMQ, or the number of an in-memory
+/// client. The key does, if there is one. Peers with the same address and different keys are
+/// different peers.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub(crate) struct PeerId(Bytes);
+pub(crate) struct PeerId {
+    address: Bytes,
+    verified: Option<Arc<Verified>>,
+}
+
+/// What a transport has verified about a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Verified {
+    /// The public key whose secret the peer has.
+    pub(crate) key: [u8; 32],
+    /// The number of the connection, in its transport.
+    pub(crate) connection: u64,
+    /// The name of the key, when the peer connected.
+    pub(crate) name: Option<Arc<str>>,
+}
 
 impl PeerId {
-    pub(crate) fn new(address: Bytes) -> Self {
-        Self(address)
+    /// Makes the identity of a peer, about which the transport has `verified` something.
+    pub(crate) fn new(address: Bytes, verified: Option<Arc<Verified>>) -> Self {
+        Self { address, verified }
+    }
+
+    /// Makes the identity of a peer that has proved nothing.
+    pub(crate) fn unverified(address: Bytes) -> Self {
+        Self::new(address, None)
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.address
+    }
+
+    /// Returns what the transport has verified, if that is anything.
+    pub(crate) fn verification(&self) -> Option<&Verified> {
+        self.verified.as_deref()
     }
 
     /// Copies the id, so that it does not keep alive the buffer in which it was received.
     pub(crate) fn detached(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
+        Self { address: Bytes::copy_from_slice(&self.address), verified: self.verified.clone() }
     }
 }
 
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.address.fmt(f)
     }
 }

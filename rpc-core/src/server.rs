@@ -6,12 +6,15 @@ mod builder;
 pub(crate) mod builtin;
 pub(crate) mod completion;
 mod config;
+#[cfg(feature = "curve")]
+mod curve;
 mod dispatch;
 mod egress;
 mod error;
 mod error_log;
 mod event_loop;
 pub(crate) mod executor;
+mod gate;
 mod idempotency;
 pub(crate) mod invoke;
 mod registration;

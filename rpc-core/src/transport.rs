@@ -8,6 +8,7 @@
 mod amqp;
 mod explain;
 mod inproc;
+mod mechanism;
 #[cfg(feature = "omq")]
 mod omq;
 pub(crate) mod open;
@@ -40,16 +41,42 @@ use crate::{
     util::fair_share::Lease,
 };
 
+#[cfg(feature = "curve")]
+use crate::{
+    access::Access,
+    keys::{PublicKey, SecretKey},
+};
+
 /// A failure, as the engine or the operating system describes it.
 pub(crate) type TransportError = Box<dyn StdError + Send + Sync>;
 
+/// The failure of a connection to a server that encrypts in another way, or with another key. Trying
+/// again soon is of little use. Nothing proves that the server has said so, and that it will say so
+/// for ever.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Mismatch(String);
+
 /// The options of every transport.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct TransportConfig {
     pub(crate) engine: Engine,
     /// The longest body that this side accepts, in bytes. A transport refuses much longer bodies
     /// before it reads them, if it can.
     pub(crate) max_message_size: usize,
+    /// The keys for all connections over sockets. Without them, nothing is encrypted.
+    #[cfg(feature = "curve")]
+    pub(crate) curve: Option<Curve>,
+}
+
+/// The keys of one side, for the encryption of CURVE.
+#[cfg(feature = "curve")]
+#[derive(Debug, Clone)]
+pub(crate) enum Curve {
+    /// A server with its key, and the keys of the clients that it admits.
+    Server { secret: SecretKey, access: Access },
+    /// A client with its key, and the keys of the servers that it trusts.
+    Client { secret: SecretKey, servers: Arc<[PublicKey]> },
 }
 
 /// The work that a server takes on, for a carrier that hands out requests accordingly.
@@ -124,7 +151,7 @@ impl ReplyTo {
 
     #[cfg(test)]
     pub(crate) fn of(frames: &[&'static str]) -> Self {
-        zmtp::reply_to(frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect())
+        zmtp::address(frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect())
     }
 
     /// Returns the peer from which the transport received the request.

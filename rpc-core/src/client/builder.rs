@@ -54,7 +54,7 @@ use crate::{
 /// ```
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
-    config: ClientConfig,
+    pub(super) config: ClientConfig,
 }
 
 impl Client {
@@ -264,7 +264,11 @@ impl ClientBuilder {
         let connecting = async move {
             let (client, names) = started?;
             let Err(cause) = client.core().connected().await else { return Ok(client) };
-            let message = format!("no server answered within {timeout:?}");
+            let message = if Instant::now() < by {
+                "no server can be connected to".to_owned()
+            } else {
+                format!("no server answered within {timeout:?}")
+            };
             let error =
                 RpcError::new(ErrorKind::Disconnected, Ran::No, message).with_source(&*cause);
             Err(error.at(&names.into()))
@@ -301,6 +305,7 @@ impl ClientBuilder {
 
     fn start(self, targets: Targets, connect_by: Option<Instant>) -> Result<Client, RpcError> {
         let Self { config } = self;
+        config.check()?;
         let Targets { endpoints, sources } = targets;
         let names = sources.iter().map(|source| source.name.as_str().into());
         let core = ClientCore::new(&config, &endpoints, names);

@@ -8,9 +8,16 @@ use crate::{
         calls::capacity::{Capacity, WhenFull},
     },
     engine::Engine,
+    error::RpcError,
     function::Signature,
     protocol::DEFAULT_MAX_MESSAGE_SIZE,
     transport::TransportConfig,
+};
+
+#[cfg(feature = "curve")]
+use crate::{
+    error::{ErrorKind, Ran},
+    transport::Curve,
 };
 
 /// The shortest `keepalive_timeout`.
@@ -32,6 +39,9 @@ pub(crate) struct ClientConfig {
     pub(crate) engine: Engine,
     pub(crate) balancing: Balancing,
     pub(crate) use_current_runtime: bool,
+    /// The key of the client, and those of the servers that it trusts.
+    #[cfg(feature = "curve")]
+    pub(crate) curve: Option<Curve>,
     /// The functions that every server must have as they are known here.
     pub(crate) expected: Vec<&'static Signature>,
 }
@@ -51,6 +61,8 @@ impl Default for ClientConfig {
             engine: Engine::default(),
             balancing: Balancing::default(),
             use_current_runtime: false,
+            #[cfg(feature = "curve")]
+            curve: None,
             expected: Vec::new(),
         }
     }
@@ -62,7 +74,23 @@ impl ClientConfig {
     }
 
     pub(crate) fn transport(&self) -> TransportConfig {
-        TransportConfig { engine: self.engine, max_message_size: self.max_message_size }
+        TransportConfig {
+            engine: self.engine,
+            max_message_size: self.max_message_size,
+            #[cfg(feature = "curve")]
+            curve: self.curve.clone(),
+        }
+    }
+
+    /// Fails if the connections would not be protected as they seem to.
+    #[cfg_attr(not(feature = "curve"), allow(clippy::unused_self, clippy::unnecessary_wraps))]
+    pub(crate) fn check(&self) -> Result<(), RpcError> {
+        #[cfg(feature = "curve")]
+        if self.curve.is_some() && self.engine != Engine::Omq {
+            let message = "this engine has no CURVE: set `.engine(Engine::Omq)`";
+            return Err(RpcError::new(ErrorKind::InvalidEndpoint, Ran::No, message));
+        }
+        Ok(())
     }
 
     /// Returns the longest time for which a server that owes replies may send nothing.

@@ -20,7 +20,7 @@ use crate::{
         registry::{Registry, States},
         service::Service,
     },
-    transport::{TransportConfig, Workload, open},
+    transport::{Workload, open},
     util::{io_thread::IoThread, setters::setters},
 };
 
@@ -48,7 +48,7 @@ pub struct ServerBuilder {
     states: States,
     /// The functions to serve. `None` means every function that is linked into this program.
     served: Option<Vec<&'static Entry>>,
-    config: ServerConfig,
+    pub(super) config: ServerConfig,
 }
 
 impl Server {
@@ -250,6 +250,7 @@ impl ServerBuilder {
     /// - two of the functions have the same name;
     /// - a function has a `#[state]` parameter that the server was not given;
     /// - there is no function to serve;
+    /// - encryption is [set up](ServeError::Curve) in a way that would not protect anything;
     /// - there is no tokio runtime, which async functions need;
     /// - the I/O thread cannot be started.
     pub async fn bind(self, endpoints: impl Endpoints) -> Result<Server, ServeError> {
@@ -266,16 +267,16 @@ impl ServerBuilder {
             None => Registry::new(Registry::linked(), &states)?,
         };
         let endpoints = parse(endpoints)?;
-        let ServerConfig { engine, max_message_size, .. } = config;
+        let transport = config.transport()?;
         let io = IoThread::start("rpc-server-io").map_err(ServeError::Thread)?;
-        let transport = TransportConfig { engine, max_message_size };
         let workload =
             Workload { max_requests: config.max_requests(), longest_call: registry.longest_call() };
-        let bound = io.run(open::listen(endpoints, transport, workload));
+        let bound = io.run(async move { open::listen(endpoints, &transport, workload).await });
         let (listeners, endpoints) = bound.await.map_err(|(endpoint, source)| {
             ServeError::Bind { endpoint: endpoint.to_string(), source }
         })?;
-        let service = Arc::new(Service::new(registry, config.service_limits()));
+        let service =
+            Arc::new(Service::new(registry, config.gate.clone(), config.service_limits()));
         let registrations = Vec::new();
         Ok(Server { service, listeners, endpoints, config, registrations, runtime, io })
     }

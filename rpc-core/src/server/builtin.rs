@@ -5,6 +5,7 @@ use crate::{
     discover::{FunctionDescription, ServiceDescription},
     error::Ran,
     fingerprint,
+    peer::PeerId,
     protocol::{
         PROTOCOL_VERSION,
         control::{self, Window},
@@ -14,10 +15,11 @@ use crate::{
     server::service::Service,
 };
 
-/// Runs the built-in function `method`, and returns its encoded result. Returns `None` if there is
+/// Runs the built-in function `method` for a peer, and returns its encoded result. Returns `None` if there is
 /// no such function. `window` is for the answer to a hello.
 pub(crate) fn call(
     service: &Service,
+    peer: &PeerId,
     method: &str,
     params: &[u8],
     window: Option<Window>,
@@ -34,7 +36,7 @@ pub(crate) fn call(
         control::HELLO => {
             control::server_hello(&service.instance, service.max_message_size, window)
         }
-        control::DISCOVER => codec::to_vec(&describe(service)),
+        control::DISCOVER => codec::to_vec(&describe(service, peer)),
         _ => codec::to_vec(&()),
     };
     Some(result.map_err(|error| WireError::new(Code::Failed, Ran::Yes, error.to_string())))
@@ -51,13 +53,14 @@ fn check_params(params: &[u8], takes: usize) -> Result<(), WireError> {
     }
 }
 
-fn describe(service: &Service) -> ServiceDescription {
+fn describe(service: &Service, peer: &PeerId) -> ServiceDescription {
     let signatures = service.registry.signatures();
     let describe = |signature| {
         let description = FunctionDescription::from(signature);
         FunctionDescription { fingerprint: fingerprint::of(&description), ..description }
     };
-    let functions = signatures.into_iter().map(describe).collect();
+    let shown = signatures.into_iter().filter(|it| service.gate.permits(peer, it.name));
+    let functions = shown.map(describe).collect();
     ServiceDescription {
         protocol: PROTOCOL_VERSION,
         instance: service.instance.clone(),

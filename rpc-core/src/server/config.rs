@@ -5,9 +5,16 @@ use std::{num::NonZero, thread, time::Duration};
 use crate::{
     engine::Engine,
     protocol::DEFAULT_MAX_MESSAGE_SIZE,
-    server::{reply_cache::CacheLimits, service::ServiceLimits, workers::PoolSize},
+    server::{
+        error::ServeError, gate::Gate, reply_cache::CacheLimits, service::ServiceLimits,
+        workers::PoolSize,
+    },
+    transport::TransportConfig,
     util::fair_share::reserve_of,
 };
+
+#[cfg(feature = "curve")]
+use crate::{keys::SecretKey, transport::Curve};
 
 /// The number up to which workers are added while they block, unless there are more cores.
 const MAX_WORKERS: usize = 64;
@@ -16,6 +23,10 @@ const MAX_WORKERS: usize = 64;
 /// document each field, with the reason for its default.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerConfig {
+    /// The secret key of the server.
+    #[cfg(feature = "curve")]
+    pub(crate) curve: Option<SecretKey>,
+    pub(crate) gate: Gate,
     /// `None` stands for one for each core, and more while they block.
     pub(crate) workers: Option<usize>,
     pub(crate) max_in_flight: usize,
@@ -34,6 +45,9 @@ pub(crate) struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
+            #[cfg(feature = "curve")]
+            curve: None,
+            gate: Gate::default(),
             workers: None,
             max_in_flight: 16_384,
             max_bytes_in_flight: 256 * 1024 * 1024,
@@ -77,4 +91,42 @@ impl ServerConfig {
             },
         }
     }
+
+    /// Returns the options of the transports. Fails if they would not protect what they seem to.
+    #[cfg_attr(not(feature = "curve"), allow(clippy::unnecessary_wraps))]
+    pub(crate) fn transport(&self) -> Result<TransportConfig, ServeError> {
+        #[cfg(feature = "curve")]
+        let curve = match (&self.curve, &self.gate.access) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(curve("an access list needs keys: set `.curve(secret)`"));
+            }
+            (Some(_), None) => {
+                return Err(curve(
+                    "anybody can make a key: set `.access(list)`, with the keys that may connect, \
+                     or with `allow_any_key`",
+                ));
+            }
+            (Some(_), Some(_)) if self.engine != Engine::Omq => {
+                return Err(curve("this engine has no CURVE: set `.engine(Engine::Omq)`"));
+            }
+            (Some(secret), Some(access)) => {
+                if access.is_empty() {
+                    tracing::warn!("the access list is empty: nobody can call this server yet");
+                }
+                Some(Curve::Server { secret: secret.clone(), access: access.clone() })
+            }
+        };
+        Ok(TransportConfig {
+            engine: self.engine,
+            max_message_size: self.max_message_size,
+            #[cfg(feature = "curve")]
+            curve,
+        })
+    }
+}
+
+#[cfg(feature = "curve")]
+fn curve(reason: &'static str) -> ServeError {
+    ServeError::Curve { reason }
 }

@@ -36,6 +36,7 @@ use crate::{
         completion::{Completion, Ticket},
         error_log::ErrorLog,
         executor::Execute,
+        gate::Gate,
         invoke::{AdmittedCall, run_inline},
         requests::{ActiveRequest, Caller, Owner, Requests},
         service::Service,
@@ -184,6 +185,9 @@ impl<E: Execute> Dispatcher<E> {
         if control::is_reserved(method) {
             return self.call_builtin(caller, method, &body[params_at..], out);
         }
+        if !self.service.gate.permits(caller.reply_to.peer(), method) {
+            return self.refuse(caller, method, &Gate::denied(), now, out);
+        }
         let Some(function) = self.service.registry.find(method) else {
             let error = self.service.registry.not_found(method);
             return self.refuse(caller, method, &error, now, out);
@@ -220,6 +224,9 @@ impl<E: Execute> Dispatcher<E> {
         if control::is_reserved(method) {
             let params = &body[params_at..];
             return self.handle_control(reply_to, method, params, now, out);
+        }
+        if !self.service.gate.permits(reply_to.peer(), method) {
+            return self.log.note(method, &Gate::denied(), now);
         }
         let Some(function) = self.service.registry.find(method) else {
             reply_to.reject();

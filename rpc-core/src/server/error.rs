@@ -55,6 +55,11 @@ pub enum ServeError {
     /// The server was bound outside a tokio runtime. Async functions run on the runtime in which
     /// their server was bound.
     NoRuntime,
+    /// The server was to be encrypted in a way that would not protect it, or cannot be.
+    Curve {
+        /// The setting that is wrong or missing.
+        reason: &'static str,
+    },
     /// The I/O thread or a worker thread could not be started.
     Thread(#[source] std::io::Error),
     /// The I/O thread has panicked. This is a defect of this library: please report it.
@@ -117,6 +122,7 @@ impl fmt::Display for ServeError {
             Self::NoRuntime => {
                 f.write_str("a server is bound inside a tokio runtime, and there is none here")?;
             }
+            Self::Curve { reason } => write!(f, "cannot encrypt the connections: {reason}")?,
             Self::Thread(_) => f.write_str("cannot start a thread")?,
             Self::Failed { panic } => {
                 write!(f, "the server has stopped, because its I/O thread has panicked: {panic}")?;

@@ -14,15 +14,30 @@ use bytes::Bytes;
 
 use crate::{
     context::Context,
+    peer::PeerId,
     server::{
         completion::{Completion, RequestAddress},
         reply_cache::{CacheLimits, Departure, Lookup, ReplyCache},
     },
 };
 
-/// An idempotency key.
+/// An idempotency key, of the callers that have the same verified key, or none. Others with the same
+/// idempotency key make another call.
 #[derive(Debug, Clone)]
 pub(crate) struct Key(Bytes);
+
+/// The number of bytes that a [`Key`] has more than the idempotency key.
+pub(crate) const SCOPE_LEN: usize = 33;
+
+impl Key {
+    /// Copies a key, because a slice would keep the whole request in memory.
+    fn new(peer: &PeerId, key: &[u8]) -> Self {
+        let scope = peer.verification().map_or(&[][..], |verified| &verified.key);
+        // The first byte tells where the key begins, so that no key can look like a scope.
+        let start = u8::from(!scope.is_empty());
+        Self([&[start], scope, key].concat().into())
+    }
+}
 
 /// The calls of a server with an idempotency key. The lock is taken only for requests with a key.
 #[derive(Debug)]
@@ -41,15 +56,15 @@ impl Idempotency {
     /// Looks a call up. Begins it if it is unknown. See [`ReplyCache::lookup_or_begin`].
     pub(crate) fn lookup_or_begin(
         &self,
+        peer: &PeerId,
         key: &[u8],
         function: &'static str,
         params: &[u8],
         now: Instant,
     ) -> (Key, Lookup) {
-        // Copied, because a slice would keep the whole request in memory.
-        let key = Bytes::copy_from_slice(key);
-        let found = self.lock().lookup_or_begin(&key, function, params, now);
-        (Key(key), found)
+        let key = Key::new(peer, key);
+        let found = self.lock().lookup_or_begin(&key.0, function, params, now);
+        (key, found)
     }
 
     /// Records the request that runs the function of a call that has begun.

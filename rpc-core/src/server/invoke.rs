@@ -236,7 +236,7 @@ pub(crate) mod tests {
     /// Makes an admitted call from `peer`, for tests that do not care about the function.
     pub(crate) fn admitted_call(peer: &'static str, ticket: u32) -> AdmittedCall {
         let permit = Admission::new(1, 0, 0).admit(Usage::default(), 0).unwrap();
-        let peer = PeerId::new(Bytes::from_static(peer.as_bytes()));
+        let peer = PeerId::unverified(Bytes::from_static(peer.as_bytes()));
         let invocation = invocation(Context::new(peer, "f", None));
         AdmittedCall { invocation, ticket: Ticket(ticket), permit }
     }

@@ -5,8 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use crate::{
     protocol::MAX_KEY_LEN,
     server::{
-        admission::Admission, idempotency::Idempotency, registry::Registry,
-        reply_cache::CacheLimits, windows::Windows,
+        admission::Admission,
+        gate::Gate,
+        idempotency::{Idempotency, SCOPE_LEN},
+        registry::Registry,
+        reply_cache::CacheLimits,
+        windows::Windows,
     },
 };
 
@@ -24,6 +28,7 @@ pub(crate) struct ServiceLimits {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) registry: Registry,
+    pub(crate) gate: Gate,
     pub(crate) admission: Admission,
     pub(crate) windows: Windows,
     pub(crate) idempotency: Idempotency,
@@ -36,12 +41,13 @@ pub(crate) struct Service {
 impl Service {
     /// Makes a service. The byte limits are raised if necessary, so that the largest message always
     /// fits together with its key.
-    pub(crate) fn new(registry: Registry, limits: ServiceLimits) -> Self {
+    pub(crate) fn new(registry: Registry, gate: Gate, limits: ServiceLimits) -> Self {
         let ServiceLimits { max_in_flight, max_bytes_in_flight, max_message_size, .. } = limits;
         let cached_bytes =
-            limits.reply_cache.bytes.max(max_message_size.saturating_add(MAX_KEY_LEN));
+            limits.reply_cache.bytes.max(max_message_size.saturating_add(MAX_KEY_LEN + SCOPE_LEN));
         Self {
             registry,
+            gate,
             admission: Admission::new(max_in_flight, max_bytes_in_flight, max_message_size),
             windows: Windows::new(max_in_flight, max_bytes_in_flight.max(max_message_size)),
             idempotency: Idempotency::new(CacheLimits {

@@ -97,7 +97,7 @@ mod tests {
     const BATCHES: Capabilities = Capabilities::BASE.with(Capabilities::BATCHES, true);
 
     fn peer(name: &'static str) -> PeerId {
-        PeerId::new(Bytes::from_static(name.as_bytes()))
+        PeerId::unverified(Bytes::from_static(name.as_bytes()))
     }
 
     #[test]

@@ -32,12 +32,23 @@ pub(super) async fn unreachable(address: &Address, timeout: Duration) -> Transpo
 
 /// Makes a connection without ZeroMQ, and closes it. The error is that of the operating system.
 pub(super) async fn reach(address: &Address) -> io::Result<()> {
+    open(address).await.map(drop)
+}
+
+/// A connection without ZeroMQ.
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Ipc(UnixStream),
+}
+
+/// Makes a connection without ZeroMQ. The error is that of the operating system.
+pub(super) async fn open(address: &Address) -> io::Result<Stream> {
     match address {
-        Address::Tcp(address) => TcpStream::connect(address).await.map(drop),
-        Address::Ipc(IpcAddress::Path(path)) => UnixStream::connect(path).await.map(drop),
+        Address::Tcp(address) => TcpStream::connect(address).await.map(Stream::Tcp),
+        Address::Ipc(IpcAddress::Path(path)) => UnixStream::connect(path).await.map(Stream::Ipc),
         // The zero byte in front marks the abstract namespace.
         Address::Ipc(IpcAddress::Abstract(name)) => {
-            UnixStream::connect(format!("\0{name}")).await.map(drop)
+            UnixStream::connect(format!("\0{name}")).await.map(Stream::Ipc)
         }
     }
 }

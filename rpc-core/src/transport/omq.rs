@@ -1,4 +1,5 @@
-//! The transport for tcp and ipc on the `omq-tokio` crate. No other file names that crate.
+//! The transport for tcp and ipc on the `omq-tokio` crate. No file outside this folder names
+//! that crate.
 //!
 //! The engine bounds what untrusted peers can do: this file sets its limits for sizes, handshakes
 //! and queues. The engine is configured never to reconnect, because requests of a lost connection
@@ -8,32 +9,40 @@
 //! does not report why a host cannot be reached.
 
 pub(super) mod binding;
+#[cfg(feature = "curve")]
+mod curve;
 mod limits;
+pub(super) mod link;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     net::SocketAddr,
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use omq_tokio::{
-    DisconnectReason, Endpoint, Error, IpcPath, Message, MonitorEvent, MonitorRecvError,
-    MonitorStream, MonitorTryRecvError, PeerInfo, Socket, TrySendError, endpoint::Host,
+    DisconnectReason, Endpoint, Error, Identity, IpcPath, Message, MonitorEvent, MonitorRecvError,
+    MonitorStream, MonitorTryRecvError, PeerInfo, Socket, SocketType, TrySendError, endpoint::Host,
     message::generated_identity,
 };
-use tokio::{sync::mpsc, time};
+use tokio::sync::mpsc;
 
 use crate::{
     endpoint::IpcAddress,
-    peer::PeerId,
+    peer::{PeerId, Verified},
     transport::{
-        self, Address, Event, Link, LinkEvent, ReplyTo, TransportError, explain,
-        poll_adapter::PollAdapter, socket_file::SocketFile, zmtp,
+        self, Address, Event, ReplyTo, TransportConfig, TransportError, poll_adapter::PollAdapter,
+        socket_file::SocketFile, zmtp,
     },
     util::fair_share::Lease,
 };
+
+#[cfg(feature = "curve")]
+use self::curve::Guard;
+#[cfg(feature = "curve")]
+use crate::transport::Curve;
 
 /// The number of further replies that may wait for a peer that reads more slowly than it sends
 /// requests. Replies beyond that are dropped. By default, a client of this library has no more
@@ -79,12 +88,23 @@ struct Listener {
     slow: HashMap<PeerId, mpsc::Sender<Message>>,
     /// True once the socket has closed itself.
     closed: bool,
+    /// The connections by their keys, if the peers have keys.
+    #[cfg(feature = "curve")]
+    guard: Option<Guard>,
 }
 
 impl Listener {
     /// Opens a socket that listens nowhere yet.
-    fn new(max_message_size: usize) -> Self {
-        let socket = limits::server_socket(max_message_size);
+    fn new(config: &TransportConfig) -> Self {
+        let options = limits::server_options(config.max_message_size);
+        #[cfg(feature = "curve")]
+        let (options, guard) = match &config.curve {
+            Some(Curve::Server { secret, access }) => {
+                (curve::server_options(options, secret, access), Some(Guard::new(access)))
+            }
+            _ => (options, None),
+        };
+        let socket = limits::socket(SocketType::Router, options);
         let incoming =
             Incoming { socket: socket.clone(), monitor: socket.monitor(), first: First::Events };
         Self {
@@ -94,6 +114,71 @@ impl Listener {
             incoming: PollAdapter::Idle(incoming),
             slow: HashMap::new(),
             closed: false,
+            #[cfg(feature = "curve")]
+            guard,
+        }
+    }
+
+    /// Handles a connection event. Returns the peer that it reports as lost.
+    fn handle_event(&mut self, event: MonitorEvent) -> Option<PeerId> {
+        match event {
+            #[cfg(feature = "curve")]
+            MonitorEvent::HandshakeSucceeded { peer, .. } => {
+                self.verified(&peer);
+                None
+            }
+            MonitorEvent::Disconnected { reason, peer, .. } => {
+                let verified = self.verified(&peer);
+                #[cfg(feature = "curve")]
+                if let Some(guard) = &mut self.guard {
+                    guard.forget(peer.connection_id);
+                }
+                // Another connection has the identity now, and replies to it are sent there.
+                if reason == DisconnectReason::Handover {
+                    return None;
+                }
+                // For a peer without an identity, the engine makes one from the number of its
+                // connection.
+                let name = peer.peer_identity;
+                let name = name.unwrap_or_else(|| generated_identity(peer.connection_id));
+                Some(PeerId::new(name, verified))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns what the engine has verified about a peer, and disconnects it if its key was removed
+    /// from the list meanwhile.
+    #[cfg(feature = "curve")]
+    fn verified(&mut self, peer: &PeerInfo) -> Option<Arc<Verified>> {
+        let guard = self.guard.as_mut()?;
+        let verified = guard.verified(peer)?;
+        if !guard.admits(&verified) {
+            self.disconnect(verified.connection);
+        }
+        Some(verified)
+    }
+
+    #[cfg(not(feature = "curve"))]
+    #[allow(clippy::unused_self)] // Nothing is verified.
+    fn verified(&mut self, _: &PeerInfo) -> Option<Arc<Verified>> {
+        None
+    }
+
+    /// Closes a connection. The task ends when the engine has answered.
+    #[cfg(feature = "curve")]
+    fn disconnect(&self, connection: u64) {
+        let socket = self.socket.clone();
+        // An error means that it has ended already, which serves as well.
+        tokio::spawn(async move { drop(socket.disconnect_peer(connection).await) });
+    }
+
+    /// Closes the connections whose keys have been removed from the list.
+    #[cfg(feature = "curve")]
+    fn disconnect_revoked(&mut self, cx: &mut Context<'_>) {
+        let revoked = self.guard.as_mut().map(|guard| guard.poll_revoked(cx));
+        for connection in revoked.into_iter().flatten() {
+            self.disconnect(connection);
         }
     }
 }
@@ -176,10 +261,12 @@ impl PollAdapter<Incoming, Raw> {
 
 impl transport::Listener for Listener {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        #[cfg(feature = "curve")]
+        self.disconnect_revoked(cx);
         while !self.closed {
             match ready!(self.incoming.poll_next(cx)) {
                 Raw::Event(Ok(event)) => {
-                    if let Some(peer) = lost_peer(event) {
+                    if let Some(peer) = self.handle_event(event) {
                         self.slow.remove(&peer);
                         return Poll::Ready(Event::PeerGone(peer));
                     }
@@ -191,7 +278,9 @@ impl transport::Listener for Listener {
                     self.slow.clear();
                 }
                 Raw::Message(Ok(message)) => {
-                    if let Some(event) = zmtp::split(message.iter().collect()) {
+                    let sender = message.sender_identity().map(Identity::peer_info);
+                    let verified = sender.and_then(|sender| self.verified(sender));
+                    if let Some(event) = zmtp::split(message.iter().collect(), verified) {
                         return Poll::Ready(event);
                     }
                 }
@@ -246,125 +335,6 @@ async fn pass_on(mut waiting: mpsc::Receiver<Message>, socket: Socket) {
     while let Some(message) = waiting.recv().await {
         if socket.send(message).await.is_err() {
             return;
-        }
-    }
-}
-
-/// Returns the peer that an event reports as lost.
-fn lost_peer(event: MonitorEvent) -> Option<PeerId> {
-    match event {
-        // Another connection has the identity now, and replies to the identity are sent there.
-        MonitorEvent::Disconnected { reason: DisconnectReason::Handover, .. } => None,
-        MonitorEvent::Disconnected {
-            peer: PeerInfo { peer_identity, connection_id, .. }, ..
-        } => {
-            // For a peer without an identity, the engine makes one from the number of its
-            // connection.
-            let name = peer_identity.unwrap_or_else(|| generated_identity(connection_id));
-            Some(PeerId::new(name))
-        }
-        _ => None,
-    }
-}
-
-/// Opens a DEALER socket, and waits for its handshake. The server chooses the identity of the
-/// socket: a fixed identity could displace another client.
-pub(super) async fn connect(
-    address: &Address,
-    max_message_size: usize,
-    timeout: Duration,
-) -> Result<Link, TransportError> {
-    let socket = limits::client_socket(max_message_size, timeout);
-    let mut monitor = socket.monitor();
-    socket.connect(endpoint(address)).await.map_err(cause)?;
-    let mut reached = false;
-    // The engine's own timeout covers the handshake. This one also covers the connection.
-    let Ok(up) = time::timeout(timeout, is_up(&mut monitor, &mut reached)).await else {
-        return Err("the address was not reached in time".into());
-    };
-    match up {
-        Ok(()) => {
-            let sender = LinkSender(PollAdapter::Idle(socket.clone()));
-            let incoming = Incoming { socket, monitor, first: First::Messages };
-            Ok(Link::to_peer(sender, LinkReceiver(PollAdapter::Idle(incoming))))
-        }
-        Err(reason) if reached => Err(format!("{}: {reason}", explain::NOT_ZEROMQ).into()),
-        Err(reason) => {
-            Err(explain::reach(address).await.err().map_or_else(|| reason.into(), Into::into))
-        }
-    }
-}
-
-/// Waits until the handshake has succeeded, or returns the reason why it has not. Sets `reached` if
-/// a peer has accepted the connection.
-async fn is_up(monitor: &mut MonitorStream, reached: &mut bool) -> Result<(), String> {
-    loop {
-        match monitor.recv().await {
-            Ok(MonitorEvent::Connected { .. }) => *reached = true,
-            Ok(MonitorEvent::HandshakeSucceeded { .. }) => return Ok(()),
-            Ok(MonitorEvent::HandshakeFailed { reason, .. }) => return Err(reason),
-            Ok(MonitorEvent::ConnectDelayed { .. }) => {
-                return Err("it closed the connection".to_owned());
-            }
-            // There are too few events for one to be lost.
-            Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
-            Err(closed) => return Err(closed.to_string()),
-        }
-    }
-}
-
-struct LinkSender(PollAdapter<Socket, Result<(), Error>>);
-
-impl transport::LinkSender for LinkSender {
-    fn poll_send(
-        &mut self,
-        body: &mut Option<Bytes>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), TransportError>> {
-        let mut message = None;
-        if let Some(socket) = self.0.idle() {
-            let body = body.take().expect("the first poll has a body");
-            match socket.try_send(Message::multipart([Bytes::new(), body])) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(TrySendError::Full(full)) => message = Some(full),
-                Err(TrySendError::Error(error)) => return Poll::Ready(Err(cause(error))),
-                Err(_) => return Poll::Ready(Err(cause(Error::Closed))),
-            }
-        }
-        let begin = |socket| send(socket, message.expect("the queue was full"));
-        self.0.poll(begin, cx).map_err(cause)
-    }
-}
-
-async fn send(socket: Socket, message: Message) -> (Socket, Result<(), Error>) {
-    let sent = socket.send(message).await;
-    (socket, sent)
-}
-
-struct LinkReceiver(PollAdapter<Incoming, Raw>);
-
-impl transport::LinkReceiver for LinkReceiver {
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkEvent, TransportError>> {
-        loop {
-            match ready!(self.0.poll_next(cx)) {
-                Raw::Message(message) => {
-                    // The frames in front of the body are the envelope that this side has sent.
-                    let frames: VecDeque<_> = message.map_err(cause)?.iter().collect();
-                    if let Some(body) = frames.into_iter().next_back() {
-                        return Poll::Ready(Ok(LinkEvent::Body(body)));
-                    }
-                }
-                Raw::Event(Ok(MonitorEvent::Disconnected {
-                    reason: DisconnectReason::Error(reason),
-                    ..
-                })) => return Poll::Ready(Err(reason.into())),
-                Raw::Event(Ok(MonitorEvent::Disconnected { .. })) => {
-                    return Poll::Ready(Err("the server closed it".into()));
-                }
-                // There are too few events for one to be lost.
-                Raw::Event(Ok(_) | Err(MonitorRecvError::Lagged(_))) => {}
-                Raw::Event(Err(closed)) => return Poll::Ready(Err(closed.into())),
-            }
         }
     }
 }

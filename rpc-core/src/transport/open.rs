@@ -12,22 +12,22 @@ use crate::{
     engine::Engine,
     transport::{
         Address, Binding, Link, Listener, TransportConfig, TransportError, Workload, explain,
-        inproc, race, resolve, tcp, zeromq,
+        inproc, mechanism, race, resolve, tcp, zeromq,
     },
 };
 
 #[cfg(feature = "amqp")]
 use crate::transport::amqp::{link, listener};
 #[cfg(feature = "omq")]
-use crate::transport::omq::{self, binding};
+use crate::transport::omq::{binding, link as omq_link};
 #[cfg(test)]
 mod tests;
 
-fn open(config: TransportConfig) -> Box<dyn Binding> {
+fn open(config: &TransportConfig) -> Box<dyn Binding> {
     match config.engine {
         Engine::Zeromq => Box::new(zeromq::Binding::new()),
         #[cfg(feature = "omq")]
-        Engine::Omq => Box::new(binding::Binding::new(config.max_message_size)),
+        Engine::Omq => Box::new(binding::Binding::new(config)),
     }
 }
 
@@ -36,7 +36,7 @@ fn open(config: TransportConfig) -> Box<dyn Binding> {
 #[cfg_attr(not(feature = "amqp"), allow(unused_variables))] // Only a broker asks for the workload.
 pub(crate) async fn listen(
     endpoints: Vec<Endpoint>,
-    config: TransportConfig,
+    config: &TransportConfig,
     workload: Workload,
 ) -> Result<(Vec<Box<dyn Listener>>, Vec<String>), (Endpoint, TransportError)> {
     // One socket serves all endpoints that ZeroMQ carries.
@@ -88,7 +88,7 @@ async fn bind(binding: &mut dyn Binding, endpoint: &Endpoint) -> Result<String, 
 /// Opens a link to `endpoint`. Fails at the latest at `by`.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
-    config: TransportConfig,
+    config: &TransportConfig,
     by: Instant,
 ) -> Result<Link, TransportError> {
     match endpoint {
@@ -109,7 +109,7 @@ pub(crate) async fn connect(
 /// Opens a link to the first of `addresses` that answers. Fails at the latest at `by`.
 async fn connect_to_any(
     addresses: &[SocketAddr],
-    config: TransportConfig,
+    config: &TransportConfig,
     by: Instant,
 ) -> Result<Link, TransportError> {
     let head_start = race::head_start(addresses.len(), left(by));
@@ -124,7 +124,7 @@ fn left(by: Instant) -> Duration {
 /// Opens a link to one address. Fails at the latest at `by`.
 async fn connect_to(
     address: Address,
-    config: TransportConfig,
+    config: &TransportConfig,
     by: Instant,
 ) -> Result<Link, TransportError> {
     let timeout = left(by);
@@ -132,13 +132,18 @@ async fn connect_to(
         match config.engine {
             Engine::Zeromq => zeromq::connect(&address, timeout).await,
             #[cfg(feature = "omq")]
-            Engine::Omq => omq::connect(&address, config.max_message_size, timeout).await,
+            Engine::Omq => omq_link::connect(&address, config, timeout).await,
         }
     };
-    tokio::select! {
+    let link = tokio::select! {
         biased;
         link = connecting => link,
         // This has less time than the engine, because its error says more.
-        reason = explain::unreachable(&address, timeout * 3 / 4) => Err(reason),
+        reason = explain::unreachable(&address, timeout * 3 / 4) => return Err(reason),
+    };
+    match link {
+        Ok(link) => Ok(link),
+        Err(cause) if left(by).is_zero() => Err(cause),
+        Err(cause) => Err(mechanism::explain(&address, config, cause).await),
     }
 }

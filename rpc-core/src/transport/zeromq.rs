@@ -173,7 +173,7 @@ impl transport::Listener for Listener {
             while let Poll::Ready(Some(event)) = self.monitor.poll_next_unpin(cx) {
                 match event {
                     SocketEvent::Disconnected(peer) => {
-                        return Poll::Ready(Event::PeerGone(PeerId::new(peer.into())));
+                        return Poll::Ready(Event::PeerGone(PeerId::unverified(peer.into())));
                     }
                     SocketEvent::AcceptFailed(error) => self.no_files.handle_accept_error(&error),
                     _ => {}
@@ -182,7 +182,7 @@ impl transport::Listener for Listener {
             let message = ready!(pin!(self.receiver.recv()).poll(cx));
             // An error cannot occur, because the engine's queue never ends.
             if let Some(event) =
-                message.ok().and_then(|message| zmtp::split(message.into_vecdeque()))
+                message.ok().and_then(|message| zmtp::split(message.into_vecdeque(), None))
             {
                 return Poll::Ready(event);
             }

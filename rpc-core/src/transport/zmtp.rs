@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    peer::PeerId,
+    peer::{PeerId, Verified},
     transport::{Event, ReplyTo},
     util::fair_share::Lease,
 };
@@ -17,8 +17,15 @@ use crate::{
 const MAX_ENVELOPE: usize = 1_024;
 
 /// Makes a return address from an envelope, whose first frame is the identity of the peer.
-pub(super) fn reply_to(frames: VecDeque<Bytes>) -> ReplyTo {
-    ReplyTo::new(PeerId::new(frames[0].clone()), frames)
+#[cfg(test)]
+pub(super) fn address(frames: VecDeque<Bytes>) -> ReplyTo {
+    reply_to(frames, None)
+}
+
+/// Makes a return address from an envelope, whose first frame is the identity of the peer, about
+/// which the engine has `verified` something.
+fn reply_to(frames: VecDeque<Bytes>, verified: Option<Arc<Verified>>) -> ReplyTo {
+    ReplyTo::new(PeerId::new(frames[0].clone(), verified), frames)
 }
 
 /// Puts `body` behind the envelope. The returned frames are ready to be sent. They hold `lease`
@@ -49,8 +56,8 @@ fn holding(body: Bytes, lease: Lease) -> Bytes {
 /// Splits the frames that a ROUTER received into envelope and body. Returns `None` for frames that
 /// need no answer, as from a peer that only probes the connection, and for frames that cannot be
 /// answered.
-pub(super) fn split(frames: VecDeque<Bytes>) -> Option<Event> {
-    let event = split_any(frames)?;
+pub(super) fn split(frames: VecDeque<Bytes>, verified: Option<Arc<Verified>>) -> Option<Event> {
+    let event = split_any(frames, verified)?;
     let (Event::Body(reply_to, _) | Event::Malformed(reply_to, _)) = &event else {
         return Some(event);
     };
@@ -63,7 +70,7 @@ pub(super) fn split(frames: VecDeque<Bytes>) -> Option<Event> {
 }
 
 /// Splits frames as [`split`] does, with an envelope of any length.
-fn split_any(mut frames: VecDeque<Bytes>) -> Option<Event> {
+fn split_any(mut frames: VecDeque<Bytes>, verified: Option<Arc<Verified>>) -> Option<Event> {
     let delimiter = frames.iter().skip(1).position(Bytes::is_empty).map(|position| position + 1);
     let bodies = match delimiter {
         Some(delimiter) => frames.len() - delimiter - 1,
@@ -72,15 +79,18 @@ fn split_any(mut frames: VecDeque<Bytes>) -> Option<Event> {
     match (bodies, delimiter) {
         (1, _) => {
             let body = frames.pop_back()?;
-            Some(Event::Body(reply_to(frames), body))
+            Some(Event::Body(reply_to(frames, verified), body))
         }
         (0, Some(delimiter)) if delimiter > 1 => {
-            Some(Event::Malformed(reply_to(frames), "no body follows the empty frame"))
+            Some(Event::Malformed(reply_to(frames, verified), "no body follows the empty frame"))
         }
         (0, _) => None,
         (_, delimiter) => {
             frames.truncate(delimiter? + 1);
-            Some(Event::Malformed(reply_to(frames), "more than one frame follows the empty one"))
+            Some(Event::Malformed(
+                reply_to(frames, verified),
+                "more than one frame follows the empty one",
+            ))
         }
     }
 }
@@ -101,7 +111,9 @@ mod tests {
         {
             let mut all = envelope.clone();
             all.push("body");
-            let Some(Event::Body(found, body)) = split(frames(&all)) else { panic!("{all:?}") };
+            let Some(Event::Body(found, body)) = split(frames(&all), None) else {
+                panic!("{all:?}")
+            };
             assert_eq!(found, ReplyTo::of(&envelope));
             assert_eq!(body, "body");
             assert_eq!(found.peer().as_bytes(), envelope[0].as_bytes());
@@ -117,41 +129,41 @@ mod tests {
 
     #[test]
     fn without_delimiter_the_last_frame_is_the_body() {
-        let event = split(frames(&["id", "forwarded", "body"]));
+        let event = split(frames(&["id", "forwarded", "body"]), None);
         let reply_to = ReplyTo::of(&["id", "forwarded"]);
         assert_eq!(event, Some(Event::Body(reply_to, Bytes::from_static(b"body"))));
     }
 
     #[test]
     fn probe_is_ignored() {
-        assert_eq!(split(frames(&["id", ""])), None);
-        assert_eq!(split(frames(&["id"])), None);
-        assert_eq!(split(frames(&[])), None);
+        assert_eq!(split(frames(&["id", ""]), None), None);
+        assert_eq!(split(frames(&["id"]), None), None);
+        assert_eq!(split(frames(&[]), None), None);
     }
 
     #[test]
     fn long_envelope_is_ignored() {
         let long = |len| frames(&["id", "x".repeat(len).leak(), "", "body"]);
-        assert!(matches!(split(long(MAX_ENVELOPE - 2)), Some(Event::Body(..))));
-        assert_eq!(split(long(MAX_ENVELOPE - 1)), None);
+        assert!(matches!(split(long(MAX_ENVELOPE - 2), None), Some(Event::Body(..))));
+        assert_eq!(split(long(MAX_ENVELOPE - 1), None), None);
         let mut many = frames(&["id"]);
         many.extend(frames(&["y"; MAX_ENVELOPE]));
         many.extend(frames(&["", ""]));
-        assert_eq!(split(many), None);
+        assert_eq!(split(many, None), None);
     }
 
     #[test]
     fn empty_body_is_a_body() {
-        let event = split(frames(&["id", "", ""]));
+        let event = split(frames(&["id", "", ""]), None);
         assert_eq!(event, Some(Event::Body(ReplyTo::of(&["id", ""]), Bytes::new())));
     }
 
     #[test]
     fn missing_and_surplus_bodies_can_be_answered() {
-        let missing = split(frames(&["id", "1234", ""]));
+        let missing = split(frames(&["id", "1234", ""]), None);
         let Some(Event::Malformed(reply_to, _)) = missing else { panic!() };
         assert_eq!(reply_to, ReplyTo::of(&["id", "1234", ""]));
-        let surplus = split(frames(&["id", "", "body", "more"]));
+        let surplus = split(frames(&["id", "", "body", "more"]), None);
         let Some(Event::Malformed(reply_to, _)) = surplus else { panic!() };
         assert_eq!(reply_to, ReplyTo::of(&["id", ""]));
     }

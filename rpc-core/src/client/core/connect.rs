@@ -22,7 +22,7 @@ use crate::{
         request::Head,
         response::{self, ServerMessage},
     },
-    transport::{CarrierEvent, Fate, Link, LinkEvent, Posting, TransportError, open},
+    transport::{CarrierEvent, Fate, Link, LinkEvent, Mismatch, Posting, TransportError, open},
 };
 
 /// The backoff between the first two attempts to connect. It doubles with each attempt, up to
@@ -30,6 +30,9 @@ use crate::{
 /// server that restarts do not all reconnect at once.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// The backoff after an attempt at a server that encrypts with another key, or has refused that of
+/// the client.
+const MISMATCH_BACKOFF: Duration = Duration::from_secs(5);
 /// The age at which a link counts as stable. If a younger link is lost, the client backs off before
 /// it reconnects.
 const STABLE: Duration = Duration::from_secs(1);
@@ -131,6 +134,12 @@ async fn connect(
             log_at = now + WARN_INTERVAL;
         }
         core.link_failed(endpoint, &cause.to_string());
+        if cause.is::<Mismatch>() {
+            // Waiting for a server would not help.
+            by = None;
+            core.give_up(endpoint);
+            backoff = MISMATCH_BACKOFF;
+        }
         let left = by.map(|by| by.saturating_duration_since(Instant::now()));
         let pause = pause(backoff, left);
         time::sleep(pause.or(left).unwrap_or_default()).await;
@@ -148,7 +157,7 @@ async fn try_connect(
     endpoint: &EndpointState,
     by: Instant,
 ) -> Result<(Link, PeerInfo), TransportError> {
-    let mut link = open::connect(&endpoint.address, core.transport, by).await?;
+    let mut link = open::connect(&endpoint.address, &core.transport, by).await?;
     match time::timeout_at(by.into(), introduce(core, &mut link, by)).await {
         Ok(peer) => Ok((link, peer?)),
         Err(_) => Err("it did not answer in time".into()),

@@ -354,12 +354,12 @@ mod tests {
         let config = ClientConfig::default();
         let address = Endpoint::Inproc("a test of links".to_owned());
         let _listeners =
-            open::listen(vec![address.clone()], config.transport(), Workload::default())
+            open::listen(vec![address.clone()], &config.transport(), Workload::default())
                 .await
                 .map_err(|(_, cause)| cause)
                 .unwrap();
         let by = Instant::now() + Duration::from_secs(60);
-        let link = open::connect(&address, config.transport(), by).await.unwrap();
+        let link = open::connect(&address, &config.transport(), by).await.unwrap();
         let endpoint = EndpointState::new("here".into(), address);
         let core = ClientCore::new(&config, &[Arc::clone(&endpoint)], []);
         let (drains, _draining) = oneshot::channel();

@@ -42,7 +42,9 @@ impl<E: Execute> Dispatcher<E> {
         let (function, params) = (call.function.signature().name, &call.body[call.params_at..]);
         // All event loops of a server share one thread. So no other one can end the call between
         // this lookup and the `join` in `wait`.
-        let (key, found) = self.service.idempotency.lookup_or_begin(key, function, params, now);
+        let peer = caller.reply_to.peer();
+        let (key, found) =
+            self.service.idempotency.lookup_or_begin(peer, key, function, params, now);
         let error = match found {
             Lookup::Begun => {
                 let context = call.context(caller.reply_to.peer());

@@ -55,10 +55,11 @@ impl<E: Execute> Dispatcher<E> {
         let id = caller.id;
         let is_hello = method == control::HELLO;
         let window = is_hello.then(|| self.open_session(&caller.reply_to, params)).flatten();
-        let result = match builtin::call(&self.service, method, params, window) {
-            Some(result) => result.map(|result| response::response(id, &result)),
-            None => Err(self.service.registry.not_found(method)),
-        };
+        let result =
+            match builtin::call(&self.service, caller.reply_to.peer(), method, params, window) {
+                Some(result) => result.map(|result| response::response(id, &result)),
+                None => Err(self.service.registry.not_found(method)),
+            };
         if !is_hello {
             return out.push(self.respond(caller, result));
         }

@@ -94,7 +94,11 @@ fn service(max_in_flight: usize) -> Arc<Service> {
         max_message_size: 1_000,
         reply_cache: CacheLimits { ttl: Duration::from_secs(60), calls: 3, bytes: 10_000 },
     };
-    Arc::new(Service::new(Registry::new(&ENTRIES, &States::new()).unwrap(), limits))
+    Arc::new(Service::new(
+        Registry::new(&ENTRIES, &States::new()).unwrap(),
+        Gate::default(),
+        limits,
+    ))
 }
 
 fn client() -> ReplyTo {
@@ -114,7 +118,7 @@ fn notification(method: &'static str, params: impl serde::Serialize) -> Bytes {
 }
 
 fn peer(name: &'static str) -> PeerId {
-    PeerId::new(Bytes::from_static(name.as_bytes()))
+    PeerId::unverified(Bytes::from_static(name.as_bytes()))
 }
 
 fn send(tested: &mut Tested, body: &Bytes, now: Instant) -> Vec<Outbound> {

@@ -18,6 +18,7 @@ use crate::{
     server::{
         config::ServerConfig,
         egress,
+        gate::Gate,
         registry::{Registry, States},
         service::Service,
         workers::{PoolSize, Workers},
@@ -55,7 +56,8 @@ fn event_loop() -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
         Signature::new("f", "", &[]).with_execution(Execution::Inline, false);
     static ENTRIES: [Entry; 1] = [Entry::new(&SIGNATURE, Handler::Sync(handler), &[], "", 0, "")];
     let registry = Registry::new(&ENTRIES, &States::new()).unwrap();
-    let service = Arc::new(Service::new(registry, ServerConfig::default().service_limits()));
+    let service =
+        Arc::new(Service::new(registry, Gate::default(), ServerConfig::default().service_limits()));
     let completions = CompletionQueue::default();
     let workers = Arc::new(Workers::start(PoolSize { threads: 0, max_threads: 0 }, 0).unwrap());
     let executor = Executor::new(workers, Handle::current(), completions.clone());

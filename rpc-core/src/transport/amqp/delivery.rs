@@ -81,7 +81,7 @@ impl Delivered {
 
     pub(super) fn into_reply_to(self) -> ReplyTo {
         let peer = self.reply_queue.clone().unwrap_or_default();
-        ReplyTo::delivered(PeerId::new(Bytes::from(peer)), self)
+        ReplyTo::delivered(PeerId::unverified(Bytes::from(peer)), self)
     }
 
     /// Returns the delivery to which an address leads.

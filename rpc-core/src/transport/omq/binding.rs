@@ -10,7 +10,7 @@ use omq_tokio::{Endpoint, IpcPath};
 use crate::{
     endpoint::IpcAddress,
     transport::{
-        self, BoxFuture, TransportError,
+        self, BoxFuture, TransportConfig, TransportError,
         omq::{Listener, cause, tcp_endpoint},
         socket_file, tcp,
     },
@@ -23,8 +23,8 @@ const PORTS: usize = 8;
 pub(in crate::transport) struct Binding(Listener);
 
 impl Binding {
-    pub(in crate::transport) fn new(max_message_size: usize) -> Self {
-        Self(Listener::new(max_message_size))
+    pub(in crate::transport) fn new(config: &TransportConfig) -> Self {
+        Self(Listener::new(config))
     }
 
     async fn bind_tcp(&mut self, addresses: &[SocketAddr]) -> Result<u16, TransportError> {

@@ -63,23 +63,21 @@ fn common(max_message_size: usize) -> Options {
         .linger(LINGER)
 }
 
-/// Opens a server's socket.
-pub(super) fn server_socket(max_message_size: usize) -> Socket {
+/// Returns the options of a server's socket.
+pub(super) fn server_options(max_message_size: usize) -> Options {
     // With `router_mandatory`, a send reports that the peer has disconnected or its queue is full.
-    let options = common(max_message_size).router_mandatory(true).monitor_capacity(EVENTS);
-    socket(SocketType::Router, options)
+    common(max_message_size).router_mandatory(true).monitor_capacity(EVENTS)
 }
 
-/// Opens a client's socket, which has `timeout` to connect.
-pub(super) fn client_socket(max_message_size: usize, timeout: Duration) -> Socket {
-    let options = common(max_message_size)
+/// Returns the options of a client's socket, which has `timeout` to connect.
+pub(super) fn client_options(max_message_size: usize, timeout: Duration) -> Options {
+    common(max_message_size)
         .monitor_capacity(CLIENT_EVENTS)
         .handshake_timeout(timeout * 7 / 8)
-        .reconnect(ReconnectPolicy::Fixed(NEVER));
-    socket(SocketType::Dealer, options)
+        .reconnect(ReconnectPolicy::Fixed(NEVER))
 }
 
 /// Opens a socket. Its tasks run on the tokio runtime in which this is called.
-fn socket(kind: SocketType, options: Options) -> Socket {
+pub(super) fn socket(kind: SocketType, options: Options) -> Socket {
     Socket::try_new(kind, options).expect("the options are within the engine's limits")
 }

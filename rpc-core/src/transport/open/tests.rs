@@ -16,7 +16,14 @@ fn configs() -> Vec<TransportConfig> {
         Engine::Omq,
     ];
     let max_message_size = DEFAULT_MAX_MESSAGE_SIZE;
-    engines.map(|engine| TransportConfig { engine, max_message_size }).to_vec()
+    engines
+        .map(|engine| TransportConfig {
+            engine,
+            max_message_size,
+            #[cfg(feature = "curve")]
+            curve: None,
+        })
+        .to_vec()
 }
 
 /// A listener whose queue is full, so that Linux drops the packets that would open a connection.
@@ -46,7 +53,7 @@ impl BlackHole {
 }
 
 /// Listens on several addresses of this machine with the same port.
-async fn listen_on(addresses: &[SocketAddr], config: TransportConfig) -> (Box<dyn Listener>, u16) {
+async fn listen_on(addresses: &[SocketAddr], config: &TransportConfig) -> (Box<dyn Listener>, u16) {
     let mut binding = open(config);
     let port = binding.bind_tcp(addresses).await.unwrap();
     (binding.listen(), port)
@@ -79,10 +86,10 @@ fn later() -> Instant {
 async fn silent_address_does_not_keep_the_next_from_being_tried() {
     let silent = BlackHole::new().await;
     for config in configs() {
-        let (mut listener, port) = listen_on(&[loopback(1, 0)], config).await;
+        let (mut listener, port) = listen_on(&[loopback(1, 0)], &config).await;
         let addresses = [silent.address(), loopback(1, port)];
         let started = Instant::now();
-        let connected = with(&mut listener, connect_to_any(&addresses, config, later())).await;
+        let connected = with(&mut listener, connect_to_any(&addresses, &config, later())).await;
         assert!(connected.is_ok(), "{config:?}");
         // The head start of the silent address is a quarter of a second.
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
@@ -98,7 +105,7 @@ async fn error_says_why_each_address_failed() {
     let refusing = refusing.local_addr().unwrap().as_socket().unwrap();
     for config in configs() {
         let by = Instant::now() + Duration::from_secs(1);
-        let Err(error) = connect_to_any(&[silent.address(), refusing], config, by).await else {
+        let Err(error) = connect_to_any(&[silent.address(), refusing], &config, by).await else {
             panic!("nobody is there")
         };
         let error = error.to_string();
@@ -111,10 +118,10 @@ async fn error_says_why_each_address_failed() {
 #[tokio::test]
 async fn server_listens_on_all_addresses_of_a_host() {
     for config in configs() {
-        let (mut listener, port) = listen_on(&[loopback(2, 0), loopback(3, 0)], config).await;
+        let (mut listener, port) = listen_on(&[loopback(2, 0), loopback(3, 0)], &config).await;
         for host in [2, 3] {
             let address = [loopback(host, port)];
-            let connected = with(&mut listener, connect_to_any(&address, config, later())).await;
+            let connected = with(&mut listener, connect_to_any(&address, &config, later())).await;
             assert!(connected.is_ok(), "{config:?}");
         }
         listener.stop_accepting();
@@ -134,7 +141,7 @@ async fn address_that_is_taken_is_named() {
     let port = holder.local_addr().unwrap().port();
     for config in configs() {
         let addresses = [loopback(3, port), loopback(2, port)];
-        let error = open(config).bind_tcp(&addresses).await.unwrap_err().to_string();
+        let error = open(&config).bind_tcp(&addresses).await.unwrap_err().to_string();
         assert!(error.starts_with(&format!("127.0.0.2:{port}: Address")), "{error}");
     }
 }

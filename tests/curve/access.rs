@@ -1,0 +1,153 @@
+//! Who may call what, and what a change of the list does.
+
+use std::{sync::Arc, time::Duration};
+
+use rpc_core::{Access, Client, ErrorKind, Ran, RpcError, ServeError};
+use tests::{Gate, soon};
+
+use crate::{Keys, add, hold, take, who};
+
+fn denied<T: std::fmt::Debug, E>(result: Result<T, E>) -> bool
+where
+    RpcError: From<E>,
+{
+    let error = RpcError::from(result.unwrap_err());
+    assert_eq!(error.ran(), Ran::No, "{error}");
+    error.kind() == ErrorKind::Denied
+}
+
+#[tokio::test]
+async fn each_key_may_call_what_the_list_says() {
+    let (mut keys, gate) = (Keys::default(), Arc::<Gate>::default());
+    let access = Access::new().allow("alice", keys.public("alice"), ["add", "orders.*"]).allow(
+        "bob",
+        keys.public("bob"),
+        ["who"],
+    );
+    let server = keys.serve(&access, &gate).await;
+    let alice = keys.client("alice").connect(server.endpoint()).await.unwrap();
+    let bob = keys.client("bob").connect(server.endpoint()).await.unwrap();
+    assert_eq!(add::call(&alice, 1, 2).await.unwrap(), 3);
+    assert!(take::call(&alice).await.is_ok());
+    assert!(denied(who::call(&alice).await));
+    assert!(denied(add::call(&bob, 1, 2).await));
+    assert!(denied(take::call(&bob).await));
+    let (name, key) = who::call(&bob).await.unwrap();
+    assert_eq!((name.as_deref(), key), (Some("bob"), Some(keys.public("bob").to_string())));
+    // What does not exist looks the same.
+    let none = bob.call_dynamic::<()>("none", &()).await;
+    let some = bob.call_dynamic::<()>("add", &(1, 2)).await;
+    let text = |error: RpcError| error.to_string().replace("none", "add");
+    assert_eq!(text(none.unwrap_err()), text(some.unwrap_err()));
+    let shown = async |client: &Client| {
+        let functions = client.discover().await.unwrap().functions;
+        functions.into_iter().map(|function| function.name).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&alice).await, ["add", "orders.take"]);
+    assert_eq!(shown(&bob).await, ["who"]);
+    // Notifications are dropped, also in a batch.
+    let before = take::call(&alice).await.unwrap();
+    for _ in 0..100 {
+        take::notify(&bob).await.unwrap();
+    }
+    assert!(who::call(&bob).await.is_ok());
+    assert_eq!(take::call(&alice).await.unwrap(), before + 1);
+    alice.close().await;
+    bob.close().await;
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn rights_change_while_a_key_is_connected() {
+    let (mut keys, gate) = (Keys::default(), Arc::<Gate>::default());
+    let access = Access::new().allow("alice", keys.public("alice"), ["add"]);
+    let server = keys.serve(&access, &gate).await;
+    let alice = keys.client("alice").connect(server.endpoint()).await.unwrap();
+    assert!(denied(take::call(&alice).await));
+    access.grant("alice", keys.public("alice"), ["orders.take"]);
+    assert!(take::call(&alice).await.is_ok());
+    assert!(denied(add::call(&alice, 1, 2).await));
+    alice.close().await;
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn revoked_key_is_cut_off_with_all_its_calls() {
+    let (mut keys, gate) = (Keys::default(), Arc::<Gate>::default());
+    let access = Access::new().allow("alice", keys.public("alice"), ["hold", "orders.take"]).allow(
+        "bob",
+        keys.public("bob"),
+        ["orders.take"],
+    );
+    let server = keys.serve(&access, &gate).await;
+    let alice = keys.client("alice").connect(server.endpoint()).await.unwrap();
+    let bob = keys.client("bob").connect(server.endpoint()).await.unwrap();
+    let calls: Vec<_> = (0..100).map(|_| tokio::spawn(hold::call(&alice).retries(0))).collect();
+    gate.entered(100).await;
+    assert!(access.revoke(&keys.public("alice")));
+    // The calls that run are cancelled, although nobody opens the gate.
+    gate.left(100).await;
+    for call in calls {
+        let error = soon("the call", call).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    }
+    let before = take::call(&bob).await.unwrap();
+    let late = take::call(&alice).timeout(Duration::from_millis(500)).await.unwrap_err();
+    assert_eq!(late.ran(), Ran::No, "{late}");
+    let again = keys.client("alice").connect_timeout(Duration::from_millis(500));
+    assert!(again.connect(server.endpoint()).await.is_err());
+    assert_eq!(take::call(&bob).await.unwrap(), before + 1, "nothing of alice has run");
+    // A key that comes back is let in again.
+    access.grant("alice", keys.public("alice"), ["orders.take"]);
+    assert!(soon("alice is back", take::call(&alice).into_future()).await.is_ok());
+    alice.close().await;
+    bob.close().await;
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn replies_are_remembered_for_their_key_only() {
+    let (mut keys, gate) = (Keys::default(), Arc::<Gate>::default());
+    let access = Access::new().allow("alice", keys.public("alice"), ["*"]).allow(
+        "bob",
+        keys.public("bob"),
+        ["*"],
+    );
+    let server = keys.serve(&access, &gate).await;
+    let alice = keys.client("alice").connect(server.endpoint()).await.unwrap();
+    let bob = keys.client("bob").connect(server.endpoint()).await.unwrap();
+    let take = async |client: &Client| take::call(client).idempotency_key("k").await.unwrap();
+    let first = take(&alice).await;
+    assert_eq!(take(&alice).await, first);
+    let others = take(&bob).await;
+    assert_ne!(others, first, "it has the same idempotency key, and is another call");
+    let again = keys.client("alice").connect(server.endpoint()).await.unwrap();
+    assert_eq!(take(&again).await, first, "it is the same key on another connection");
+    for client in [alice, bob, again] {
+        client.close().await;
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn settings_that_protect_nothing_are_refused() {
+    let mut keys = Keys::default();
+    let access = Access::new().allow_any_key(["*"]);
+    let gate = Arc::<Gate>::default();
+    let bind = async |builder: rpc_core::ServerBuilder| {
+        let bound = builder.shared_state(Arc::clone(&gate)).bind("tcp://127.0.0.1:0").await;
+        match bound {
+            Err(ServeError::Curve { reason }) => reason,
+            bound => panic!("{bound:?}"),
+        }
+    };
+    let plain = || rpc_core::Server::builder().state(crate::Runs::default());
+    let omq = || plain().engine(rpc_core::Engine::Omq);
+    assert!(bind(omq().access(access.clone())).await.contains(".curve(secret)"));
+    assert!(bind(omq().curve(keys.secret("server"))).await.contains(".access(list)"));
+    let zeromq = plain().curve(keys.secret("server")).access(access);
+    assert!(bind(zeromq).await.contains(".engine(Engine::Omq)"));
+    let client = keys.client("alice").engine(rpc_core::Engine::Zeromq);
+    let error = client.connect("tcp://127.0.0.1:1").await.unwrap_err();
+    assert!(error.to_string().contains(".engine(Engine::Omq)"), "{error}");
+}
