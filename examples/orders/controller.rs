@@ -125,6 +125,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                     let node = &mut nodes[kills % options.nodes];
                     progress.suspend(|| println!("Killing {} after {done} orders", node.name));
                     node.server.process.kill()?;
+                    node.server.process.wait()?;
                     kills += 1;
                 }
             }
@@ -202,9 +203,9 @@ fn summarize(
     let per_node = nodes.chunk_by(|a, b| a == b);
     let per_node: Vec<_> = per_node.map(|all| format!("{} {}", all[0], all.len())).collect();
     println!(
-        "Stored {} orders in {:.2} s: {}",
-        stored.len(),
+        "Handed out {orders} orders in {:.2} s. {} are stored: {}",
         took.as_secs_f64(),
+        stored.len(),
         per_node.join(", ")
     );
     let twice = stored.iter().filter(|stored| stored.deliveries > 1).count();

@@ -62,6 +62,9 @@ async fn main() -> ExitCode {
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     match &options.node {
         Some(name) => node::run(name, &options).await,
+        None if options.kill as u64 >= u64::from(options.orders) => {
+            Err("`--kill` must be less than `--orders`: a node is killed between two orders".into())
+        }
         None if options.list => controller::list(&options).await,
         None => controller::run(&options).await,
     }

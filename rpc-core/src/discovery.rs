@@ -5,12 +5,17 @@
 pub(crate) mod dns;
 pub(crate) mod file;
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use futures_core::Stream;
 use futures_util::stream;
+use tokio::time::{self, Instant};
 
 use crate::util::panics;
+
+/// The shortest interval at which a source is asked. One that never waits leaves time to others on
+/// the same thread.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// The error of a [`Discovery`], for logs and for [`SourceStatus`](crate::SourceStatus).
 pub type DiscoveryError = Box<dyn std::error::Error + Send + Sync>;
@@ -66,8 +71,9 @@ pub trait Discovery: Send + 'static {
     /// order.
     ///
     /// The client calls this again and again, also after an error, and does nothing if the list is
-    /// the same as before. An implementation makes its own pause before it looks again, and never
-    /// returns if nothing changes any more.
+    /// the same as before. An implementation makes its own pause before it looks again, such as
+    /// `tokio::time::sleep`, and never returns if nothing changes any more. It is asked a hundred
+    /// times a second at most.
     ///
     /// It runs on the client's I/O thread, which has a tokio runtime, and must not block.
     ///
@@ -92,10 +98,11 @@ impl Source {
     /// Asks `discovery` again and again, and yields what differs from its last list.
     pub(crate) fn new(discovery: impl Discovery) -> Self {
         let name = discovery.name();
-        let lists = stream::unfold(Some((discovery, None)), |state| async move {
-            let (mut discovery, known) = state?;
-            match next_list(&mut discovery, known.as_ref()).await {
-                Ok(list) => Some((list.clone(), Some((discovery, Some(list))))),
+        let asked = Asked { discovery, known: None, next_at: Instant::now() };
+        let lists = stream::unfold(Some(asked), |asked| async move {
+            let mut asked = asked?;
+            match asked.next_list().await {
+                Ok(list) => Some((list, Some(asked))),
                 Err(panic) => Some((Err(format!("it has panicked: {panic}")), None)),
             }
         });
@@ -103,15 +110,29 @@ impl Source {
     }
 }
 
-/// Returns the next list that differs from the `known` one.
-///
-/// # Errors
-/// Returns the text of the panic if `discovery` panics.
-async fn next_list(discovery: &mut impl Discovery, known: Option<&List>) -> Result<List, String> {
-    loop {
-        let list = sorted(panics::catch_async(async { discovery.next().await }).await?);
-        if known != Some(&list) {
-            return Ok(list);
+/// A [`Discovery`] that is asked again and again.
+struct Asked<D> {
+    discovery: D,
+    /// The last list.
+    known: Option<List>,
+    next_at: Instant,
+}
+
+impl<D: Discovery> Asked<D> {
+    /// Returns the next list that differs from the last one.
+    ///
+    /// # Errors
+    /// Returns the text of the panic if the source panics.
+    async fn next_list(&mut self) -> Result<List, String> {
+        loop {
+            time::sleep_until(self.next_at).await;
+            self.next_at = Instant::now() + INTERVAL;
+            let list = panics::catch_async(async { self.discovery.next().await }).await;
+            let list = sorted(list?);
+            if self.known.as_ref() != Some(&list) {
+                self.known = Some(list.clone());
+                return Ok(list);
+            }
         }
     }
 }

@@ -54,7 +54,8 @@ const MAX_IPC: usize =
 
 /// The forms of endpoints, for errors about texts that look like none of them.
 const FORMS: &str = "an endpoint is `tcp://host:port`, `ipc:///path`, `inproc://name` or \
-                     `amqp://host`";
+                     `amqp://host`; a client also connects to the endpoints that `dns://name:port` \
+                     or `file:///path` names";
 
 impl Endpoint {
     /// Parses an endpoint to listen on. The host may be `*` (every interface), and the port `0` or
@@ -92,12 +93,10 @@ impl Endpoint {
             )),
             "etcd" => Err("the package `rpc-etcd` has names in etcd: use its `Names`".to_owned()),
             other => match other.trim().to_ascii_lowercase().as_str() {
-                known @ ("tcp" | "ipc" | "inproc" | "amqp" | "amqps") => {
+                known @ ("tcp" | "ipc" | "inproc" | "amqp" | "amqps" | "dns" | "file" | "etcd") => {
                     Err(format!("write the transport as `{known}`, not as `{other}`"))
                 }
-                _ => Err(format!(
-                    "there is no transport `{other}`: use `tcp`, `ipc`, `inproc` or `amqp`"
-                )),
+                _ => Err(format!("there is no transport `{other}`: {FORMS}")),
             },
         }
     }
@@ -148,7 +147,9 @@ fn without_transport(text: &str) -> String {
         format!("the transport is missing: `ipc://{text}`")
     } else if let Some((host, port)) = text.rsplit_once(':')
         && !host.is_empty()
-        && !["tcp:", "ipc:", "inproc:"].iter().any(|start| text.starts_with(start))
+        && !["tcp:", "ipc:", "inproc:", "dns:", "file:", "etcd:"]
+            .iter()
+            .any(|start| text.starts_with(start))
         && !port.is_empty()
         && port.bytes().all(|byte| byte.is_ascii_digit())
     {

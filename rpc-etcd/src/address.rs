@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-const FORM: &str = "it has the form `etcd://host:2379/service`";
+const FORM: &str = "a name in etcd has the form `etcd://host:2379/service`";
 
 /// The error of a text that is no address of a service in etcd. It says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -71,10 +71,15 @@ pub(crate) async fn within<T>(request: impl Future<Output = Result<T, Error>>) -
     in_time.unwrap_or_else(|_| Err(Error::IoError(io::ErrorKind::TimedOut.into())))
 }
 
-/// Returns the text of an error with its causes, which its own text leaves out.
+/// Returns the text of an error with its causes.
 pub(crate) fn explain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    // The text of a status contains all of it in the form for programmers.
+    let (mut text, mut source) = match error {
+        Error::GRpcStatus(status) => {
+            (status.message().to_owned(), std::error::Error::source(status))
+        }
+        error => (error.to_string(), std::error::Error::source(error)),
+    };
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {

@@ -1,6 +1,6 @@
 //! The value that is stored about a server.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{fs, net::SocketAddr, path::Path, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,11 +31,27 @@ impl Entry {
     pub(crate) fn for_client(&self, host: &str) -> Vec<String> {
         let is_here = !host.is_empty() && self.host == host;
         let local = self.endpoints.iter().find(|endpoint| is_here && is_reachable(endpoint));
-        match local {
-            Some(local) => vec![local.clone()],
-            None => self.endpoints.iter().filter(|to| to.starts_with("tcp://")).cloned().collect(),
+        if let Some(local) = local {
+            return vec![local.clone()];
         }
+        // On another machine, a loopback address is another server, or none.
+        let (here, there) = (kernel(host), kernel(&self.host));
+        let is_far = here.is_some() && there.is_some() && here != there;
+        let tcp = self.endpoints.iter().filter(|endpoint| endpoint.starts_with("tcp://"));
+        tcp.filter(|endpoint| !(is_far && is_loopback(endpoint))).cloned().collect()
     }
+}
+
+/// Returns the part of a [`host`] that all containers of a machine share.
+fn kernel(host: &str) -> Option<&str> {
+    host.split_whitespace().next()
+}
+
+/// Returns true for an endpoint that reaches only servers on the same machine.
+pub(crate) fn is_loopback(endpoint: &str) -> bool {
+    let Some(address) = endpoint.strip_prefix("tcp://") else { return false };
+    let is_loopback = |address: SocketAddr| address.ip().is_loopback();
+    address.starts_with("localhost:") || address.parse().is_ok_and(is_loopback)
 }
 
 /// Returns true for an `ipc://` endpoint whose file this process sees.
@@ -73,6 +89,17 @@ mod tests {
         assert_eq!(entry.for_client("here"), [tcp]);
         let nameless = Entry { endpoints: entry.endpoints, host: String::new() };
         assert_eq!(nameless.for_client("").len(), 1);
+    }
+
+    #[test]
+    fn loopback_addresses_are_for_the_same_machine() {
+        let loopback = ["tcp://127.0.0.1:1", "tcp://[::1]:1", "tcp://localhost:1"];
+        let endpoints = loopback.iter().chain(&["tcp://a:1"]).map(|&text| text.to_owned());
+        let entry = Entry { endpoints: endpoints.collect(), host: "here 1".to_owned() };
+        assert_eq!(entry.for_client("here 1").len(), 4);
+        assert_eq!(entry.for_client("here 2").len(), 4, "containers may share their network");
+        assert_eq!(entry.for_client("there 1"), ["tcp://a:1"]);
+        assert_eq!(entry.for_client("").len(), 4, "the client does not know where it is");
     }
 
     #[test]

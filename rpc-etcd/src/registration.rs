@@ -120,6 +120,13 @@ impl Names {
                 }
             }
         }
+        for endpoint in advertised.iter().filter(|endpoint| entry::is_loopback(endpoint)) {
+            tracing::warn!(
+                %endpoint,
+                "only clients on this machine can reach it: bind `tcp://*:port`, or say with \
+                 `Names::advertise` where the server is reached"
+            );
+        }
         Ok(Entry { endpoints: advertised, host: entry::host().to_owned() })
     }
 

@@ -1,6 +1,16 @@
 //! Endpoints that come and go while a client runs, as a source of endpoints names them.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    future::IntoFuture,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use rpc_core::{
     Balancing, Client, Connectivity, Discovery, DiscoveryError, ErrorKind, Ran, Registration,
@@ -294,4 +304,45 @@ async fn server_is_registered_while_it_serves() {
             client.close().await;
         }
     }
+}
+
+/// A source that never waits. It counts how often it is asked.
+struct Restless(Arc<AtomicU32>, fn(u32) -> Answer);
+
+type Answer = Result<Vec<String>, DiscoveryError>;
+
+impl Discovery for Restless {
+    fn name(&self) -> String {
+        "restless".to_owned()
+    }
+
+    async fn next(&mut self) -> Result<Vec<String>, DiscoveryError> {
+        self.1(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+#[tokio::test]
+async fn source_that_never_waits_holds_nobody_up() {
+    let gate: Arc<Gate> = Arc::default();
+    let server = serve(0, &gate).await;
+    // All clients of a process share a thread.
+    let other = tests::client().connect(server.endpoint()).await.unwrap();
+    let lists: [fn(u32) -> Answer; 3] = [
+        |_| Ok(vec!["tcp://127.0.0.1:1".to_owned()]),
+        |_| Err("it is not there".into()),
+        |turn| Ok(vec![format!("tcp://127.0.0.1:{}", 1 + turn % 2)]),
+    ];
+    for list in lists {
+        let asked = Arc::new(AtomicU32::new(0));
+        let (begin, source) = (Instant::now(), Restless(Arc::clone(&asked), list));
+        let client = tests::client().connect_timeout(Duration::from_millis(200));
+        let connecting = soon("connecting ends", client.connect_via(source).into_future());
+        assert!(connecting.await.is_err());
+        assert_eq!(soon("the other client", place::call(&other).into_future()).await.unwrap(), 0);
+        let most = begin.elapsed().as_millis() / 10 + 2;
+        let asked = asked.load(Ordering::Relaxed);
+        assert!(u128::from(asked) <= most, "{asked} times, and not {most}");
+    }
+    other.close().await;
+    server.shutdown().await;
 }

@@ -35,7 +35,9 @@ impl Store {
     fn process(&self, orders: u32, arguments: &[&str]) -> String {
         let count = orders.to_string();
         let transcript = self.run(&[&["--orders", &count], arguments].concat());
-        assert!(transcript.contains(&format!("Stored {orders} orders in ")), "{transcript}");
+        let (handed_out, stored) =
+            (format!("Handed out {orders} "), format!(" {orders} are stored: "));
+        assert!(transcript.contains(&handed_out) && transcript.contains(&stored), "{transcript}");
         let list = self.run(&["--list"]);
         let ids = list.lines().filter_map(|line| line.split_once(": ")?.0.parse::<u32>().ok());
         assert!(ids.eq(1..=orders), "{list}");

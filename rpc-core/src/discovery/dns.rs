@@ -19,7 +19,7 @@ use tokio::time;
 use super::{Discovery, DiscoveryError};
 
 /// The default of the longest time between two lookups.
-const REFRESH: Duration = Duration::from_secs(30);
+const REFRESH: Duration = Duration::from_secs(5);
 /// The shortest time between two lookups, whatever the records say.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// The time that a name server has for its answer, and the number of times that it is asked.

@@ -24,7 +24,7 @@
 ///   read twice a second.
 /// - `dns://name:port` is every address that the name has in the DNS, and `dns://name` every host and
 ///   port that its SRV records name, with the feature `dns`. The name is looked up again when the
-///   records are no longer valid, every 30 s at the latest: `dns://name:port?refresh=5` sets
+///   records are no longer valid, every 5 s at the latest: `dns://name:port?refresh=30` sets
 ///   another number of seconds, and `nameserver=10.0.0.1:53` the server to ask.
 ///
 /// # Errors

@@ -23,7 +23,8 @@ const WITHDRAWAL: Duration = Duration::from_secs(1);
 /// The package `rpc-etcd` has one for etcd.
 pub trait Registration: Send + 'static {
     /// Registers the server that listens on `endpoints`, keeps it registered until `withdrawal`
-    /// completes, and then withdraws it.
+    /// completes, and then withdraws it. A server on every interface has `tcp://0.0.0.0:port` there,
+    /// which clients elsewhere cannot reach: put an address of this machine in its place.
     ///
     /// It runs on the runtime in which the server was bound, from the moment at which the server
     /// serves. It should try again whenever the name service is away: the server serves meanwhile.

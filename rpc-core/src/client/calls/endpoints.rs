@@ -126,7 +126,8 @@ impl Calls {
         }
         let reason =
             |endpoint: &Arc<EndpointState>| match (endpoint.failure(), self.endpoints.len()) {
-                (Some(failure), 1) => Some(failure.to_string()),
+                // The error names what the client was given: this endpoint, or its source.
+                (Some(failure), 1) if self.sources.is_empty() => Some(failure.to_string()),
                 (Some(failure), _) => Some(format!("{}: {failure}", endpoint.name)),
                 (None, _) => None,
             };
