@@ -153,7 +153,7 @@ impl Stages {
     /// # Panics
     /// If the call has no outcome.
     pub fn in_flight_on_client(&mut self) {
-        let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: false, keys: None };
+        let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: false, extras: None };
         let message = self.args.clone().finish().expect("it was encoded before");
         let call = NewCall {
             message,
@@ -220,7 +220,8 @@ impl Stages {
             id: *id,
             context: context.clone(),
         };
-        let call = AdmittedCall { invocation, ticket: Ticket(0), permit: self.permit() };
+        let call =
+            AdmittedCall { invocation, ticket: Ticket(0), permit: self.permit(), facts: None };
         self.executor.run_sync(nothing, call).expect("there is capacity");
         self.executor.flush(self.now);
         self.executor.completions().recv(&mut self.completions).await;

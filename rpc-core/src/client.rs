@@ -14,7 +14,9 @@ mod curve;
 mod discovery;
 pub(crate) mod endpoints;
 mod expect;
+pub(crate) mod hooks;
 mod map;
+mod metadata;
 mod notify;
 mod raw_call;
 mod status;
@@ -38,6 +40,7 @@ pub use self::{
     builder::{ClientBuilder, Connect},
     call::{Call, Dynamic},
     calls::capacity::WhenFull,
+    hooks::{ClientHook, EndedCall, StartingCall},
     map::{CollectOrdered, Map, MapItem},
     notify::Notify,
     status::{ClientStatus, Connectivity, EndpointStatus, SourceStatus},

@@ -15,7 +15,10 @@ use std::{
 
 use tokio::{sync::Notify, task::JoinHandle};
 
-use crate::peer::PeerId;
+use crate::{
+    peer::PeerId,
+    protocol::metadata::{Metadata, Value},
+};
 
 #[cfg(feature = "curve")]
 use crate::keys::PublicKey;
@@ -78,9 +81,18 @@ struct Inner {
     peer: PeerId,
     function: &'static str,
     deadline: Option<Instant>,
+    /// What the caller has sent with the call. Most calls have none, and are smaller for it.
+    sent: Option<Box<Sent>>,
     /// The flags [`STARTED`] and [`CANCELLED`]. Either may be set first.
     state: AtomicU8,
     notify: Notify,
+}
+
+/// What a caller sends with a call, besides its arguments.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) metadata: Metadata,
+    pub(crate) trace_parent: Option<Box<str>>,
 }
 
 const STARTED: u8 = 1;
@@ -88,8 +100,18 @@ const CANCELLED: u8 = 2;
 
 impl Context {
     pub(crate) fn new(peer: PeerId, function: &'static str, deadline: Option<Instant>) -> Self {
+        Self::with(peer, function, deadline, None)
+    }
+
+    /// Makes the context of a call with which its caller has sent more.
+    pub(crate) fn with(
+        peer: PeerId,
+        function: &'static str,
+        deadline: Option<Instant>,
+        sent: Option<Box<Sent>>,
+    ) -> Self {
         let (state, notify) = (AtomicU8::new(0), Notify::new());
-        Self(Arc::new(Inner { peer, function, deadline, state, notify }))
+        Self(Arc::new(Inner { peer, function, deadline, sent, state, notify }))
     }
 
     /// Returns the context of the call for which this thread, or this task, runs a function at the
@@ -137,6 +159,46 @@ impl Context {
 
     pub(crate) fn peer_id(&self) -> &PeerId {
         &self.0.peer
+    }
+
+    /// Returns a text that the caller has sent with the call, by [`Call::metadata`]. `None` if it
+    /// has sent none of this name, or bytes.
+    ///
+    /// It is what the caller says, and proves nothing.
+    ///
+    /// [`Call::metadata`]: crate::Call::metadata
+    #[must_use]
+    pub fn metadata(&self, name: &str) -> Option<&str> {
+        match self.value(name)? {
+            Value::Text(text) => Some(text),
+            Value::Bytes(_) => None,
+        }
+    }
+
+    /// Returns bytes that the caller has sent with the call, by [`Call::metadata_bytes`], or the
+    /// bytes of a text.
+    ///
+    /// [`Call::metadata_bytes`]: crate::Call::metadata_bytes
+    #[must_use]
+    pub fn metadata_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.value(name).map(Value::as_bytes)
+    }
+
+    /// Iterates over the names of the metadata that the caller has sent with the call.
+    pub fn metadata_names(&self) -> impl Iterator<Item = &str> {
+        self.0.sent.iter().flat_map(|sent| sent.metadata.pairs()).map(|(name, _)| name)
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Option<Value<'_>> {
+        self.0.sent.as_ref()?.metadata.get(name)
+    }
+
+    /// Returns the [`traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header) that
+    /// the caller has sent with the call: 55 characters, or more in a later version of that
+    /// specification. `None` if it has sent none, or one that is not valid.
+    #[must_use]
+    pub fn trace_parent(&self) -> Option<&str> {
+        self.0.sent.as_ref()?.trace_parent.as_deref()
     }
 
     /// Returns the wire name of the function.

@@ -63,8 +63,7 @@ pub enum ErrorKind {
     /// [`RpcError::ran`] says that it did. In that case it was still running when the server's
     /// drain timeout had passed.
     ShuttingDown,
-    /// This peer may not call this function. The function never started. The kind is reserved: the
-    /// server of this version never refuses a call this way.
+    /// This peer may not call this function, which may exist or not. The function never started.
     Denied,
     /// The thread that called `.wait()` is an I/O thread of this library, and would have waited for
     /// itself. Nothing was sent.
@@ -74,8 +73,9 @@ pub enum ErrorKind {
     /// The reply does not decode to the function's result or error. The two sides disagree about a
     /// type, or about the protocol.
     Protocol,
-    /// The peer answered with an error code that this version does not know, or with an error of
-    /// plain MessagePack-RPC.
+    /// The peer answered with an error code that this version does not know, such as one of a
+    /// [hook](crate::ServerHook) of the server, or with an error of plain MessagePack-RPC. See
+    /// [`RpcError::code`].
     Remote,
 }
 
@@ -94,6 +94,8 @@ struct Inner {
     ran: Ran,
     function: Cow<'static, str>,
     endpoint: Arc<str>,
+    code: String,
+    retries: u32,
     retry_after: Option<Duration>,
     data: Option<Bytes>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -107,6 +109,8 @@ impl RpcError {
             ran,
             function: Cow::Borrowed(""),
             endpoint: Arc::from(""),
+            code: String::new(),
+            retries: 0,
             retry_after: None,
             data: None,
             source: None,
@@ -147,6 +151,16 @@ impl RpcError {
         self
     }
 
+    pub(crate) fn after_retries(mut self, retries: u32) -> Self {
+        self.0.retries = retries;
+        self
+    }
+
+    pub(crate) fn with_code(mut self, code: String) -> Self {
+        self.0.code = code;
+        self
+    }
+
     pub(crate) fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.0.retry_after = retry_after;
         self
@@ -170,6 +184,13 @@ impl RpcError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Returns the code of the error, as the server has sent it. Empty if the error was made on this
+    /// side.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.0.code
     }
 
     /// Returns whether the function ran, in any try of the call. It is [`Ran::Maybe`] if the
@@ -199,6 +220,12 @@ impl RpcError {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// Returns the number of tries of the call before the last one.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        self.0.retries
     }
 
     /// Returns the time that the server asks the caller to wait before another try. `None` if the

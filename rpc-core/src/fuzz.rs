@@ -67,11 +67,13 @@ fn as_a_server(body: &Bytes) {
             if let Some(id) = control::read_cancel(params) {
                 assert_eq!(codec::from_slice::<(u32,)>(params).map(|(id,)| id).ok(), Some(id.0));
             }
-            let again = message_of(notification.method, Head::Notification, params);
+            let head = Head::Notification(notification.options);
+            let again = message_of(notification.method, head, params);
             let Ok(ClientMessage::Notification(read)) = request::parse(&again) else {
                 panic!("{body:?}")
             };
             assert_eq!(read.method, notification.method);
+            assert_eq!(read.options, notification.options);
             assert_eq!(&again[read.params_at..], params);
             all_params(body, notification.params_at);
         }

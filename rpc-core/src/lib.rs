@@ -90,9 +90,9 @@ pub use rpc_macros::remote;
 pub use crate::{
     args::Args,
     client::{
-        Balancing, Call, Client, ClientBuilder, ClientStatus, Close, CollectOrdered, Connect,
-        Connectivity, Dynamic, EndpointStatus, Map, MapItem, Notify, SourceStatus,
-        UnknownBalancing, WhenFull,
+        Balancing, Call, Client, ClientBuilder, ClientHook, ClientStatus, Close, CollectOrdered,
+        Connect, Connectivity, Dynamic, EndedCall, EndpointStatus, Map, MapItem, Notify,
+        SourceStatus, StartingCall, UnknownBalancing, WhenFull,
     },
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
@@ -103,7 +103,8 @@ pub use crate::{
     function::{Execution, Param, RemoteFn, Signature},
     handler::ServedFn,
     server::{
-        MissingState, Registration, ServeError, Server, ServerBuilder, ServerHandle, Withdrawal,
+        CallEnd, MissingState, Refusal, RefusedRequest, Registration, ServeError, ServedCall,
+        Server, ServerBuilder, ServerHandle, ServerHook, Withdrawal,
     },
 };
 

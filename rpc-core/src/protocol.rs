@@ -6,6 +6,7 @@
 pub(crate) mod batch;
 pub(crate) mod control;
 pub(crate) mod error;
+pub(crate) mod metadata;
 pub(crate) mod msgpack;
 pub(crate) mod outgoing;
 pub(crate) mod request;

@@ -15,6 +15,7 @@ mod error_log;
 mod event_loop;
 pub(crate) mod executor;
 mod gate;
+pub(crate) mod hooks;
 mod idempotency;
 pub(crate) mod invoke;
 mod registration;
@@ -23,6 +24,7 @@ mod reply_cache;
 pub(crate) mod requests;
 mod service;
 mod sessions;
+mod watched_call;
 mod windows;
 pub(crate) mod workers;
 
@@ -46,6 +48,7 @@ use crate::{function::Signature, transport::Listener, util::io_thread::IoThread}
 pub use self::{
     builder::ServerBuilder,
     error::{MissingState, ServeError},
+    hooks::{CallEnd, Refusal, RefusedRequest, ServedCall, ServerHook},
     registration::{Registration, Withdrawal},
 };
 

@@ -89,7 +89,8 @@ async fn logs_of_functions_nest_in_the_span_of_their_call() {
     says_sync::call(&client, "hello").await.unwrap();
     for (text, function) in [("async says hello", "says"), ("blocking says hello", "says_sync")] {
         let line = log.line(text).await;
-        assert!(line.contains(&format!("call{{function=\"{function}\"")), "{line:?}");
+        let (span, method) = (line.find(" rpc.server{"), format!("rpc.method=\"{function}\"}}"));
+        assert!(span.is_some() && line.contains(&method), "{line:?}");
     }
     server.shutdown().await;
 }

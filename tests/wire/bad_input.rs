@@ -16,7 +16,13 @@ async fn malformed_messages_are_answered_or_ignored() {
     let deep_options = [b"\x95\x00\x07\xa3add\x81\xa1x".as_slice(), &vec![0x91; 100_000]].concat();
     let too_many = [b"\xdc\x04\x02\x03".as_slice(), &b"\xc4\x00".repeat(1_025)].concat();
     let too_long = [b"\x92\x03\xc5\xff\xff".as_slice(), &vec![0; 65_535]].concat();
-    let answered: [(&[u8], &str); 25] = [
+    let pairs = [
+        b"\x95\x00\x07\xa3add\x81\xa4meta\xde\x00\x21".as_slice(),
+        &b"\xa0\xa0".repeat(33),
+        b"\x92\x01\x02",
+    ]
+    .concat();
+    let answered: [(&[u8], &str); 30] = [
         (b"", "bad_request"),
         (b"\x00", "bad_request"),
         (b"GET / HTTP/1.1\r\n\r\n", "bad_request"),
@@ -29,6 +35,11 @@ async fn malformed_messages_are_answered_or_ignored() {
         (b"\x94\x00\x07\xa2\xff\xfe\x90", "bad_request"),
         (b"\x95\x00\x07\xa3add\x90\x90", "bad_request"),
         (&deep_options, "bad_request"),
+        (&pairs, "bad_request"),
+        (b"\x95\x00\x07\xa3add\x81\xa4meta\xc0\x92\x01\x02", "bad_request"),
+        (b"\x95\x00\x07\xa3add\x81\xa4meta\x81\x01\xa0\x92\x01\x02", "bad_request"),
+        (b"\x95\x00\x07\xa3add\x81\xa4meta\x81\xa0\xff\x92\x01\x02", "bad_request"),
+        (b"\x95\x00\x07\xa3add\x81\xa5trace\xc1\x92\x01\x02", "bad_request"),
         (b"\x94\x00\x07\xa3add\x92\x01\x02\xc0", "bad_request"),
         (b"\x94\x00\x07\xa3add\x92\x01", "bad_arguments"),
         (b"\x94\x00\x07\xa3add\x92\x01\xa1x", "bad_arguments"),
@@ -49,7 +60,14 @@ async fn malformed_messages_are_answered_or_ignored() {
         assert!(contains(&reply, code), "{shown:?}: {}", String::from_utf8_lossy(&reply));
         assert!(contains(&reply, "ran\u{0}".trim_end_matches('\0')), "{shown:?}");
     }
-    let ignored: [&[u8]; 11] = [
+    // What is no `traceparent` is ignored.
+    for trace in [&b"\xc0"[..], b"\xc4\x02\xff\xfe", b"\xa3abc", b"\x92\x01\x91\xff", b"\xa0"] {
+        let body = [b"\x95\x00\x07\xa3add\x81\xa5trace", trace, b"\x92\x01\x02"].concat();
+        let reply = peer.ask(&body).await;
+        assert_eq!(reply, &b"\x94\x01\xce\0\0\0\x07\xc0\x03"[..], "{trace:?}");
+    }
+    let ignored: [&[u8]; 12] = [
+        b"\x94\x02\xa3add\x81\xa4meta\xc0\x92\x01\x02",
         b"\x93\x02\xc0\x90",
         b"\x93\x02\xa3add\x91\x01",
         b"\x93\x02\xa7missing\x90",

@@ -110,7 +110,14 @@ async fn client_messages_match_golden_file() {
     golden.check("client_request_by_name", &with_id(7, &peer.recv().await[2]));
     let without = tokio::spawn(half::call(&client, 4, None).timeout(Duration::MAX));
     golden.check("client_request_without_none", &with_id(8, &peer.recv().await[2]));
+    let with_metadata = add::call(&client, 1, -1).timeout(Duration::MAX);
+    let with_metadata = with_metadata.metadata("tenant", "a").metadata_bytes("id", [0xff]);
+    let with_metadata = tokio::spawn(with_metadata);
+    golden.check("client_request_with_metadata", &with_id(9, &peer.recv().await[2]));
+    add::notify(&client, 1, -1).metadata("tenant", "a").await.unwrap();
+    golden.check("client_notification_with_metadata", &peer.recv().await[2]);
     for task in [
+        with_metadata.abort_handle(),
         without.abort_handle(),
         again.abort_handle(),
         keyed.abort_handle(),
@@ -186,12 +193,12 @@ async fn plain_peer_messages_match_golden_file() {
     let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
     peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xa7unknown\xc0"].concat()).await;
-    let call = tokio::spawn(add::call(&client, 1, -1));
+    let call = tokio::spawn(add::call(&client, 1, -1).metadata("tenant", "a"));
     golden.check("plain_request", &peer.recv().await[2]);
     // No cancel is sent to a plain peer: the next message is the notification.
     call.abort();
     let _ = call.await;
-    add::notify(&client, 1, -1).await.unwrap();
+    add::notify(&client, 1, -1).metadata("tenant", "a").await.unwrap();
     golden.check("plain_notification", &peer.recv().await[2]);
     golden.finish();
 }

@@ -26,6 +26,7 @@ use crate::{
         },
         discovery::changes,
         endpoints::Change,
+        hooks::ClientHook,
         targets::Targets,
     },
     discovery::{Discovery, Source},
@@ -173,6 +174,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn fail_fast(mut self) -> Self {
         self.config.fail_fast = true;
+        self
+    }
+
+    /// Adds code that runs around every call. See [`ClientHook`].
+    #[must_use]
+    pub fn hook(mut self, hook: impl ClientHook) -> Self {
+        self.config.hooks.add(hook);
         self
     }
 

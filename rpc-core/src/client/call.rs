@@ -115,7 +115,7 @@ impl Client {
 /// Like most futures, a call panics if it is polled again after it has ended.
 #[must_use = "a call does nothing until it is awaited, or `.wait()` is called"]
 pub struct Call<F> {
-    raw: RawCall,
+    pub(super) raw: RawCall,
     function: PhantomData<fn() -> F>,
 }
 
@@ -217,7 +217,7 @@ impl<F: RemoteFn> Call<F> {
     /// was. This includes a deadline that has passed, and a panic. A call that uses the same key
     /// for another function or with other arguments fails as [`BadRequest`](ErrorKind::BadRequest).
     pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.raw.options.keys().idempotency = Some(key.as_ref().into());
+        self.raw.options.extras().idempotency = Some(key.as_ref().into());
         self
     }
 
@@ -231,7 +231,7 @@ impl<F: RemoteFn> Call<F> {
     ///
     /// Without a key, the [policy](crate::ClientBuilder::balancing) of the client decides.
     pub fn affinity_key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.raw.options.keys().affinity = Some(fnv::hash(key.as_ref()));
+        self.raw.options.extras().affinity = Some(fnv::hash(key.as_ref()));
         self
     }
 

@@ -243,6 +243,7 @@ impl Calls {
             if history.maybe_ran {
                 error = error.or_earlier_try();
             }
+            error = error.after_retries(history.retries);
             let tries = if history.retries == 1 { "try" } else { "tries" };
             error = error.and(format_args!(
                 "{} earlier {tries} failed, the last one at {}: {}",

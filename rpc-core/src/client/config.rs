@@ -6,11 +6,12 @@ use crate::{
     client::{
         balancing::Balancing,
         calls::capacity::{Capacity, WhenFull},
+        hooks::Hooks,
     },
     engine::Engine,
     error::RpcError,
     function::Signature,
-    protocol::DEFAULT_MAX_MESSAGE_SIZE,
+    protocol::{DEFAULT_MAX_MESSAGE_SIZE, metadata::Metadata},
     transport::TransportConfig,
 };
 
@@ -42,6 +43,9 @@ pub(crate) struct ClientConfig {
     /// The key of the client, and those of the servers that it trusts.
     #[cfg(feature = "curve")]
     pub(crate) curve: Option<Curve>,
+    /// The metadata of all calls.
+    pub(crate) metadata: Metadata,
+    pub(crate) hooks: Hooks,
     /// The functions that every server must have as they are known here.
     pub(crate) expected: Vec<&'static Signature>,
 }
@@ -63,6 +67,8 @@ impl Default for ClientConfig {
             use_current_runtime: false,
             #[cfg(feature = "curve")]
             curve: None,
+            metadata: Metadata::default(),
+            hooks: Hooks::default(),
             expected: Vec::new(),
         }
     }

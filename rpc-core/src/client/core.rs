@@ -358,7 +358,7 @@ impl ClientCore {
     async fn flush(&self, link: LinkId) {
         let deadline = Instant::now() + LINGER;
         let Ok(message) = control::ping().finish() else { return };
-        let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: true, keys: None };
+        let policy = CallPolicy { idempotent: false, retries: 0, fail_fast: true, extras: None };
         let ping = NewCall {
             message,
             kind: CallKind::Request,

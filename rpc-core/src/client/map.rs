@@ -55,7 +55,7 @@ pub struct Map<F: RemoteFn, I: Iterator> {
     next_index: usize,
     exhausted: bool,
     concurrency: usize,
-    options: CallOptions,
+    pub(super) options: CallOptions,
     running: Running<F>,
 }
 

@@ -43,7 +43,7 @@ impl Client {
 /// Like most futures, a notification panics if it is polled again after it has ended.
 #[must_use = "a notification is not sent until it is awaited, or `.wait()` is called"]
 pub struct Notify {
-    raw: RawCall,
+    pub(super) raw: RawCall,
 }
 
 impl Notify {
@@ -61,7 +61,7 @@ impl Notify {
     /// Sends the notification to the server that `key` belongs to. See
     /// [`Call::affinity_key`](crate::Call::affinity_key).
     pub fn affinity_key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.raw.options.keys().affinity = Some(fnv::hash(key.as_ref()));
+        self.raw.options.extras().affinity = Some(fnv::hash(key.as_ref()));
         self
     }
 

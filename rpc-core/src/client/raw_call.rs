@@ -1,7 +1,7 @@
 //! The common part of calls and notifications, which does not depend on the types of the function.
 //!
-//! Every call of a client begins and ends here, in the task of its caller and without a lock: the
-//! place for hooks and statistics.
+//! Every call of a client begins and ends here, in the task of its caller and without a lock.
+//! [`WatchedCall`] tells its span and its hooks of that.
 
 use std::{
     borrow::Cow,
@@ -16,14 +16,19 @@ use crate::{
         Client,
         calls::{
             CallKind, NewCall, Outcome,
-            retry::{CallPolicy, Keys},
+            retry::{CallPolicy, Extras},
         },
         config::deadline_after,
+        hooks::WatchedCall,
     },
     context::inherited_deadline,
     error::{ErrorKind, Ran, RpcError},
     function::{RemoteFn, Signature},
-    protocol::{MAX_KEY_LEN, MsgId, outgoing::EncodedArgs},
+    protocol::{
+        MAX_KEY_LEN, MsgId,
+        metadata::{MAX_BYTES, MAX_PAIRS},
+        outgoing::EncodedArgs,
+    },
     util::worker_waits::all_waited,
 };
 
@@ -34,12 +39,12 @@ pub(crate) struct CallOptions {
     pub(crate) retries: Option<u32>,
     pub(crate) fail_fast: bool,
     pub(crate) idempotent: bool,
-    pub(crate) keys: Option<Box<Keys>>,
+    pub(crate) extras: Option<Box<Extras>>,
 }
 
 impl CallOptions {
-    pub(super) fn keys(&mut self) -> &mut Keys {
-        self.keys.get_or_insert_default()
+    pub(super) fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
     }
 }
 
@@ -55,6 +60,7 @@ pub(super) struct RawCall {
     /// The time that the call has from its beginning on, and the setting that decides it.
     limit: (Duration, LimitedBy),
     stage: Stage,
+    watch: Option<Box<WatchedCall>>,
 }
 
 /// The setting that decides how much time a call has.
@@ -107,6 +113,7 @@ impl RawCall {
             inherited: inherited_deadline(),
             limit: (Duration::ZERO, LimitedBy::Call),
             stage: Stage::New(args),
+            watch: None,
         }
     }
 
@@ -125,7 +132,11 @@ impl RawCall {
     /// Ends the call with its outcome. A call that is dropped before is cancelled.
     fn end(&mut self, outcome: Outcome) -> Outcome {
         self.stage = Stage::Ended;
-        outcome.map_err(|error| self.complete(error))
+        let outcome = outcome.map_err(|error| self.complete(error));
+        if let Some(watch) = self.watch.take() {
+            watch.end(&self.function, self.kind, Some(&outcome));
+        }
+        outcome
     }
 
     /// Adds to an error what only the call knows: its function, and whose time has run out.
@@ -146,12 +157,26 @@ impl RawCall {
         error.of(self.function.clone())
     }
 
+    /// Takes the extras, with the metadata that all calls of the client have.
+    fn extras(&mut self) -> Option<Box<Extras>> {
+        let common = &self.client.config().metadata;
+        if common.encoded().is_some() {
+            let own = &mut self.options.extras.get_or_insert_default().metadata;
+            let mut metadata = common.clone();
+            metadata.extend(own);
+            *own = metadata;
+        }
+        self.options.extras.take()
+    }
+
     /// Begins the call: its timeout starts, and the client core takes it in.
     fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), RpcError> {
         let Stage::New(args) = std::mem::replace(&mut self.stage, Stage::Ended) else {
             panic!("a call was polled after it had ended");
         };
         let refuse = |kind, message| Err(RpcError::new(kind, Ran::No, message));
+        let hooks = &self.client.config().hooks;
+        self.watch = WatchedCall::begin(hooks, &self.function, self.kind, &mut self.options.extras);
         let now = Instant::now();
         let (timeout, limited_by) = match (self.options.timeout, self.signature.timeout) {
             (Some(timeout), _) => (timeout, LimitedBy::Call),
@@ -179,10 +204,10 @@ impl RawCall {
                 .or(self.signature.retries)
                 .unwrap_or_else(|| self.client.config().retries),
             fail_fast: self.options.fail_fast || self.client.config().fail_fast,
-            keys: self.options.keys.take(),
+            extras: self.extras(),
         };
-        if policy.key().is_some_and(|key| !(1..=MAX_KEY_LEN).contains(&key.len())) {
-            return refuse(ErrorKind::BadArguments, "an idempotency key has 1 to 64 bytes");
+        if let Some(extras) = &policy.extras {
+            check(extras)?;
         }
         let message = args.finish().map_err(|cause| {
             RpcError::new(ErrorKind::BadArguments, Ran::No, "the arguments cannot be encoded")
@@ -196,12 +221,30 @@ impl RawCall {
     }
 }
 
+/// Checks the limits of the protocol.
+fn check(extras: &Extras) -> Result<(), RpcError> {
+    let refuse = |message: String| Err(RpcError::new(ErrorKind::BadArguments, Ran::No, message));
+    if extras.idempotency.as_ref().is_some_and(|key| !(1..=MAX_KEY_LEN).contains(&key.len())) {
+        return refuse(format!("an idempotency key has 1 to {MAX_KEY_LEN} bytes"));
+    }
+    match extras.metadata.check() {
+        Ok(()) => Ok(()),
+        Err((pairs, bytes)) => refuse(format!(
+            "the metadata has {pairs} pairs and {bytes} bytes, and the limits are {MAX_PAIRS} and \
+             {MAX_BYTES}"
+        )),
+    }
+}
+
 impl Drop for RawCall {
     fn drop(&mut self) {
         // The reply may arrive at this very moment. The lock of the client core decides this race.
         // If the call has ended already, no cancel is sent. A reply that comes later is ignored.
         if let Stage::Waiting(id) = self.stage {
             self.client.core().cancel(id);
+        }
+        if let Some(watch) = self.watch.take() {
+            watch.end(&self.function, self.kind, None);
         }
     }
 }

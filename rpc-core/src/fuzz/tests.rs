@@ -63,19 +63,21 @@ fn any_value() -> impl Strategy<Value = Any> {
 
 fn any_head() -> impl Strategy<Value = Head<'static>> {
     const KEYS: [&[u8]; 2] = [b"k", &[0xff; 64]];
+    let options = (option::of(0..KEYS.len()), any::<[bool; 4]>()).prop_map(
+        |(key, [instance, params, meta, trace])| Options {
+            key: key.map(|key| KEYS[key]),
+            instance: instance.then_some("0123456789abcdef"),
+            params: params.then_some(b"\x92\xa1a\xa2to"),
+            meta: meta.then_some(b"\x82\xa1a\xa2to\xa1b\xc4\x01\xff"),
+            trace: trace.then_some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        },
+    );
     prop_oneof![
-        Just(Head::Notification),
+        options.clone().prop_map(Head::Notification),
         any::<u32>().prop_map(|id| Head::request(MsgId(id))),
-        (any::<u32>(), any::<u32>(), option::of(0..KEYS.len()), any::<[bool; 2]>()).prop_map(
-            |(id, timeout_ms, key, [instance, params])| {
-                let options = Options {
-                    key: key.map(|key| KEYS[key]),
-                    instance: instance.then_some("0123456789abcdef"),
-                    params: params.then_some(b"\x92\xa1a\xa2to"),
-                };
-                Head::Request { id: MsgId(id), timeout_ms: Some(timeout_ms), options }
-            }
-        ),
+        (any::<u32>(), any::<u32>(), options).prop_map(|(id, timeout_ms, options)| {
+            Head::Request { id: MsgId(id), timeout_ms: Some(timeout_ms), options }
+        }),
     ]
 }
 
@@ -91,8 +93,9 @@ proptest! {
                 prop_assert_eq!(request.options, options);
                 request.params_at
             }
-            (ClientMessage::Notification(notification), Head::Notification) => {
+            (ClientMessage::Notification(notification), Head::Notification(options)) => {
                 prop_assert_eq!(notification.method, &method);
+                prop_assert_eq!(notification.options, options);
                 notification.params_at
             }
             (read, _) => panic!("{read:?}"),

@@ -208,7 +208,7 @@ pub(crate) fn read_cancel(params: &[u8]) -> Option<MsgId> {
 
 /// Encodes the go-away, which sends new calls elsewhere.
 pub(crate) fn go_away() -> Bytes {
-    EncodedArgs::dynamic(GO_AWAY, &()).into_message(Head::Notification)
+    EncodedArgs::dynamic(GO_AWAY, &()).into_message(Head::NOTIFICATION)
 }
 
 /// Encodes the window that a client asks for.

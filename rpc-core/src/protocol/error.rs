@@ -1,6 +1,6 @@
 //! Errors on the wire: their codes and fields.
 
-use std::time::Duration;
+use std::{mem::discriminant, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub(crate) enum Code {
     ShuttingDown,
     Denied,
     OtherInstance,
+    /// The code of a hook of the server, which the protocol does not know.
+    Other(&'static str),
 }
 
 /// Every code, with its text on the wire and the kind that its caller sees.
@@ -47,8 +49,17 @@ const CODES: [(Code, &str, ErrorKind); 12] = [
 
 impl Code {
     pub(crate) fn as_str(self) -> &'static str {
+        if let Self::Other(text) = self {
+            return text;
+        }
         CODES.iter().find(|(code, ..)| *code == self).map_or("", |(_, text, _)| text)
     }
+}
+
+/// Returns the code that belongs to a kind. Empty if there is none.
+pub(crate) fn code_of(kind: ErrorKind) -> &'static str {
+    let is_same = |other: &ErrorKind| discriminant(other) == discriminant(&kind);
+    CODES.iter().find(|(.., other)| is_same(other)).map_or("", |(_, text, _)| text)
 }
 
 /// An error as a server puts it into a response.
@@ -144,9 +155,10 @@ impl ErrorReply {
             }
             (_, false) => self.message,
             (_, true) if self.code.is_empty() => "the peer answered with an error".to_owned(),
-            (_, true) => self.code,
+            (_, true) => self.code.clone(),
         };
         RpcError::new(kind, ran, message)
+            .with_code(self.code)
             .with_data(data)
             .with_retry_after(self.retry_after_ms.map(Duration::from_millis))
     }

@@ -43,7 +43,7 @@ pub(crate) fn str_header_len(len: usize) -> usize {
 }
 
 /// Writes the header of a text of `len` bytes with `put`.
-pub(crate) fn put_str_header(len: usize, put: &mut impl FnMut(&[u8])) {
+fn put_str_header(len: usize, put: &mut impl FnMut(&[u8])) {
     let [.., b, a] = len.to_be_bytes();
     match len {
         0..32 => put(&[0xa0 | a]),
@@ -55,6 +55,12 @@ pub(crate) fn put_str_header(len: usize, put: &mut impl FnMut(&[u8])) {
             put(&len.to_be_bytes());
         }
     }
+}
+
+/// Writes a text with `put`.
+pub(crate) fn put_str(text: &str, put: &mut impl FnMut(&[u8])) {
+    put_str_header(text.len(), put);
+    put(text.as_bytes());
 }
 
 /// Returns true if `marker` begins an array or a map.

@@ -5,15 +5,20 @@ use std::time::Duration;
 use rmp::decode;
 
 use super::{MAX_KEY_LEN, MsgId, NOTIFICATION, REQUEST, RESPONSE};
-use crate::protocol::msgpack::{
-    U32, is_params_marker, put_str_header, read_str, read_str_or_bin, read_u32, skip_value,
-    str_header_len,
+use crate::protocol::{
+    metadata,
+    msgpack::{
+        U32, is_params_marker, put_str, read_str, read_str_or_bin, read_u32, skip_value,
+        str_header_len,
+    },
 };
 
 const TIMEOUT_OPTION: &str = "timeout_ms";
 const KEY_OPTION: &str = "key";
 const INSTANCE_OPTION: &str = "instance";
 const PARAMS_OPTION: &str = "params";
+const META_OPTION: &str = "meta";
+const TRACE_OPTION: &str = "trace";
 
 /// The part of a message that stands in front of its params, without the method.
 #[derive(Debug, Clone, Copy)]
@@ -26,17 +31,21 @@ pub(crate) enum Head<'a> {
         /// They are written only together with a timeout.
         options: Options<'a>,
     },
-    Notification,
+    /// The options of a notification, which has no timeout, are left out if there are none.
+    Notification(Options<'a>),
 }
 
 impl Head<'_> {
+    /// The head of a notification without options.
+    pub(crate) const NOTIFICATION: Self = Self::Notification(Options::NONE);
+
     /// Makes the head of a request without a timeout and options.
     pub(crate) const fn request(id: MsgId) -> Self {
         Self::Request { id, timeout_ms: None, options: Options::NONE }
     }
 }
 
-/// The options of a request besides its timeout. Most requests have none.
+/// The options of a message besides its timeout. Most messages have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Options<'a> {
     /// The idempotency key, which is the same in all tries of a call.
@@ -45,16 +54,23 @@ pub(crate) struct Options<'a> {
     pub(crate) instance: Option<&'a str>,
     /// The names of the parameters, as the caller knows the function: an encoded array of texts.
     pub(crate) params: Option<&'a [u8]>,
+    /// The encoded map of the metadata.
+    pub(crate) meta: Option<&'a [u8]>,
+    /// The `traceparent` of the caller.
+    pub(crate) trace: Option<&'a str>,
 }
 
 impl Options<'_> {
-    pub(crate) const NONE: Self = Self { key: None, instance: None, params: None };
+    pub(crate) const NONE: Self =
+        Self { key: None, instance: None, params: None, meta: None, trace: None };
 
     /// Returns the number of options.
     fn count(&self) -> u8 {
         u8::from(self.key.is_some())
             + u8::from(self.instance.is_some())
             + u8::from(self.params.is_some())
+            + u8::from(self.meta.is_some())
+            + u8::from(self.trace.is_some())
     }
 
     /// Returns the length of the encoded options, in bytes.
@@ -64,7 +80,9 @@ impl Options<'_> {
         let instance = self.instance;
         let instance = instance.map_or(0, |name| text_len(INSTANCE_OPTION) + text_len(name));
         let params = self.params.map_or(0, |names| text_len(PARAMS_OPTION) + names.len());
-        key + instance + params
+        let meta = self.meta.map_or(0, |map| text_len(META_OPTION) + map.len());
+        let trace = self.trace.map_or(0, |text| text_len(TRACE_OPTION) + text_len(text));
+        key + instance + params + meta + trace
     }
 
     fn write(&self, put: &mut impl FnMut(&[u8])) {
@@ -80,6 +98,14 @@ impl Options<'_> {
         if let Some(params) = self.params {
             put_str(PARAMS_OPTION, put);
             put(params);
+        }
+        if let Some(meta) = self.meta {
+            put_str(META_OPTION, put);
+            put(meta);
+        }
+        if let Some(trace) = self.trace {
+            put_str(TRACE_OPTION, put);
+            put_str(trace, put);
         }
     }
 }
@@ -97,7 +123,10 @@ pub(crate) fn head_len(method: &str, head: Head<'_>) -> usize {
             1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_OPTION.len() + 5 + options.len()
         }
         Head::Request { timeout_ms: None, .. } => 1 + 1 + 5 + method_len,
-        Head::Notification => 1 + 1 + method_len,
+        Head::Notification(options) => {
+            let options_len = if options.count() == 0 { 0 } else { 1 + options.len() };
+            1 + 1 + method_len + options_len
+        }
     }
 }
 
@@ -117,19 +146,22 @@ pub(crate) fn write_head(out: &mut [u8], method: &str, head: Head<'_>) {
             let elements = 0x94 + u8::from(timeout_ms.is_some());
             put(&[elements, 0, U32, a, b, c, d]);
         }
-        Head::Notification => put(&[0x93, 2]),
+        Head::Notification(options) => put(&[0x93 + u8::from(options.count() > 0), 2]),
     }
     put_str(method, &mut put);
-    let Head::Request { timeout_ms: Some(timeout_ms), options, .. } = head else { return };
-    put(&[0x81 + options.count()]);
-    put(b"\xaatimeout_ms\xce");
-    put(&timeout_ms.to_be_bytes());
-    options.write(&mut put);
-}
-
-fn put_str(text: &str, put: &mut impl FnMut(&[u8])) {
-    put_str_header(text.len(), put);
-    put(text.as_bytes());
+    match head {
+        Head::Request { timeout_ms: Some(timeout_ms), options, .. } => {
+            put(&[0x81 + options.count()]);
+            put(b"\xaatimeout_ms\xce");
+            put(&timeout_ms.to_be_bytes());
+            options.write(&mut put);
+        }
+        Head::Notification(options) if options.count() > 0 => {
+            put(&[0x80 + options.count()]);
+            options.write(&mut put);
+        }
+        Head::Request { timeout_ms: None, .. } | Head::Notification(_) => {}
+    }
 }
 
 /// A message from a client, with encoded params.
@@ -153,6 +185,8 @@ pub(crate) struct Request<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Notification<'a> {
     pub(crate) method: &'a str,
+    /// Their key, instance and names of params mean nothing in a notification.
+    pub(crate) options: Options<'a>,
     pub(crate) params_at: usize,
 }
 
@@ -213,9 +247,9 @@ pub(super) fn parse_any(body: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
             Ok(ClientMessage::Request(Request { id, method, timeout, options, params_at }))
         }
         Some(NOTIFICATION) => {
-            let Tail { method, params_at, .. } =
+            let Tail { method, options, params_at, .. } =
                 parse_tail(body, rest, elements, 2).map_err(Malformed::Notification)?;
-            Ok(ClientMessage::Notification(Notification { method, params_at }))
+            Ok(ClientMessage::Notification(Notification { method, options, params_at }))
         }
         Some(RESPONSE) => Err(bad("a server takes no responses")),
         _ => Err(bad("the body's first element is not 0 (request) or 2 (notification)")),
@@ -254,6 +288,8 @@ fn parse_tail<'a>(
 /// version may define.
 fn read_options<'a>(rest: &mut &'a [u8]) -> Result<(Option<Duration>, Options<'a>), &'static str> {
     const NO_MAP: &str = "the options are no map of strings to values";
+    const NO_METADATA: &str =
+        "the metadata is no map of texts to texts or bytes, of at most 32 pairs and 4,096 bytes";
     let (mut timeout, mut options) = (None, Options::NONE);
     for _ in 0..decode::read_map_len(rest).map_err(|_| NO_MAP)? {
         match read_str(rest).ok_or(NO_MAP)? {
@@ -274,6 +310,11 @@ fn read_options<'a>(rest: &mut &'a [u8]) -> Result<(Option<Duration>, Options<'a
                 let before = *rest;
                 skip_value(rest).ok_or(NO_MAP)?;
                 options.params = Some(&before[..before.len() - rest.len()]);
+            }
+            META_OPTION => options.meta = Some(metadata::read(rest).ok_or(NO_METADATA)?),
+            TRACE_OPTION => {
+                options.trace = metadata::trace_parent(rest);
+                skip_value(rest).ok_or(NO_MAP)?;
             }
             _ => skip_value(rest).ok_or(NO_MAP)?,
         }

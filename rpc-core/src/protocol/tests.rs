@@ -84,7 +84,7 @@ fn method_of_any_length_round_trips() {
     for len in [0, 31, 32, 255, 256, 65_535, 65_536] {
         let method = "x".repeat(len);
         for head in [
-            Head::Notification,
+            Head::NOTIFICATION,
             Head::request(MsgId(u32::MAX)),
             Head::Request { id: MsgId(0), timeout_ms: Some(u32::MAX), options: Options::NONE },
         ] {
@@ -159,7 +159,7 @@ fn truncated_message_is_refused() {
     for len in 0..body.len() - 3 {
         assert!(matches!(parse(&body[..len]), Err(Malformed::Request(..))), "{len}");
     }
-    let body = EncodedArgs::dynamic("add".to_owned(), &(1, 2)).into_message(Head::Notification);
+    let body = EncodedArgs::dynamic("add".to_owned(), &(1, 2)).into_message(Head::NOTIFICATION);
     for len in 2..body.len() - 3 {
         assert!(matches!(parse(&body[..len]), Err(Malformed::Notification(_))), "{len}");
     }

@@ -17,6 +17,7 @@ use crate::{
         Server,
         config::ServerConfig,
         error::ServeError,
+        hooks::ServerHook,
         registry::{Registry, States},
         service::Service,
     },
@@ -207,6 +208,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Adds code that runs around every call. See [`ServerHook`].
+    #[must_use]
+    pub fn hook(mut self, hook: impl ServerHook) -> Self {
+        self.config.hooks.add(hook);
+        self
+    }
+
     /// Adds the function `F` to the functions that the server offers.
     ///
     /// Without a call of this method, the server offers every function that is linked into the
@@ -275,8 +283,8 @@ impl ServerBuilder {
         let (listeners, endpoints) = bound.await.map_err(|(endpoint, source)| {
             ServeError::Bind { endpoint: endpoint.to_string(), source }
         })?;
-        let service =
-            Arc::new(Service::new(registry, config.gate.clone(), config.service_limits()));
+        let (gate, hooks) = (config.gate.clone(), config.hooks.clone().into_shared());
+        let service = Arc::new(Service::new(registry, gate, hooks, config.service_limits()));
         let registrations = Vec::new();
         Ok(Server { service, listeners, endpoints, config, registrations, runtime, io })
     }

@@ -6,8 +6,8 @@ use crate::{
     engine::Engine,
     protocol::DEFAULT_MAX_MESSAGE_SIZE,
     server::{
-        error::ServeError, gate::Gate, reply_cache::CacheLimits, service::ServiceLimits,
-        workers::PoolSize,
+        error::ServeError, gate::Gate, hooks::Hooks, reply_cache::CacheLimits,
+        service::ServiceLimits, workers::PoolSize,
     },
     transport::TransportConfig,
     util::fair_share::reserve_of,
@@ -27,6 +27,7 @@ pub(crate) struct ServerConfig {
     #[cfg(feature = "curve")]
     pub(crate) curve: Option<SecretKey>,
     pub(crate) gate: Gate,
+    pub(crate) hooks: Hooks,
     /// `None` stands for one for each core, and more while they block.
     pub(crate) workers: Option<usize>,
     pub(crate) max_in_flight: usize,
@@ -48,6 +49,7 @@ impl Default for ServerConfig {
             #[cfg(feature = "curve")]
             curve: None,
             gate: Gate::default(),
+            hooks: Hooks::default(),
             workers: None,
             max_in_flight: 16_384,
             max_bytes_in_flight: 256 * 1024 * 1024,

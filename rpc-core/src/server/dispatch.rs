@@ -5,16 +5,13 @@
 //! outbound messages that the dispatcher adds to `out`.
 
 mod abort;
+mod call;
 mod draining;
 mod keyed;
 mod outbound;
 mod reserved;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
@@ -22,8 +19,7 @@ use crate::{
     context::Context,
     error::Ran,
     function::Execution,
-    handler::{Function, Handler, HandlerResult, Invocation},
-    peer::PeerId,
+    handler::{Handler, HandlerResult, Invocation},
     protocol::{
         MsgId, control,
         error::{Code, WireError},
@@ -41,12 +37,16 @@ use crate::{
         requests::{ActiveRequest, Caller, Owner, Requests},
         service::Service,
         sessions::Sessions,
+        watched_call::Facts,
     },
     transport::ReplyTo,
 };
 
 pub(crate) use self::outbound::{Outbound, malformed};
-use self::outbound::{bad_request, ran, refuse, respond_again};
+use self::{
+    call::Call,
+    outbound::{bad_request, ran, refuse, respond_again},
+};
 
 /// The dispatcher of one listener, with its requests and sessions.
 #[derive(Debug)]
@@ -60,35 +60,6 @@ pub(crate) struct Dispatcher<E> {
     draining_since: Option<Instant>,
 }
 
-/// A request or notification for a function that the server has.
-struct Call {
-    function: Arc<Function>,
-    body: Bytes,
-    params_at: usize,
-    deadline: Option<Instant>,
-}
-
-impl Call {
-    /// Makes a call that arrived at `now`. The timeout of the caller takes precedence over the
-    /// timeout of the function.
-    fn new(
-        function: &Arc<Function>,
-        body: &Bytes,
-        params_at: usize,
-        timeout: Option<Duration>,
-        now: Instant,
-    ) -> Self {
-        let timeout = timeout.or(function.signature().timeout);
-        // A timeout beyond the range of the clock means no deadline.
-        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
-        Self { function: Arc::clone(function), body: body.clone(), params_at, deadline }
-    }
-
-    fn context(&self, peer: &PeerId) -> Context {
-        Context::new(peer.clone(), self.function.signature().name, self.deadline)
-    }
-}
-
 /// The result of starting a function.
 enum Start {
     /// The outcome follows with a completion.
@@ -100,11 +71,11 @@ enum Start {
 impl<E: Execute> Dispatcher<E> {
     pub(crate) fn new(service: Arc<Service>, executor: E) -> Self {
         Self {
+            log: ErrorLog::new(service.hooks.clone()),
             service,
             requests: Requests::new(),
             executor,
             sessions: Sessions::default(),
-            log: ErrorLog::default(),
             draining_since: None,
         }
     }
@@ -144,7 +115,7 @@ impl<E: Execute> Dispatcher<E> {
                 self.handle_notification(&reply_to, body, &notification, now, out);
             }
             Err(Malformed::Request(id, reason)) => {
-                self.log.note("", &bad_request(reason), now);
+                self.log.refused("", reply_to.peer(), &bad_request(reason), now);
                 reply_to.reject();
                 out.push(malformed(reply_to, id, reason));
             }
@@ -197,12 +168,12 @@ impl<E: Execute> Dispatcher<E> {
         {
             return self.refuse(caller, method, &error, now, out);
         }
-        let call = Call::new(function, body, params_at, timeout, now);
+        let mut call = Call::new(function, body, params_at, timeout, &options, now);
         if let Some(key) = options.key {
             return self.handle_keyed(call, caller, key, now, out);
         }
         let context = call.context(caller.reply_to.peer());
-        if let Start::Over(owner, result) = self.start(call, context, Owner::Caller(caller), now) {
+        if let Start::Over(owner, result) = self.start(call, &context, Owner::Caller(caller), now) {
             self.tell(owner, result, now, out);
         }
     }
@@ -215,7 +186,7 @@ impl<E: Execute> Dispatcher<E> {
         now: Instant,
         out: &mut Vec<Outbound>,
     ) {
-        let request::Notification { method, params_at } = *notification;
+        let request::Notification { method, options, params_at } = *notification;
         let (size, limit) = (body.len(), self.service.max_message_size);
         if size > limit {
             reply_to.reject();
@@ -226,18 +197,18 @@ impl<E: Execute> Dispatcher<E> {
             return self.handle_control(reply_to, method, params, now, out);
         }
         if !self.service.gate.permits(reply_to.peer(), method) {
-            return self.log.note(method, &Gate::denied(), now);
+            return self.log.refused(method, reply_to.peer(), &Gate::denied(), now);
         }
         let Some(function) = self.service.registry.find(method) else {
             reply_to.reject();
             return tracing::debug!(function = method, "ignored an unknown notification");
         };
-        let call = Call::new(function, body, params_at, None, now);
+        let mut call = Call::new(function, body, params_at, None, &options, now);
         let context = call.context(reply_to.peer());
         let owner = Owner::Nobody { _address: reply_to.clone() };
         // Nobody is told of the outcome, and a carrier that stores messages keeps what was not run.
         if let Start::Over(_, Err(WireError { ran: Ran::No, .. })) =
-            self.start(call, context, owner, now)
+            self.start(call, &context, owner, now)
         {
             reply_to.reject();
         }
@@ -252,21 +223,20 @@ impl<E: Execute> Dispatcher<E> {
         now: Instant,
         out: &mut Vec<Outbound>,
     ) {
-        self.log.note(method, error, now);
+        self.log.refused(method, caller.reply_to.peer(), error, now);
         out.push(refuse(caller.reply_to, Some(caller.id), error));
     }
 
     /// Starts a function, whose outcome goes to `owner`.
-    fn start(&mut self, call: Call, context: Context, owner: Owner, now: Instant) -> Start {
-        let function = context.function();
+    fn start(&mut self, call: Call, context: &Context, owner: Owner, now: Instant) -> Start {
         let started = self.try_start(call, context, owner, now);
         if let Start::Over(_, Err(error)) = &started {
-            self.log.note(function, error, now);
+            self.log.note_end(context, error, now);
         }
         started
     }
 
-    fn try_start(&mut self, call: Call, context: Context, owner: Owner, now: Instant) -> Start {
+    fn try_start(&mut self, call: Call, context: &Context, owner: Owner, now: Instant) -> Start {
         let Call { function, body, params_at, .. } = call;
         if self.is_closed_to(context.peer_id(), now) {
             let text = "the server is shutting down";
@@ -281,8 +251,9 @@ impl<E: Execute> Dispatcher<E> {
             owner => Some(owner.caller().map_or(MsgId(0), |caller| caller.id)),
         };
         let invocation = Invocation { function, body, params_at, id, context: context.clone() };
+        let facts = Facts::new(self.service.hooks.as_ref(), &invocation, now);
         if let (Execution::Inline, Handler::Sync(function)) = (execution, handler) {
-            return Start::Over(owner, run_inline(function, &invocation, now));
+            return Start::Over(owner, run_inline(function, &invocation, facts, now));
         }
         let usage = self.requests.usage(context.peer_id());
         let permit = match self.service.admission.admit(usage, bytes) {
@@ -290,9 +261,9 @@ impl<E: Execute> Dispatcher<E> {
             Err(error) => return Start::Over(owner, Err(error)),
         };
         let usage = Usage { requests: 1, bytes };
-        let request = ActiveRequest { owner, context, usage, started: None };
+        let request = ActiveRequest { owner, context: context.clone(), usage, started: None };
         let ticket = self.requests.insert(request);
-        let admitted = AdmittedCall { invocation, ticket, permit };
+        let admitted = AdmittedCall { invocation, ticket, permit, facts };
         let started = match handler {
             Handler::Sync(function) => self.executor.run_sync(function, admitted),
             Handler::Async(function) => Ok(self.executor.run_async(function, admitted)),
@@ -329,7 +300,7 @@ impl<E: Execute> Dispatcher<E> {
             Completion::Ended { ticket, result } => {
                 if let Some(ActiveRequest { owner, context, .. }) = self.requests.remove(ticket) {
                     if let Err(error) = &result {
-                        self.log.note(context.function(), error, now);
+                        self.log.note_end(&context, error, now);
                     }
                     self.tell(owner, result, now, out);
                 }
@@ -337,7 +308,7 @@ impl<E: Execute> Dispatcher<E> {
             Completion::Unwanted(ticket) => self.abort_unwanted(ticket, now, out),
             Completion::Window(id) => {
                 if let Some((client, window)) = self.service.windows.take(id) {
-                    let body = control::window(window).into_message(Head::Notification);
+                    let body = control::window(window).into_message(Head::NOTIFICATION);
                     out.push(Outbound::new(client, body));
                 }
             }

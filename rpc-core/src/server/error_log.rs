@@ -5,12 +5,18 @@
 //! that a busy server in trouble does not make it worse by its log. A healthy server logs nothing
 //! for a call.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use foldhash::HashMap;
 
 use crate::{
+    context::Context,
+    peer::PeerId,
     protocol::error::{Code, WireError},
+    server::hooks::{Hooks, RefusedRequest},
     util::cut::cut_name,
 };
 
@@ -21,6 +27,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct ErrorLog {
     /// The warnings of each kind and function. Names that no function has count as one.
     warnings: HashMap<(&'static str, String), Warnings>,
+    /// The hooks of the server, which are told of refusals.
+    hooks: Option<Arc<Hooks>>,
 }
 
 #[derive(Debug)]
@@ -31,8 +39,37 @@ struct Warnings {
 }
 
 impl ErrorLog {
+    pub(crate) fn new(hooks: Option<Arc<Hooks>>) -> Self {
+        Self { hooks, ..Self::default() }
+    }
+
+    /// Logs the error of a call. The hooks are told of it if its function has not begun: otherwise
+    /// they know already.
+    pub(crate) fn note_end(&mut self, context: &Context, error: &WireError, now: Instant) {
+        if context.has_started() {
+            self.note(context.function(), error, now);
+        } else {
+            self.refused(context.function(), context.peer_id(), error, now);
+        }
+    }
+
+    /// Logs the error of a request whose function has not begun, and tells the hooks of it. The name
+    /// of the function may come from the peer.
+    pub(crate) fn refused(
+        &mut self,
+        function: &str,
+        peer: &PeerId,
+        error: &WireError,
+        now: Instant,
+    ) {
+        if let Some(hooks) = &self.hooks {
+            hooks.refused(&RefusedRequest { function, peer, error });
+        }
+        self.note(function, error, now);
+    }
+
     /// Logs an error that a request of `function` ends with. The name may come from a peer.
-    pub(crate) fn note(&mut self, function: &str, error: &WireError, now: Instant) {
+    fn note(&mut self, function: &str, error: &WireError, now: Instant) {
         let (code, reason) = (error.code.as_str(), &*error.message);
         let function = cut_name(function);
         tracing::debug!(function, code, reason, "a request failed");
@@ -48,7 +85,11 @@ impl ErrorLog {
     fn warn(&mut self, code: Code, function: &str, now: Instant) -> Option<u64> {
         match code {
             // These are the business of the function and of its caller. A panic was logged already.
-            Code::Failed | Code::Panicked | Code::Cancelled | Code::ShuttingDown => return None,
+            Code::Failed
+            | Code::Panicked
+            | Code::Cancelled
+            | Code::ShuttingDown
+            | Code::Other(_) => return None,
             _ => {}
         }
         let first = Warnings { next_at: now, suppressed: 0 };

@@ -1,5 +1,5 @@
 //! The invocation of functions. Every function that the server runs begins and ends here, on
-//! whichever thread it runs: the place for hooks and statistics.
+//! whichever thread it runs. [`WatchedCall`] tells its span and its hooks of that.
 //!
 //! A function begins in [`begin`], which refuses a call that was cancelled or whose deadline has
 //! passed. Whatever has begun ends in [`end`], also by a panic, or because its future was dropped.
@@ -11,8 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{Span, level_filters::LevelFilter};
-
 use crate::{
     context::Context,
     error::Ran,
@@ -21,6 +19,7 @@ use crate::{
     server::{
         admission::Permit,
         completion::{Completion, CompletionQueue, Ticket},
+        watched_call::{Facts, WatchedCall},
     },
     util::panics,
 };
@@ -34,13 +33,15 @@ pub(crate) struct AdmittedCall {
     pub(crate) invocation: Invocation,
     pub(crate) ticket: Ticket,
     pub(crate) permit: Permit,
+    /// What its hooks are told. `None` if there are none.
+    pub(crate) facts: Option<Box<Facts>>,
 }
 
 impl AdmittedCall {
     /// Runs a sync function on this thread.
     pub(crate) fn run(self, function: SyncFn) -> Completion {
-        let Self { invocation, ticket, permit } = self;
-        let result = run_sync(function, &invocation, Instant::now(), Late::Discarded);
+        let Self { invocation, ticket, permit, facts } = self;
+        let result = run_sync(function, &invocation, facts, Instant::now(), Late::Discarded);
         // Dropped before the completion is sent: the capacity is free when the caller has its
         // reply.
         drop(permit);
@@ -54,41 +55,56 @@ impl AdmittedCall {
         function: AsyncFn,
         queue: CompletionQueue,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let Self { invocation, ticket, permit } = self;
+        let Self { invocation, ticket, permit, facts } = self;
         let context = invocation.context().clone();
-        let guard = CompletionGuard { context, permit: Some(permit), ticket, queue };
-        AsyncCall { future: Some(function(invocation)), started: false, span: None, guard }
+        let guard = CompletionGuard { context, permit: Some(permit), watch: None, ticket, queue };
+        AsyncCall { future: Some(function(invocation)), started: false, facts, guard }
     }
 }
 
 /// Runs an inline function on this thread. It runs for microseconds, so its result counts even if
 /// it returns after the deadline.
-pub(crate) fn run_inline(function: SyncFn, invocation: &Invocation, now: Instant) -> HandlerResult {
-    run_sync(function, invocation, now, Late::Accepted)
+pub(crate) fn run_inline(
+    function: SyncFn,
+    invocation: &Invocation,
+    facts: Option<Box<Facts>>,
+    now: Instant,
+) -> HandlerResult {
+    run_sync(function, invocation, facts, now, Late::Accepted)
 }
 
-fn run_sync(function: SyncFn, invocation: &Invocation, now: Instant, late: Late) -> HandlerResult {
+fn run_sync(
+    function: SyncFn,
+    invocation: &Invocation,
+    facts: Option<Box<Facts>>,
+    now: Instant,
+    late: Late,
+) -> HandlerResult {
     let context = invocation.context();
-    begin(context, now)?;
-    let _span = span(context).map(Span::entered);
-    let returned = panics::catch(|| context.run(|| function(invocation)));
-    end(context, returned.map_or_else(End::Panicked, End::Returned), late)
-}
-
-/// Makes the span of a call, in which the logs of the function nest. `None` if nobody wants it, which
-/// takes fewer instructions than a span that is switched off.
-fn span(context: &Context) -> Option<Span> {
-    (LevelFilter::current() >= LevelFilter::INFO)
-        .then(|| tracing::info_span!("call", function = context.function()))
+    let watch = begin(context, facts, now)?;
+    let returned = {
+        let _span = watch.as_ref().map(|watch| watch.span().enter());
+        panics::catch(|| context.run(|| function(invocation)))
+    };
+    let result = end(context, returned.map_or_else(End::Panicked, End::Returned), late);
+    if let Some(watch) = watch {
+        watch.end(context, &result);
+    }
+    result
 }
 
 /// Begins a function.
 ///
 /// # Errors
-/// Returns `DeadlineExceeded` if the call was cancelled or its deadline has passed.
-fn begin(context: &Context, now: Instant) -> Result<(), WireError> {
+/// Returns `DeadlineExceeded` if the call was cancelled or its deadline has passed, and the error of
+/// a hook that refuses the call.
+fn begin(
+    context: &Context,
+    facts: Option<Box<Facts>>,
+    now: Instant,
+) -> Result<Option<WatchedCall>, WireError> {
     if context.start(now) {
-        return Ok(());
+        return WatchedCall::begin(context, facts);
     }
     // The caller of a cancelled call was answered already, or is about to be. So the text mentions
     // only the deadline.
@@ -145,21 +161,21 @@ struct AsyncCall {
     /// completion even if the drop panics.
     future: Option<HandlerFuture>,
     started: bool,
-    span: Option<Span>,
+    facts: Option<Box<Facts>>,
     guard: CompletionGuard,
 }
 
 impl AsyncCall {
     fn poll_result(&mut self, cx: &mut TaskContext<'_>) -> Poll<HandlerResult> {
-        let Self { future, started, span, guard: CompletionGuard { context, .. } } = self;
+        let Self { future, started, facts, guard: CompletionGuard { context, watch, .. } } = self;
         if !*started {
-            if let Err(error) = begin(context, Instant::now()) {
-                return Poll::Ready(Err(error));
+            match begin(context, facts.take(), Instant::now()) {
+                Ok(begun) => *watch = begun,
+                Err(error) => return Poll::Ready(Err(error)),
             }
             *started = true;
-            *span = self::span(context);
         }
-        let _span = span.as_ref().map(Span::enter);
+        let _span = watch.as_ref().map(|watch| watch.span().enter());
         let future = future.as_mut().expect("it is not polled after it has ended");
         let poll = || context.run(|| future.as_mut().poll(cx));
         let returned = match panics::catch(poll) {
@@ -188,12 +204,17 @@ struct CompletionGuard {
     context: Context,
     /// `None` once the completion was sent.
     permit: Option<Permit>,
+    /// It is here so that it ends also if the future is dropped.
+    watch: Option<WatchedCall>,
     ticket: Ticket,
     queue: CompletionQueue,
 }
 
 impl CompletionGuard {
     fn complete(&mut self, result: HandlerResult) {
+        if let Some(watch) = self.watch.take() {
+            watch.end(&self.context, &result);
+        }
         // The permit is dropped first, as after a sync function.
         self.permit = None;
         self.queue.send(Completion::Ended { ticket: self.ticket, result });
@@ -217,181 +238,4 @@ impl Drop for CompletionGuard {
 
 #[cfg(test)]
 #[allow(clippy::unnecessary_wraps)] // All handlers have the same signature.
-pub(crate) mod tests {
-    use std::collections::VecDeque;
-
-    use bytes::Bytes;
-    use futures_util::FutureExt;
-
-    use super::*;
-    use crate::{
-        peer::PeerId,
-        server::{
-            admission::{Admission, Usage},
-            registry::tests::function,
-        },
-        util::panics::tests::Bomb,
-    };
-
-    /// Makes an admitted call from `peer`, for tests that do not care about the function.
-    pub(crate) fn admitted_call(peer: &'static str, ticket: u32) -> AdmittedCall {
-        let permit = Admission::new(1, 0, 0).admit(Usage::default(), 0).unwrap();
-        let peer = PeerId::unverified(Bytes::from_static(peer.as_bytes()));
-        let invocation = invocation(Context::new(peer, "f", None));
-        AdmittedCall { invocation, ticket: Ticket(ticket), permit }
-    }
-
-    pub(crate) fn nothing(_: &Invocation) -> HandlerResult {
-        Ok(Bytes::new())
-    }
-
-    fn invocation(context: Context) -> Invocation {
-        let body = Bytes::from_static(b"\x90");
-        Invocation { function: function(), body, params_at: 0, id: None, context }
-    }
-
-    fn context(deadline: Option<Instant>) -> Context {
-        Context::new(PeerId::default(), "f", deadline)
-    }
-
-    /// Takes the only completion, and returns its result.
-    fn completed(queue: &CompletionQueue) -> HandlerResult {
-        let mut completions = VecDeque::new();
-        assert!(queue.try_recv(&mut completions));
-        let Some(Completion::Ended { result, .. }) = completions.pop_front() else {
-            panic!("it has ended")
-        };
-        assert!(completions.is_empty(), "there is one completion");
-        result
-    }
-
-    #[test]
-    fn dropped_async_function_is_completed_once() {
-        fn never(_: Invocation) -> HandlerFuture {
-            Box::pin(std::future::pending())
-        }
-        for (polls, ran) in [(0, Ran::No), (1, Ran::Yes)] {
-            let queue = CompletionQueue::default();
-            let call = admitted_call("", 1);
-            let context = call.invocation.context().clone();
-            let mut running = Box::pin(call.run_async(never, queue.clone()));
-            for _ in 0..polls {
-                assert!((&mut running).now_or_never().is_none());
-            }
-            drop(running);
-            let error = completed(&queue).unwrap_err();
-            assert_eq!((error.code, error.ran), (Code::Cancelled, ran));
-            assert!(context.is_cancelled());
-        }
-    }
-
-    #[test]
-    fn panicking_drop_does_not_lose_the_completion() {
-        struct Bomb;
-        impl Drop for Bomb {
-            fn drop(&mut self) {
-                panic!("a drop that panics");
-            }
-        }
-        fn never(_: Invocation) -> HandlerFuture {
-            Box::pin(async {
-                let _bomb = Bomb;
-                std::future::pending().await
-            })
-        }
-        let queue = CompletionQueue::default();
-        let mut running = Box::pin(admitted_call("", 1).run_async(never, queue.clone()));
-        assert!((&mut running).now_or_never().is_none());
-        panics::catch(|| drop(running)).unwrap_err();
-        assert_eq!(completed(&queue).unwrap_err().ran, Ran::Yes);
-    }
-
-    #[test]
-    fn panics_of_dropped_values_are_caught() {
-        fn bomb(_: &Invocation) -> HandlerResult {
-            std::panic::panic_any(Bomb)
-        }
-        fn holds_a_bomb(_: Invocation) -> HandlerFuture {
-            struct Holding(Bomb);
-            impl Future for Holding {
-                type Output = HandlerResult;
-                fn poll(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<HandlerResult> {
-                    Poll::Ready(Ok(Bytes::new()))
-                }
-            }
-            Box::pin(Holding(Bomb))
-        }
-        let error = run_inline(bomb, &invocation(context(None)), Instant::now()).unwrap_err();
-        assert_eq!((error.code, error.ran), (Code::Panicked, Ran::Yes));
-        let queue = CompletionQueue::default();
-        admitted_call("", 1).run_async(holds_a_bomb, queue.clone()).now_or_never().unwrap();
-        let error = completed(&queue).unwrap_err();
-        assert_eq!((error.code, error.ran), (Code::Panicked, Ran::Yes));
-    }
-
-    #[test]
-    fn panic_becomes_an_error_with_its_text() {
-        fn fails(_: &Invocation) -> HandlerResult {
-            panic!("no luck: {}", 13)
-        }
-        let error = run_inline(fails, &invocation(context(None)), Instant::now()).unwrap_err();
-        assert_eq!((error.code, error.ran), (Code::Panicked, Ran::Yes));
-        assert_eq!(error.message, "the function panicked: no luck: 13");
-    }
-
-    #[test]
-    fn ended_call_is_not_cancelled() {
-        let call = admitted_call("", 1);
-        let context = call.invocation.context().clone();
-        let Completion::Ended { ticket, result } = call.run(nothing) else {
-            panic!("the call has ended")
-        };
-        assert!(result.is_ok() && ticket == Ticket(1));
-        assert!(!context.is_cancelled());
-    }
-
-    #[test]
-    fn expired_call_does_not_start() {
-        fn starts(_: &Invocation) -> HandlerResult {
-            unreachable!("its time has run out")
-        }
-        fn starts_async(_: Invocation) -> HandlerFuture {
-            Box::pin(async { unreachable!("its time has run out") })
-        }
-        let context = context(Some(Instant::now()));
-        let expired = || invocation(context.clone());
-        let error = run_inline(starts, &expired(), Instant::now()).unwrap_err();
-        assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
-        let error = run_sync(starts, &expired(), Instant::now(), Late::Discarded).unwrap_err();
-        assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
-        let mut call = admitted_call("", 1);
-        call.invocation = expired();
-        let queue = CompletionQueue::default();
-        let running = call.run_async(starts_async, queue.clone());
-        running.now_or_never().expect("it is over");
-        let error = completed(&queue).unwrap_err();
-        assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::No));
-    }
-
-    #[test]
-    fn result_after_the_deadline_is_discarded() {
-        fn overruns(invocation: &Invocation) -> HandlerResult {
-            while invocation.context().remaining() != Some(Duration::ZERO) {}
-            Ok(Bytes::new())
-        }
-        let context = context(Some(Instant::now() + Duration::from_millis(20)));
-        let error =
-            run_sync(overruns, &invocation(context), Instant::now(), Late::Discarded).unwrap_err();
-        assert_eq!((error.code, error.ran), (Code::DeadlineExceeded, Ran::Yes));
-    }
-
-    #[test]
-    fn cancelled_call_does_not_start() {
-        fn starts(_: &Invocation) -> HandlerResult {
-            unreachable!("it was cancelled")
-        }
-        let invocation = invocation(context(None));
-        invocation.context.cancel();
-        assert_eq!(run_inline(starts, &invocation, Instant::now()).unwrap_err().ran, Ran::No);
-    }
-}
+pub(crate) mod tests;

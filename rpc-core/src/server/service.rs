@@ -1,12 +1,16 @@
 //! The part of a server that all its listeners share.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use crate::{
     protocol::MAX_KEY_LEN,
     server::{
         admission::Admission,
         gate::Gate,
+        hooks::Hooks,
         idempotency::{Idempotency, SCOPE_LEN},
         registry::Registry,
         reply_cache::CacheLimits,
@@ -29,6 +33,7 @@ pub(crate) struct ServiceLimits {
 pub(crate) struct Service {
     pub(crate) registry: Registry,
     pub(crate) gate: Gate,
+    pub(crate) hooks: Option<Arc<Hooks>>,
     pub(crate) admission: Admission,
     pub(crate) windows: Windows,
     pub(crate) idempotency: Idempotency,
@@ -41,13 +46,19 @@ pub(crate) struct Service {
 impl Service {
     /// Makes a service. The byte limits are raised if necessary, so that the largest message always
     /// fits together with its key.
-    pub(crate) fn new(registry: Registry, gate: Gate, limits: ServiceLimits) -> Self {
+    pub(crate) fn new(
+        registry: Registry,
+        gate: Gate,
+        hooks: Option<Arc<Hooks>>,
+        limits: ServiceLimits,
+    ) -> Self {
         let ServiceLimits { max_in_flight, max_bytes_in_flight, max_message_size, .. } = limits;
         let cached_bytes =
             limits.reply_cache.bytes.max(max_message_size.saturating_add(MAX_KEY_LEN + SCOPE_LEN));
         Self {
             registry,
             gate,
+            hooks,
             admission: Admission::new(max_in_flight, max_bytes_in_flight, max_message_size),
             windows: Windows::new(max_in_flight, max_bytes_in_flight.max(max_message_size)),
             idempotency: Idempotency::new(CacheLimits {

@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{ErrorKind, Ran, RpcError};
+use crate::{
+    error::{ErrorKind, Ran, RpcError},
+    protocol::metadata::Metadata,
+};
 
 /// The backoff before the first retry. It doubles with each retry, up to [`MAX_BACKOFF`]. A server
 /// needs about this time to work off a burst of requests.
@@ -21,28 +24,30 @@ pub(crate) struct CallPolicy {
     pub(crate) retries: u32,
     /// True if the call fails at once while there is no link.
     pub(crate) fail_fast: bool,
-    /// The keys. Most calls have none, and are smaller for it.
-    pub(crate) keys: Option<Box<Keys>>,
+    /// What few calls have. The others are smaller for it.
+    pub(crate) extras: Option<Box<Extras>>,
 }
 
-/// The keys of a call.
+/// What few calls have: keys, and what their caller sends besides the arguments.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Keys {
+pub(crate) struct Extras {
     /// The idempotency key, under which a server remembers the reply.
     pub(crate) idempotency: Option<Box<[u8]>>,
     /// The hash of the affinity key, which decides about the server.
     pub(crate) affinity: Option<u64>,
+    pub(crate) metadata: Metadata,
+    pub(crate) trace_parent: Option<Box<str>>,
 }
 
 impl CallPolicy {
     /// Returns the idempotency key.
     pub(crate) fn key(&self) -> Option<&[u8]> {
-        self.keys.as_ref()?.idempotency.as_deref()
+        self.extras.as_ref()?.idempotency.as_deref()
     }
 
     /// Returns the hash of the affinity key.
     pub(crate) fn affinity(&self) -> Option<u64> {
-        self.keys.as_ref()?.affinity
+        self.extras.as_ref()?.affinity
     }
 
     /// Returns true if the policy allows a retry of a call that failed with `error`, after
@@ -141,7 +146,7 @@ mod tests {
     use super::*;
 
     fn policy() -> CallPolicy {
-        CallPolicy { idempotent: false, retries: 3, fail_fast: false, keys: None }
+        CallPolicy { idempotent: false, retries: 3, fail_fast: false, extras: None }
     }
 
     #[test]

@@ -209,9 +209,10 @@ impl Calls {
         if slot.states_names && response::is_success(&body) {
             link.agreed.insert(slot.call.signature);
         }
-        let maybe_ran = slot.history.as_ref().is_some_and(|history| history.maybe_ran);
+        let earlier = slot.history.as_ref().map(|history| (history.maybe_ran, history.retries));
+        let (maybe_ran, retries) = earlier.unwrap_or_default();
         let endpoint = Arc::clone(&link.endpoint);
-        let reply = Reply { body, endpoint, maybe_ran };
+        let reply = Reply { body, endpoint, maybe_ran, retries };
         Self::end(slot, Ok(reply), &mut self.capacity, wakers);
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Reply {
     pub(crate) endpoint: Arc<EndpointState>,
     /// True if an earlier try may have run, even if the last try has not.
     pub(crate) maybe_ran: bool,
+    /// The number of earlier tries.
+    pub(crate) retries: u32,
 }
 
 /// A call in the table.

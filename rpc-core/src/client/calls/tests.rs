@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    retry::{CallPolicy, Keys},
+    retry::{CallPolicy, Extras},
     *,
 };
 use crate::{
@@ -175,7 +175,7 @@ fn plain_peer() -> PeerInfo {
 }
 
 fn plain() -> CallPolicy {
-    CallPolicy { idempotent: false, retries: u32::MAX, fail_fast: false, keys: None }
+    CallPolicy { idempotent: false, retries: u32::MAX, fail_fast: false, extras: None }
 }
 
 fn idempotent() -> CallPolicy {
@@ -196,8 +196,8 @@ fn sent_ids(bodies: &[Bytes]) -> Vec<MsgId> {
 }
 
 fn keyed() -> CallPolicy {
-    let keys = Keys { idempotency: Some(b"once"[..].into()), affinity: None };
-    CallPolicy { keys: Some(Box::new(keys)), ..plain() }
+    let extras = Extras { idempotency: Some(b"once"[..].into()), ..Extras::default() };
+    CallPolicy { extras: Some(Box::new(extras)), ..plain() }
 }
 
 fn fail_fast() -> CallPolicy {

@@ -128,7 +128,7 @@ impl Calls {
         {
             left -= 1;
             let more = left.min(link.cancels.len());
-            packer.add_own(control::cancel(id), Head::Notification, more);
+            packer.add_own(control::cancel(id), Head::NOTIFICATION, more);
         }
         while left > 0
             && let Some(id) = link.queue.pop_front()
@@ -146,8 +146,13 @@ impl Calls {
                 break;
             }
             let mut names = None;
+            let mut options = Options::NONE;
+            if let Some(extras) = policy.extras.as_deref().filter(|_| has_options) {
+                options.meta = extras.metadata.encoded();
+                options.trace = extras.trace_parent.as_deref();
+            }
             let mut head = match kind {
-                CallKind::Notification => Head::Notification,
+                CallKind::Notification => Head::Notification(options),
                 CallKind::Request => {
                     let time = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
                     let timeout_ms = has_options.then(|| u32::try_from(time).unwrap_or(u32::MAX));
@@ -159,7 +164,7 @@ impl Calls {
                     // Only the process that has run the call has its reply in the cache. A proxy
                     // may pass the retry on to another one.
                     let instance = key.and(link.peer.instance.as_deref());
-                    let options = Options { key, instance, params: names.as_deref() };
+                    let options = Options { key, instance, params: names.as_deref(), ..options };
                     Head::Request { id, timeout_ms, options }
                 }
             };
@@ -193,7 +198,7 @@ impl Calls {
             let calls = link.sent.calls + link.queue.len() + self.unrouted.len();
             let demand = Amount { calls, bytes: self.capacity.bytes };
             if let Some(report) = window.poll_report(link.sent, demand) {
-                packer.add_own(control::window(report), Head::Notification, 0);
+                packer.add_own(control::window(report), Head::NOTIFICATION, 0);
             }
         }
         packer.flush();

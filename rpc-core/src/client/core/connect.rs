@@ -227,7 +227,7 @@ async fn ask(
             ServerMessage::GoAway => return Err("the server is leaving".into()),
             ServerMessage::Window(stated) => {
                 // Nothing is in flight, so that the window is kept to.
-                let report = control::window(stated).into_message(Head::Notification);
+                let report = control::window(stated).into_message(Head::NOTIFICATION);
                 link.sender.send(report).await?;
                 *window = Some(stated);
             }
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn what_comes_before_an_answer_is_not_lost() {
         let stated = Window { number: 1, calls: 16, bytes: 4_096 };
-        let notice = control::window(stated).into_message(Head::Notification);
+        let notice = control::window(stated).into_message(Head::NOTIFICATION);
         let answer = response::response(MsgId(7), b"\x05");
         let (result, window, sent) = ask_peer([notice.clone(), answer.clone()]);
         assert_eq!(result.unwrap().unwrap(), b"\x05"[..]);

@@ -96,7 +96,7 @@ impl<E: Execute> Dispatcher<E> {
             let key = key.clone();
             return self.abort_waiter(ticket, &key, reason, now, out);
         }
-        let (function, has_begun) = (request.context.function(), request.context.cancel());
+        let (context, has_begun) = (request.context.clone(), request.context.cancel());
         let Some(started) = &request.started else { return };
         self.executor.stop(started);
         // A sync function that has begun cannot be stopped. Its request stays until it returns.
@@ -106,7 +106,7 @@ impl<E: Execute> Dispatcher<E> {
             self.requests.remove(ticket).map(|request| request.owner)
         };
         let error = reason.error(if has_begun { Ran::Yes } else { Ran::No }, has_begun);
-        self.log.note(function, &error, now);
+        self.log.note_end(&context, &error, now);
         if let Some(owner) = owner {
             self.tell(owner, Err(error), now, out);
         }

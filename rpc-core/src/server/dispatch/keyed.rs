@@ -33,7 +33,7 @@ impl<E: Execute> Dispatcher<E> {
     /// it runs, waits for its completion. Otherwise starts it.
     pub(super) fn handle_keyed(
         &mut self,
-        call: Call,
+        mut call: Call,
         caller: Caller,
         key: &[u8],
         now: Instant,
@@ -49,7 +49,7 @@ impl<E: Execute> Dispatcher<E> {
             Lookup::Begun => {
                 let context = call.context(caller.reply_to.peer());
                 let owner = Owner::Key(key.clone());
-                return match self.start(call, context.clone(), owner, now) {
+                return match self.start(call, &context, owner, now) {
                     Start::Running(run) => {
                         self.wait(caller, &context, &key, None);
                         let run = self.address(run);
@@ -82,7 +82,7 @@ impl<E: Execute> Dispatcher<E> {
                 admission::overloaded("as many calls with a key run as the server remembers")
             }
         };
-        out.push(self.respond(caller, Err(error)));
+        self.refuse(caller, function, &error, now, out);
     }
 
     /// Adds a request that waits for the completion of the call with `key`.

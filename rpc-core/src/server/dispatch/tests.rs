@@ -1,12 +1,13 @@
 //! Tests of the dispatcher with an executor that records calls, and with a clock that the test
 //! sets.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{draining::CROSSING, *};
 use crate::{
     function::Signature,
     handler::{Entry, HandlerFuture},
+    peer::PeerId,
     protocol::{
         outgoing::EncodedArgs,
         request::{Head, Options},
@@ -97,6 +98,7 @@ fn service(max_in_flight: usize) -> Arc<Service> {
     Arc::new(Service::new(
         Registry::new(&ENTRIES, &States::new()).unwrap(),
         Gate::default(),
+        None,
         limits,
     ))
 }
@@ -114,7 +116,7 @@ fn request(id: u32, method: &'static str, timeout_ms: Option<u32>) -> Bytes {
 }
 
 fn notification(method: &'static str, params: impl serde::Serialize) -> Bytes {
-    EncodedArgs::dynamic(method, &params).into_message(Head::Notification)
+    EncodedArgs::dynamic(method, &params).into_message(Head::NOTIFICATION)
 }
 
 fn peer(name: &'static str) -> PeerId {

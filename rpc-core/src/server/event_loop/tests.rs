@@ -56,8 +56,12 @@ fn event_loop() -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
         Signature::new("f", "", &[]).with_execution(Execution::Inline, false);
     static ENTRIES: [Entry; 1] = [Entry::new(&SIGNATURE, Handler::Sync(handler), &[], "", 0, "")];
     let registry = Registry::new(&ENTRIES, &States::new()).unwrap();
-    let service =
-        Arc::new(Service::new(registry, Gate::default(), ServerConfig::default().service_limits()));
+    let service = Arc::new(Service::new(
+        registry,
+        Gate::default(),
+        None,
+        ServerConfig::default().service_limits(),
+    ));
     let completions = CompletionQueue::default();
     let workers = Arc::new(Workers::start(PoolSize { threads: 0, max_threads: 0 }, 0).unwrap());
     let executor = Executor::new(workers, Handle::current(), completions.clone());
@@ -94,7 +98,7 @@ async fn each_message_of_a_batch_is_answered() {
     let (mut event_loop, _) = event_loop();
     let body = batch_of(&[
         request(1),
-        EncodedArgs::dynamic("f", &()).into_message(Head::Notification),
+        EncodedArgs::dynamic("f", &()).into_message(Head::NOTIFICATION),
         batch_of(&[request(2), request(3)]),
         Bytes::from_static(b"nonsense"),
         request(4),

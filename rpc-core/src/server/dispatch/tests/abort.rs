@@ -36,7 +36,7 @@ fn job_cancelled_before_its_start_never_runs() {
     let work = tested.executor.started.pop_front().unwrap();
     let replies = send(&mut tested, &notification("rpc.cancel", (1,)), Instant::now());
     assert_eq!(code(&replies), ("Cancelled".into(), Ran::No));
-    let result = run_inline(|_| unreachable!(), &work.invocation, Instant::now());
+    let result = run_inline(|_| unreachable!(), &work.invocation, None, Instant::now());
     let completion = Completion::Ended { ticket: work.ticket, result };
     assert!(complete(&mut tested, completion).is_empty());
 }
