@@ -17,6 +17,8 @@ mod expect;
 pub(crate) mod hooks;
 mod map;
 mod metadata;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod notify;
 mod raw_call;
 mod status;

@@ -18,6 +18,8 @@ mod gate;
 pub(crate) mod hooks;
 mod idempotency;
 pub(crate) mod invoke;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod registration;
 pub(crate) mod registry;
 mod reply_cache;

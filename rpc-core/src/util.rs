@@ -4,6 +4,7 @@ pub(crate) mod cut;
 pub(crate) mod fair_queue;
 pub(crate) mod fair_share;
 pub(crate) mod fnv;
+pub(crate) mod gauged;
 pub(crate) mod home_process;
 pub(crate) mod io_thread;
 pub(crate) mod panics;

@@ -14,7 +14,10 @@ use crate::{
         MsgId,
         control::{PeerInfo, Window},
     },
-    util::wakers::Wakers,
+    util::{
+        gauged::{CLIENT_LINKS, Gauged},
+        wakers::Wakers,
+    },
 };
 
 /// The id of a link. An id is not used for another link, so that a reply from a lost link is not
@@ -56,6 +59,7 @@ pub(crate) struct Link {
     pub(crate) sender: Option<Waker>,
     /// The turn in which the link was chosen last, for round robin.
     turn: u64,
+    _counted: Gauged,
 }
 
 impl Link {
@@ -156,6 +160,7 @@ impl Balancer {
             backs_off_until: None,
             sender: None,
             turn: 0,
+            _counted: Gauged::new(CLIENT_LINKS),
         });
         id
     }

@@ -37,6 +37,9 @@ use crate::{
     util::{io_thread::IoThread, setters::setters},
 };
 
+#[cfg(feature = "metrics")]
+use crate::client::metrics::CallMetrics;
+
 /// The options of a [`Client`], made by [`Client::builder`].
 ///
 /// ```
@@ -312,7 +315,10 @@ impl ClientBuilder {
     }
 
     fn start(self, targets: Targets, connect_by: Option<Instant>) -> Result<Client, RpcError> {
-        let Self { config } = self;
+        #[allow(unused_mut)] // Only with the feature.
+        let Self { mut config } = self;
+        #[cfg(feature = "metrics")]
+        config.hooks.add_first(CallMetrics::new());
         config.check()?;
         let Targets { endpoints, sources } = targets;
         let names = sources.iter().map(|source| source.name.as_str().into());

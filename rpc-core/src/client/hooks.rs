@@ -229,6 +229,11 @@ impl Hooks {
         Arc::make_mut(self.0.get_or_insert_default()).push(Arc::new(hook));
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn add_first(&mut self, hook: impl ClientHook) {
+        Arc::make_mut(self.0.get_or_insert_default()).insert(0, Arc::new(hook));
+    }
+
     fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<dyn ClientHook>> {
         self.0.iter().flat_map(|hooks| hooks.iter())
     }

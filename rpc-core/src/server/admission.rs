@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     protocol::error::WireError,
-    util::fair_share::{SharedLimit, reserve_of},
+    util::{
+        fair_share::{SharedLimit, reserve_of},
+        gauged::{Gauged, SERVER_IN_FLIGHT},
+    },
 };
 
 /// The delay before a retry that the server requests when it refuses a request. It is somewhat
@@ -38,6 +41,7 @@ pub(crate) struct Usage {
 pub(crate) struct Permit {
     limits: Arc<Limits>,
     bytes: usize,
+    _counted: Gauged,
 }
 
 impl Admission {
@@ -66,7 +70,7 @@ impl Admission {
             let (limit, what) = (&limits.bytes, "bytes of requests");
             return Err(refusal(limit, what, "max_bytes_in_flight", usage.bytes, bytes));
         }
-        Ok(Permit { limits: Arc::clone(limits), bytes })
+        Ok(Permit { limits: Arc::clone(limits), bytes, _counted: Gauged::new(SERVER_IN_FLIGHT) })
     }
 }
 

@@ -17,13 +17,16 @@ use crate::{
         Server,
         config::ServerConfig,
         error::ServeError,
-        hooks::ServerHook,
+        hooks::{Hooks, ServerHook},
         registry::{Registry, States},
         service::Service,
     },
     transport::{Workload, open},
     util::{io_thread::IoThread, setters::setters},
 };
+
+#[cfg(feature = "metrics")]
+use crate::server::metrics::CallMetrics;
 
 /// The options of a [`Server`]. [`Server::builder`] returns the defaults, and [`bind`](Self::bind)
 /// makes the server.
@@ -283,7 +286,7 @@ impl ServerBuilder {
         let (listeners, endpoints) = bound.await.map_err(|(endpoint, source)| {
             ServeError::Bind { endpoint: endpoint.to_string(), source }
         })?;
-        let (gate, hooks) = (config.gate.clone(), config.hooks.clone().into_shared());
+        let (gate, hooks) = (config.gate.clone(), hooks(&config));
         let service = Arc::new(Service::new(registry, gate, hooks, config.service_limits()));
         let registrations = Vec::new();
         Ok(Server { service, listeners, endpoints, config, registrations, runtime, io })
@@ -294,6 +297,15 @@ impl fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(type_name::<Self>()).field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// Returns the hooks of a server, of which the first one makes the metrics.
+fn hooks(config: &ServerConfig) -> Option<Arc<Hooks>> {
+    #[allow(unused_mut)] // Only with the feature.
+    let mut hooks = config.hooks.clone();
+    #[cfg(feature = "metrics")]
+    hooks.add_first(CallMetrics::new());
+    hooks.into_shared()
 }
 
 fn parse(endpoints: impl Endpoints) -> Result<Vec<Endpoint>, ServeError> {

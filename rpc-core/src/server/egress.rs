@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+#[cfg(feature = "metrics")]
+use crate::server::metrics::DROPPED;
+
 /// The minimum overhead of an unread message, in bytes, which counts in addition to its body. It is
 /// about the amount that an engine allocates for a message.
 const OVERHEAD: usize = 512;
@@ -130,6 +133,8 @@ impl Egress {
 
     /// Counts dropped replies. Logs the first one, and then each time their number has doubled.
     fn count_dropped(&mut self, count: u64) {
+        #[cfg(feature = "metrics")]
+        metrics::counter!(DROPPED).increment(count);
         let before = self.dropped;
         self.dropped += count;
         if self.dropped.ilog2() != before.checked_ilog2().unwrap_or(u32::MAX) {

@@ -75,7 +75,7 @@ impl Executor {
 impl Execute for Executor {
     fn run_sync(&mut self, function: SyncFn, call: AdmittedCall) -> Result<Started, ()> {
         let job = Job { function, call, queue: self.completions.clone() };
-        let job = self.workers.submit(job).map(Started::Job).map_err(drop);
+        let job = self.workers.submit(job).map(Started::Job).ok_or(());
         self.submitted += 1;
         self.has_queued = true;
         if self.submitted == FLUSH_AFTER {

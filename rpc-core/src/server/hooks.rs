@@ -249,6 +249,11 @@ impl Hooks {
         self.0.push(Arc::new(hook));
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn add_first(&mut self, hook: impl ServerHook) {
+        self.0.insert(0, Arc::new(hook));
+    }
+
     /// Returns the hooks for a server. `None` if there is none.
     pub(crate) fn into_shared(self) -> Option<Arc<Self>> {
         (!self.0.is_empty()).then(|| Arc::new(self))

@@ -4,8 +4,11 @@
 use foldhash::HashMap;
 
 use crate::{
-    peer::PeerId, protocol::control::Capabilities, server::windows::ClientWindow,
+    peer::PeerId,
+    protocol::control::Capabilities,
+    server::windows::ClientWindow,
     transport::ReplyTo,
+    util::gauged::{Gauged, SERVER_CLIENTS},
 };
 
 /// The maximum number of sessions. Further clients are sent no batches and no go-away. They notice
@@ -22,11 +25,12 @@ pub(crate) struct Sessions {
 }
 
 /// The session of one client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Session {
     capabilities: Capabilities,
     /// `None` for a client that keeps to no window.
     window: Option<ClientWindow>,
+    _counted: Gauged,
 }
 
 impl Sessions {
@@ -37,7 +41,8 @@ impl Sessions {
             return false;
         }
         let clients = self.by_peer.entry(client.peer().detached()).or_default();
-        let session = Session { capabilities, window: None };
+        let counted = Gauged::new(SERVER_CLIENTS);
+        let session = Session { capabilities, window: None, _counted: counted };
         let is_new = clients.insert(client.detached(), session).is_none();
         self.count += usize::from(is_new);
         true

@@ -210,15 +210,18 @@ impl Workers {
         Some(now + CHECK_INTERVAL)
     }
 
-    /// Queues a job, or returns it if the queue is full or the peer has too many jobs in it.
+    /// Queues a job. Returns `None` if the queue is full or the peer has too many jobs in it.
     ///
     /// Idle workers are not notified until [`wake`](Self::wake) is called, because waking a thread
     /// takes longer than many functions.
-    pub(crate) fn submit(&self, job: Job) -> Result<JobId, Job> {
+    pub(crate) fn submit(&self, job: Job) -> Option<JobId> {
         let peer = job.call.invocation.context().peer_id().clone();
         let mut state = self.0.lock();
         let idle = state.idle;
-        state.queue.push(peer, job, idle)
+        let pushed = state.queue.push(peer, job, idle);
+        // A job that is refused must not be dropped under the lock.
+        drop(state);
+        pushed.ok()
     }
 
     /// Wakes one idle worker for each waiting job, as far as there are idle workers.

@@ -40,7 +40,7 @@ fn idle_workers_extend_the_queue_limit() {
     let queue = CompletionQueue::default();
     let workers = Workers::start(fixed(1), 0).unwrap();
     // The job is refused until the worker has started and is idle.
-    while workers.submit(job(1, &queue)).is_err() {
+    while workers.submit(job(1, &queue)).is_none() {
         thread::yield_now();
     }
     workers.wake();
