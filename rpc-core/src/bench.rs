@@ -34,7 +34,7 @@ use crate::{
         DEFAULT_MAX_MESSAGE_SIZE, MsgId,
         control::{Capabilities, PeerInfo, Window},
         outgoing::EncodedArgs,
-        request::{self, ClientMessage, Head, Options},
+        request::{self, ClientMessage, Head},
         response,
     },
     server::{
@@ -51,8 +51,7 @@ use crate::{
     value::Value,
 };
 
-const HEAD: Head<'_> =
-    Head::Request { id: MsgId(7), timeout_ms: Some(30_000), options: Options::NONE };
+const HEAD: Head<'_> = Head::Request { id: MsgId(7), timeout_ms: Some(30_000), options: None };
 /// The time of each call, which is longer than any benchmark.
 const TIME: Duration = Duration::from_secs(3_600);
 /// A limit for calls in flight that the benchmarks never reach.

@@ -104,6 +104,7 @@ impl Context {
     }
 
     /// Makes the context of a call with which its caller has sent more.
+    #[inline]
     pub(crate) fn with(
         peer: PeerId,
         function: &'static str,

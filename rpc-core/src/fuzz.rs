@@ -19,7 +19,7 @@ use crate::{
         MsgId, batch, control,
         error::{Code, WireError},
         msgpack,
-        request::{self, ClientMessage, Head, Malformed, Options, Request},
+        request::{self, ClientMessage, Head, Malformed, Request},
         response::{self, ServerMessage},
     },
     value::{DecodeBySerde, EncodeBySerde, Value},
@@ -67,7 +67,7 @@ fn as_a_server(body: &Bytes) {
             if let Some(id) = control::read_cancel(params) {
                 assert_eq!(codec::from_slice::<(u32,)>(params).map(|(id,)| id).ok(), Some(id.0));
             }
-            let head = Head::Notification(notification.options);
+            let head = Head::Notification(notification.options.as_deref());
             let again = message_of(notification.method, head, params);
             let Ok(ClientMessage::Notification(read)) = request::parse(&again) else {
                 panic!("{body:?}")
@@ -95,11 +95,14 @@ fn written_again(request: &Request<'_>, params: &[u8]) {
     let timeout_ms =
         request.timeout.map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
     // Options are written only together with a timeout.
-    let options = if timeout_ms.is_some() { request.options } else { Options::NONE };
+    let options = request.options.as_deref().filter(|_| timeout_ms.is_some());
     let head = Head::Request { id: request.id, timeout_ms, options };
     let again = message_of(request.method, head, params);
     let Ok(ClientMessage::Request(read)) = request::parse(&again) else { panic!("{request:?}") };
-    assert_eq!((read.id, read.method, read.options), (request.id, request.method, options));
+    assert_eq!(
+        (read.id, read.method, read.options.as_deref()),
+        (request.id, request.method, options)
+    );
     assert_eq!(read.timeout.is_some(), request.timeout.is_some());
     assert_eq!(&again[read.params_at..], params);
 }

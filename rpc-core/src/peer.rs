@@ -1,6 +1,10 @@
 //! The identity of a peer, as a transport states it.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -10,9 +14,11 @@ use bytes::Bytes;
 /// The address proves nothing: it is the routing id of ZeroMQ, or the number of an in-memory
 /// client. The key does, if there is one. Peers with the same address and different keys are
 /// different peers.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct PeerId {
     address: Bytes,
+    /// Nothing is verified without the feature, and every call is smaller for it.
+    #[cfg(feature = "curve")]
     verified: Option<Arc<Verified>>,
 }
 
@@ -29,8 +35,15 @@ pub(crate) struct Verified {
 
 impl PeerId {
     /// Makes the identity of a peer, about which the transport has `verified` something.
+    #[cfg_attr(not(feature = "curve"), allow(clippy::needless_pass_by_value))]
     pub(crate) fn new(address: Bytes, verified: Option<Arc<Verified>>) -> Self {
-        Self { address, verified }
+        #[cfg(not(feature = "curve"))]
+        let _ = verified;
+        Self {
+            address,
+            #[cfg(feature = "curve")]
+            verified,
+        }
     }
 
     /// Makes the identity of a peer that has proved nothing.
@@ -43,13 +56,29 @@ impl PeerId {
     }
 
     /// Returns what the transport has verified, if that is anything.
+    #[cfg(feature = "curve")]
     pub(crate) fn verification(&self) -> Option<&Verified> {
         self.verified.as_deref()
     }
 
+    #[cfg(not(feature = "curve"))]
+    #[allow(clippy::unused_self)] // There is nothing in it.
+    pub(crate) fn verification(&self) -> Option<&Verified> {
+        None
+    }
+
     /// Copies the id, so that it does not keep alive the buffer in which it was received.
     pub(crate) fn detached(&self) -> Self {
-        Self { address: Bytes::copy_from_slice(&self.address), verified: self.verified.clone() }
+        let mut copy = self.clone();
+        copy.address = Bytes::copy_from_slice(&self.address);
+        copy
+    }
+}
+
+/// Peers with the same address are nearly always the same peer, so that its hash is enough.
+impl Hash for PeerId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address.hash(state);
     }
 }
 

@@ -255,6 +255,7 @@ pub(super) struct WatchedCall {
 
 impl WatchedCall {
     /// Begins to watch a call. Returns `None` if nobody wants to.
+    #[inline]
     pub(super) fn begin(
         hooks: &Hooks,
         function: &str,
@@ -265,12 +266,22 @@ impl WatchedCall {
         if hooks.0.is_none() && !wants_spans {
             return None;
         }
+        Some(Box::new(Self::begin_watched(hooks, function, kind, extras, wants_spans)))
+    }
+
+    fn begin_watched(
+        hooks: &Hooks,
+        function: &str,
+        kind: CallKind,
+        extras: &mut Option<Box<Extras>>,
+        wants_spans: bool,
+    ) -> Self {
         let span = if wants_spans { span(function) } else { Span::none() };
         for hook in hooks.iter() {
             let mut call = StartingCall { function, kind, extras: &mut *extras, span: &span };
             tell(|| hook.before(&mut call));
         }
-        Some(Box::new(Self { hooks: hooks.clone(), span, began: Instant::now() }))
+        Self { hooks: hooks.clone(), span, began: Instant::now() }
     }
 
     /// Ends a call with its outcome, or without one if it was dropped.

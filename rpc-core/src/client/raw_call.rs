@@ -130,8 +130,17 @@ impl RawCall {
     }
 
     /// Ends the call with its outcome. A call that is dropped before is cancelled.
+    #[inline]
     fn end(&mut self, outcome: Outcome) -> Outcome {
         self.stage = Stage::Ended;
+        if outcome.is_ok() && self.watch.is_none() {
+            return outcome;
+        }
+        self.tell_end(outcome)
+    }
+
+    #[cold]
+    fn tell_end(&mut self, outcome: Outcome) -> Outcome {
         let outcome = outcome.map_err(|error| self.complete(error));
         if let Some(watch) = self.watch.take() {
             watch.end(&self.function, self.kind, Some(&outcome));

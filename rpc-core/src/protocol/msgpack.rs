@@ -58,6 +58,7 @@ fn put_str_header(len: usize, put: &mut impl FnMut(&[u8])) {
 }
 
 /// Writes a text with `put`.
+#[inline]
 pub(crate) fn put_str(text: &str, put: &mut impl FnMut(&[u8])) {
     put_str_header(text.len(), put);
     put(text.as_bytes());

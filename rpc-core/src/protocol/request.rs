@@ -29,19 +29,19 @@ pub(crate) enum Head<'a> {
         /// options.
         timeout_ms: Option<u32>,
         /// They are written only together with a timeout.
-        options: Options<'a>,
+        options: Option<&'a Options<'a>>,
     },
-    /// The options of a notification, which has no timeout, are left out if there are none.
-    Notification(Options<'a>),
+    /// A notification has no timeout.
+    Notification(Option<&'a Options<'a>>),
 }
 
 impl Head<'_> {
     /// The head of a notification without options.
-    pub(crate) const NOTIFICATION: Self = Self::Notification(Options::NONE);
+    pub(crate) const NOTIFICATION: Self = Self::Notification(None);
 
     /// Makes the head of a request without a timeout and options.
     pub(crate) const fn request(id: MsgId) -> Self {
-        Self::Request { id, timeout_ms: None, options: Options::NONE }
+        Self::Request { id, timeout_ms: None, options: None }
     }
 }
 
@@ -74,6 +74,7 @@ impl Options<'_> {
     }
 
     /// Returns the length of the encoded options, in bytes.
+    #[cold]
     fn len(&self) -> usize {
         let text_len = |text: &str| str_header_len(text.len()) + text.len();
         let key = self.key.map_or(0, |key| text_len(KEY_OPTION) + 2 + key.len());
@@ -85,6 +86,7 @@ impl Options<'_> {
         key + instance + params + meta + trace
     }
 
+    #[cold]
     fn write(&self, put: &mut impl FnMut(&[u8])) {
         if let Some(key) = self.key {
             put_str(KEY_OPTION, put);
@@ -113,19 +115,20 @@ impl Options<'_> {
 /// Returns the length of the longest head of a message for `method` that has no options besides the
 /// timeout, in bytes.
 pub(crate) fn max_head_len(method: &str) -> usize {
-    head_len(method, Head::Request { id: MsgId(0), timeout_ms: Some(0), options: Options::NONE })
+    head_len(method, Head::Request { id: MsgId(0), timeout_ms: Some(0), options: None })
 }
 
+#[inline]
 pub(crate) fn head_len(method: &str, head: Head<'_>) -> usize {
     let method_len = str_header_len(method.len()) + method.len();
     match head {
         Head::Request { timeout_ms: Some(_), options, .. } => {
-            1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_OPTION.len() + 5 + options.len()
+            let options_len = options.map_or(0, Options::len);
+            1 + 1 + 5 + method_len + 1 + 1 + TIMEOUT_OPTION.len() + 5 + options_len
         }
         Head::Request { timeout_ms: None, .. } => 1 + 1 + 5 + method_len,
         Head::Notification(options) => {
-            let options_len = if options.count() == 0 { 0 } else { 1 + options.len() };
-            1 + 1 + method_len + options_len
+            1 + 1 + method_len + options.map_or(0, |options| 1 + options.len())
         }
     }
 }
@@ -146,21 +149,23 @@ pub(crate) fn write_head(out: &mut [u8], method: &str, head: Head<'_>) {
             let elements = 0x94 + u8::from(timeout_ms.is_some());
             put(&[elements, 0, U32, a, b, c, d]);
         }
-        Head::Notification(options) => put(&[0x93 + u8::from(options.count() > 0), 2]),
+        Head::Notification(options) => put(&[0x93 + u8::from(options.is_some()), 2]),
     }
     put_str(method, &mut put);
     match head {
         Head::Request { timeout_ms: Some(timeout_ms), options, .. } => {
-            put(&[0x81 + options.count()]);
+            put(&[0x81 + options.map_or(0, Options::count)]);
             put(b"\xaatimeout_ms\xce");
             put(&timeout_ms.to_be_bytes());
-            options.write(&mut put);
+            if let Some(options) = options {
+                options.write(&mut put);
+            }
         }
-        Head::Notification(options) if options.count() > 0 => {
+        Head::Notification(Some(options)) => {
             put(&[0x80 + options.count()]);
             options.write(&mut put);
         }
-        Head::Request { timeout_ms: None, .. } | Head::Notification(_) => {}
+        Head::Request { timeout_ms: None, .. } | Head::Notification(None) => {}
     }
 }
 
@@ -176,7 +181,8 @@ pub(crate) struct Request<'a> {
     pub(crate) id: MsgId,
     pub(crate) method: &'a str,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) options: Options<'a>,
+    /// In a box, because few requests have any.
+    pub(crate) options: Option<Box<Options<'a>>>,
     /// The start of the params in the body. They end with the body: a request with more bytes is
     /// malformed.
     pub(crate) params_at: usize,
@@ -186,7 +192,7 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Notification<'a> {
     pub(crate) method: &'a str,
     /// Their key, instance and names of params mean nothing in a notification.
-    pub(crate) options: Options<'a>,
+    pub(crate) options: Option<Box<Options<'a>>>,
     pub(crate) params_at: usize,
 }
 
@@ -226,7 +232,7 @@ pub(super) fn parse_plain(body: &[u8]) -> Option<Request<'_>> {
         id: MsgId(u32::from_be_bytes(*id)),
         method: str::from_utf8(method).ok()?,
         timeout: Some(Duration::from_millis(u32::from_be_bytes(*timeout_ms).into())),
-        options: Options::NONE,
+        options: None,
         params_at: body.len() - params.len(),
     })
 }
@@ -260,7 +266,7 @@ pub(super) fn parse_any(body: &[u8]) -> Result<ClientMessage<'_>, Malformed> {
 struct Tail<'a> {
     method: &'a str,
     timeout: Option<Duration>,
-    options: Options<'a>,
+    options: Option<Box<Options<'a>>>,
     params_at: usize,
 }
 
@@ -277,7 +283,7 @@ fn parse_tail<'a>(
     }
     let method = read_str(&mut rest).ok_or("the method is no UTF-8 string")?;
     let (timeout, options) =
-        if elements == before + 2 { read_options(&mut rest)? } else { (None, Options::NONE) };
+        if elements == before + 2 { read_options(&mut rest)? } else { (None, None) };
     if !rest.first().copied().is_some_and(is_params_marker) {
         return Err("the params are neither an array nor a map");
     }
@@ -286,7 +292,9 @@ fn parse_tail<'a>(
 
 /// Reads the timeout and the options that this version knows. It skips all others, which a later
 /// version may define.
-fn read_options<'a>(rest: &mut &'a [u8]) -> Result<(Option<Duration>, Options<'a>), &'static str> {
+fn read_options<'a>(
+    rest: &mut &'a [u8],
+) -> Result<(Option<Duration>, Option<Box<Options<'a>>>), &'static str> {
     const NO_MAP: &str = "the options are no map of strings to values";
     const NO_METADATA: &str =
         "the metadata is no map of texts to texts or bytes, of at most 32 pairs and 4,096 bytes";
@@ -319,5 +327,5 @@ fn read_options<'a>(rest: &mut &'a [u8]) -> Result<(Option<Duration>, Options<'a
             _ => skip_value(rest).ok_or(NO_MAP)?,
         }
     }
-    Ok((timeout, options))
+    Ok((timeout, (options != Options::NONE).then(|| Box::new(options))))
 }

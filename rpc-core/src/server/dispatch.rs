@@ -134,7 +134,8 @@ impl<E: Execute> Dispatcher<E> {
         now: Instant,
         out: &mut Vec<Outbound>,
     ) {
-        let request::Request { id, method, timeout, options, params_at } = *request;
+        let request::Request { id, method, timeout, ref options, params_at } = *request;
+        let options = options.as_deref();
         let mut timeout = timeout;
         if let Some(delivery) = reply_to.delivery() {
             if !delivery.is_answerable() {
@@ -163,17 +164,17 @@ impl<E: Execute> Dispatcher<E> {
             let error = self.service.registry.not_found(method);
             return self.refuse(caller, method, &error, now, out);
         };
-        if options != request::Options::NONE
-            && let Err(error) = agreement::check(&self.service, function.signature(), &options)
+        if let Some(options) = options
+            && let Err(error) = agreement::check(&self.service, function.signature(), options)
         {
             return self.refuse(caller, method, &error, now, out);
         }
-        let mut call = Call::new(function, body, params_at, timeout, &options, now);
-        if let Some(key) = options.key {
+        let mut call = Call::new(function, body, params_at, timeout, options, now);
+        if let Some(key) = options.and_then(|options| options.key) {
             return self.handle_keyed(call, caller, key, now, out);
         }
         let context = call.context(caller.reply_to.peer());
-        if let Start::Over(owner, result) = self.start(call, &context, Owner::Caller(caller), now) {
+        if let Start::Over(owner, result) = self.start(call, context, Owner::Caller(caller), now) {
             self.tell(owner, result, now, out);
         }
     }
@@ -186,7 +187,7 @@ impl<E: Execute> Dispatcher<E> {
         now: Instant,
         out: &mut Vec<Outbound>,
     ) {
-        let request::Notification { method, options, params_at } = *notification;
+        let request::Notification { method, ref options, params_at } = *notification;
         let (size, limit) = (body.len(), self.service.max_message_size);
         if size > limit {
             reply_to.reject();
@@ -203,12 +204,12 @@ impl<E: Execute> Dispatcher<E> {
             reply_to.reject();
             return tracing::debug!(function = method, "ignored an unknown notification");
         };
-        let mut call = Call::new(function, body, params_at, None, &options, now);
+        let mut call = Call::new(function, body, params_at, None, options.as_deref(), now);
         let context = call.context(reply_to.peer());
         let owner = Owner::Nobody { _address: reply_to.clone() };
         // Nobody is told of the outcome, and a carrier that stores messages keeps what was not run.
         if let Start::Over(_, Err(WireError { ran: Ran::No, .. })) =
-            self.start(call, &context, owner, now)
+            self.start(call, context, owner, now)
         {
             reply_to.reject();
         }
@@ -228,19 +229,11 @@ impl<E: Execute> Dispatcher<E> {
     }
 
     /// Starts a function, whose outcome goes to `owner`.
-    fn start(&mut self, call: Call, context: &Context, owner: Owner, now: Instant) -> Start {
-        let started = self.try_start(call, context, owner, now);
-        if let Start::Over(_, Err(error)) = &started {
-            self.log.note_end(context, error, now);
-        }
-        started
-    }
-
-    fn try_start(&mut self, call: Call, context: &Context, owner: Owner, now: Instant) -> Start {
+    fn start(&mut self, call: Call, context: Context, owner: Owner, now: Instant) -> Start {
         let Call { function, body, params_at, .. } = call;
         if self.is_closed_to(context.peer_id(), now) {
-            let text = "the server is shutting down";
-            return Start::Over(owner, Err(WireError::new(Code::ShuttingDown, Ran::No, text)));
+            let error = WireError::new(Code::ShuttingDown, Ran::No, "the server is shutting down");
+            return self.over(owner, &context, Err(error), now);
         }
         let (execution, handler) = (function.signature().execution, function.handler());
         let bytes = body.len();
@@ -250,18 +243,20 @@ impl<E: Execute> Dispatcher<E> {
             Owner::Nobody { .. } => None,
             owner => Some(owner.caller().map_or(MsgId(0), |caller| caller.id)),
         };
-        let invocation = Invocation { function, body, params_at, id, context: context.clone() };
+        let invocation = Invocation { function, body, params_at, id, context };
         let facts = Facts::new(self.service.hooks.as_ref(), &invocation, now);
         if let (Execution::Inline, Handler::Sync(function)) = (execution, handler) {
-            return Start::Over(owner, run_inline(function, &invocation, facts, now));
+            let result = run_inline(function, &invocation, facts, now);
+            return self.over(owner, invocation.context(), result, now);
         }
-        let usage = self.requests.usage(context.peer_id());
+        let usage = self.requests.usage(invocation.context().peer_id());
         let permit = match self.service.admission.admit(usage, bytes) {
             Ok(permit) => permit,
-            Err(error) => return Start::Over(owner, Err(error)),
+            Err(error) => return self.over(owner, invocation.context(), Err(error), now),
         };
         let usage = Usage { requests: 1, bytes };
-        let request = ActiveRequest { owner, context: context.clone(), usage, started: None };
+        let context = invocation.context().clone();
+        let request = ActiveRequest { owner, context, usage, started: None };
         let ticket = self.requests.insert(request);
         let admitted = AdmittedCall { invocation, ticket, permit, facts };
         let started = match handler {
@@ -272,9 +267,26 @@ impl<E: Execute> Dispatcher<E> {
             self.requests.started(ticket, started);
             return Start::Running(ticket);
         }
-        let owner = self.requests.remove(ticket).map_or(Owner::Settled, |request| request.owner);
         let text = "as many requests wait for a worker as may wait (max_waiting)";
-        Start::Over(owner, Err(admission::overloaded(text)))
+        let error = Err(admission::overloaded(text));
+        match self.requests.remove(ticket) {
+            Some(request) => self.over(request.owner, &request.context, error, now),
+            None => Start::Over(Owner::Settled, error),
+        }
+    }
+
+    /// Ends a call that has its outcome already.
+    fn over(
+        &mut self,
+        owner: Owner,
+        context: &Context,
+        result: HandlerResult,
+        now: Instant,
+    ) -> Start {
+        if let Err(error) = &result {
+            self.log.note_end(context, error, now);
+        }
+        Start::Over(owner, result)
     }
 
     /// Divides the windows of the clients anew, if clients came, went or asked. The event loop calls

@@ -81,7 +81,8 @@ fn run_sync(
     late: Late,
 ) -> HandlerResult {
     let context = invocation.context();
-    let watch = begin(context, facts, now)?;
+    begin(context, now)?;
+    let watch = WatchedCall::begin(context, facts)?;
     let returned = {
         let _span = watch.as_ref().map(|watch| watch.span().enter());
         panics::catch(|| context.run(|| function(invocation)))
@@ -96,15 +97,10 @@ fn run_sync(
 /// Begins a function.
 ///
 /// # Errors
-/// Returns `DeadlineExceeded` if the call was cancelled or its deadline has passed, and the error of
-/// a hook that refuses the call.
-fn begin(
-    context: &Context,
-    facts: Option<Box<Facts>>,
-    now: Instant,
-) -> Result<Option<WatchedCall>, WireError> {
+/// Returns `DeadlineExceeded` if the call was cancelled or its deadline has passed.
+fn begin(context: &Context, now: Instant) -> Result<(), WireError> {
     if context.start(now) {
-        return WatchedCall::begin(context, facts);
+        return Ok(());
     }
     // The caller of a cancelled call was answered already, or is about to be. So the text mentions
     // only the deadline.
@@ -169,8 +165,9 @@ impl AsyncCall {
     fn poll_result(&mut self, cx: &mut TaskContext<'_>) -> Poll<HandlerResult> {
         let Self { future, started, facts, guard: CompletionGuard { context, watch, .. } } = self;
         if !*started {
-            match begin(context, facts.take(), Instant::now()) {
-                Ok(begun) => *watch = begun,
+            let mut watched = || WatchedCall::begin(context, facts.take());
+            match begin(context, Instant::now()).and_then(|()| watched()) {
+                Ok(watched) => *watch = watched,
                 Err(error) => return Poll::Ready(Err(error)),
             }
             *started = true;
@@ -205,7 +202,7 @@ struct CompletionGuard {
     /// `None` once the completion was sent.
     permit: Option<Permit>,
     /// It is here so that it ends also if the future is dropped.
-    watch: Option<WatchedCall>,
+    watch: Option<Box<WatchedCall>>,
     ticket: Ticket,
     queue: CompletionQueue,
 }

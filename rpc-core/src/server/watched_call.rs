@@ -62,27 +62,36 @@ impl WatchedCall {
     ///
     /// # Errors
     /// Returns the error of the caller if a hook refuses the call.
+    #[inline]
     pub(super) fn begin(
         context: &Context,
         facts: Option<Box<Facts>>,
-    ) -> Result<Option<Self>, WireError> {
+    ) -> Result<Option<Box<Self>>, WireError> {
         let wants_spans = LevelFilter::current() >= LevelFilter::INFO;
         if facts.is_none() && !wants_spans {
             return Ok(None);
         }
+        Self::begin_watched(context, facts, wants_spans).map(Some)
+    }
+
+    fn begin_watched(
+        context: &Context,
+        facts: Option<Box<Facts>>,
+        wants_spans: bool,
+    ) -> Result<Box<Self>, WireError> {
         let span = if wants_spans { span(context) } else { Span::none() };
         let hooked = facts.map(|facts| HookedCall { facts, began: Instant::now(), passed: 0 });
-        let mut watched = Self { span, hooked };
+        let mut watched = Box::new(Self { span, hooked });
         let Some(HookedCall { facts, began, passed }) = &mut watched.hooked else {
-            return Ok(Some(watched));
+            return Ok(watched);
         };
         let call = facts.call(context, &watched.span, *began);
         match facts.hooks.before(&call, passed) {
-            Ok(()) => Ok(Some(watched)),
+            Ok(()) => Ok(watched),
             Err(refused) => {
-                let result = Err(refused);
+                let result: HandlerResult = Err(refused);
                 watched.end(context, &result);
-                result.map(|_| None)
+                result.map(|_| watched)
             }
         }
     }
@@ -92,7 +101,7 @@ impl WatchedCall {
     }
 
     /// Ends a call with its outcome.
-    pub(super) fn end(self, context: &Context, result: &HandlerResult) {
+    pub(super) fn end(&self, context: &Context, result: &HandlerResult) {
         if let Err(error) = result {
             self.span.record("error.type", error.code.as_str());
             self.span.record("otel.status_code", "ERROR");

@@ -2,15 +2,17 @@
 //! bodies are the same as on a wire.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use foldhash::HashMap;
+use futures_util::task::AtomicWaker;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
@@ -40,9 +42,47 @@ enum FromClient {
 #[derive(Clone)]
 struct Entrance {
     requests: mpsc::Sender<FromClient>,
-    /// The peers that have disconnected. They do not use the bounded queue, because a client that
-    /// disconnects cannot wait. The channel takes one message for each client.
-    gone: mpsc::UnboundedSender<PeerId>,
+    gone: Arc<Gone>,
+}
+
+/// The peers that have disconnected. They do not use the bounded queue, because a client that
+/// disconnects cannot wait. There is at most one entry for each client. To see that there is none
+/// takes fewer instructions than with a channel, and a listener looks whenever it has nothing else.
+#[derive(Default)]
+struct Gone {
+    peers: Mutex<VecDeque<PeerId>>,
+    /// The number of `peers`.
+    count: AtomicUsize,
+    listener: AtomicWaker,
+}
+
+impl Gone {
+    fn push(&self, peer: PeerId) {
+        let mut peers = self.lock();
+        peers.push_back(peer);
+        self.count.store(peers.len(), Ordering::Release);
+        drop(peers);
+        self.listener.wake();
+    }
+
+    fn pop(&self) -> Option<PeerId> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut peers = self.lock();
+        let peer = peers.pop_front();
+        self.count.store(peers.len(), Ordering::Release);
+        peer
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<PeerId>> {
+        // A poisoned lock can be ignored, because nothing panics while it is held.
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The entrances of all listeners in this process, by name.
@@ -54,7 +94,7 @@ fn entrances() -> MutexGuard<'static, HashMap<String, Entrance>> {
 
 pub(super) struct Listener {
     requests: mpsc::Receiver<FromClient>,
-    gone: mpsc::UnboundedReceiver<PeerId>,
+    gone: Arc<Gone>,
     /// A peer from `gone`, and the number of queued requests that must be handled before its
     /// departure is reported: the last requests of the peer are among them.
     going: Option<(PeerId, usize)>,
@@ -70,33 +110,23 @@ pub(super) fn listen(name: &str) -> Result<Listener, TransportError> {
         return Err("the name is taken in this process".into());
     }
     let (requests, from_clients) = mpsc::channel(REQUEST_QUEUE);
-    let (gone, from_gone) = mpsc::unbounded_channel();
-    entrances.insert(name.to_owned(), Entrance { requests, gone });
+    let gone = Arc::<Gone>::default();
+    entrances.insert(name.to_owned(), Entrance { requests, gone: Arc::clone(&gone) });
     Ok(Listener {
         requests: from_clients,
-        gone: from_gone,
+        gone,
         going: None,
         peers: HashMap::default(),
         name: Some(name.to_owned()),
     })
 }
 
-impl Listener {
-    /// Takes the notice of a client that has gone. Returns false if there is none, and wakes the
-    /// task once there is.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        let Poll::Ready(Some(peer)) = self.gone.poll_recv(cx) else { return false };
-        self.going = Some((peer, self.requests.len()));
-        true
-    }
-}
-
 impl transport::Listener for Listener {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             // This comes first, so that it is noticed even if there is always a request to receive.
-            if self.going.is_none() && !self.gone.is_empty() {
-                self.poll_gone(cx);
+            if self.going.is_none() {
+                self.going = self.gone.pop().map(|peer| (peer, self.requests.len()));
             }
             if let Some((peer, _)) = self.going.take_if(|(_, queued)| *queued == 0) {
                 self.peers.remove(&peer);
@@ -104,10 +134,12 @@ impl transport::Listener for Listener {
             }
             // `None` means that every client has disconnected and the name was given up.
             let Poll::Ready(Some(message)) = self.requests.poll_recv(cx) else {
-                if self.going.is_none() && self.poll_gone(cx) {
-                    continue;
+                self.gone.listener.register(cx.waker());
+                // One may have come before the waker was registered.
+                if self.gone.is_empty() {
+                    return Poll::Pending;
                 }
-                return Poll::Pending;
+                continue;
             };
             if let Some((_, queued)) = &mut self.going {
                 *queued -= 1;
@@ -160,7 +192,7 @@ const LOST: &str = "the server has gone";
 struct LinkSender {
     peer: PeerId,
     requests: PollAdapter<mpsc::Sender<FromClient>, Result<(), TransportError>>,
-    gone: mpsc::UnboundedSender<PeerId>,
+    gone: Arc<Gone>,
 }
 
 impl transport::LinkSender for LinkSender {
@@ -194,8 +226,7 @@ async fn send(
 
 impl Drop for LinkSender {
     fn drop(&mut self) {
-        // An error means that the listener has gone as well.
-        let _ = self.gone.send(self.peer.clone());
+        self.gone.push(self.peer.clone());
     }
 }
 
@@ -211,8 +242,6 @@ impl transport::LinkReceiver for LinkReceiver {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use futures_util::FutureExt;
 
     use super::*;

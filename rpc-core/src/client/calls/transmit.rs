@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Waker, time::Instant};
 
 use bytes::Bytes;
 
-use super::{CallKind, CallState, Calls, NewCall, request_too_large};
+use super::{CallKind, CallState, Calls, NewCall, request_too_large, retry::Extras};
 use crate::{
     client::{balancer::LinkId, window::Amount},
     protocol::{
@@ -94,6 +94,25 @@ impl Packer<'_> {
     }
 }
 
+/// Returns the options of a call besides its timeout.
+fn options<'a>(
+    extras: Option<&'a Extras>,
+    params: Option<&'a [u8]>,
+    instance: Option<&'a str>,
+) -> Options<'a> {
+    let Some(extras) = extras else { return Options { params, ..Options::NONE } };
+    let key = extras.idempotency.as_deref();
+    Options {
+        key,
+        // Only the process that has run the call has its reply in the cache. A proxy may pass the
+        // retry on to another one.
+        instance: key.and(instance),
+        params,
+        meta: extras.metadata.encoded(),
+        trace: extras.trace_parent.as_deref(),
+    }
+}
+
 impl Calls {
     /// Moves up to `max` messages of a link to `out`. From now on, the functions of these calls may
     /// run. If there is no message, `sender` will be woken once there is something to do.
@@ -145,36 +164,30 @@ impl Calls {
                 link.queue.push_front(id);
                 break;
             }
-            let mut names = None;
-            let mut options = Options::NONE;
-            if let Some(extras) = policy.extras.as_deref().filter(|_| has_options) {
-                options.meta = extras.metadata.encoded();
-                options.trace = extras.trace_parent.as_deref();
-            }
-            let mut head = match kind {
+            let states_names =
+                has_options && *kind == CallKind::Request && !link.agreed.contains(signature);
+            let names = states_names.then(|| control::param_names(signature));
+            slot.states_names |= states_names;
+            let extras = policy.extras.as_deref().filter(|_| has_options);
+            let options = (states_names || extras.is_some())
+                .then(|| options(extras, names.as_deref(), link.peer.instance.as_deref()));
+            let head = |options| match kind {
                 CallKind::Notification => Head::Notification(options),
                 CallKind::Request => {
                     let time = deadline.saturating_duration_since(now).as_micros().div_ceil(1_000);
                     let timeout_ms = has_options.then(|| u32::try_from(time).unwrap_or(u32::MAX));
-                    if has_options && !link.agreed.contains(signature) {
-                        names = Some(control::param_names(signature));
-                        slot.states_names = true;
-                    }
-                    let key = policy.key();
-                    // Only the process that has run the call has its reply in the cache. A proxy
-                    // may pass the retry on to another one.
-                    let instance = key.and(link.peer.instance.as_deref());
-                    let options = Options { key, instance, params: names.as_deref(), ..options };
                     Head::Request { id, timeout_ms, options }
                 }
             };
-            let mut len = message.len_with(head);
+            let (mut written, without_names);
+            written = head(options.as_ref());
+            let mut len = message.len_with(written);
             if len > max_message_size {
                 // The names are left out of a request that has no room for them.
-                if let Head::Request { options, .. } = &mut head {
-                    (options.params, slot.states_names) = (None, false);
-                }
-                len = message.len_with(head);
+                without_names = options.map(|options| Options { params: None, ..options });
+                slot.states_names = false;
+                written = head(without_names.as_ref());
+                len = message.len_with(written);
                 if len > max_message_size {
                     too_large.push((id, len));
                     continue;
@@ -186,7 +199,7 @@ impl Calls {
                 CallKind::Notification => Some((id, None)),
                 CallKind::Request => is_stored.then_some((id, Some(*deadline))),
             };
-            packer.add(message, head, len, call, left.min(link.queue.len()));
+            packer.add(message, written, len, call, left.min(link.queue.len()));
             slot.state = CallState::Sent(link.id);
             slot.stored = false;
             link.sent.calls += 1;

@@ -26,21 +26,23 @@ pub(super) struct Call {
 impl Call {
     /// Makes a call that arrived at `now`. The timeout of the caller takes precedence over the
     /// timeout of the function.
+    #[inline]
     pub(super) fn new(
         function: &Arc<Function>,
         body: &Bytes,
         params_at: usize,
         timeout: Option<Duration>,
-        options: &request::Options<'_>,
+        options: Option<&request::Options<'_>>,
         now: Instant,
     ) -> Self {
         let timeout = timeout.or(function.signature().timeout);
         // A timeout beyond the range of the clock means no deadline.
         let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
-        let sent = sent(options);
+        let sent = options.and_then(sent);
         Self { function: Arc::clone(function), body: body.clone(), params_at, deadline, sent }
     }
 
+    #[inline]
     pub(super) fn context(&mut self, peer: &PeerId) -> Context {
         let sent = self.sent.take();
         Context::with(peer.clone(), self.function.signature().name, self.deadline, sent)

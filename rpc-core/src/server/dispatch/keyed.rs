@@ -49,7 +49,7 @@ impl<E: Execute> Dispatcher<E> {
             Lookup::Begun => {
                 let context = call.context(caller.reply_to.peer());
                 let owner = Owner::Key(key.clone());
-                return match self.start(call, &context, owner, now) {
+                return match self.start(call, context.clone(), owner, now) {
                     Start::Running(run) => {
                         self.wait(caller, &context, &key, None);
                         let run = self.address(run);

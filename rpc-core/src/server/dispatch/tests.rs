@@ -10,7 +10,7 @@ use crate::{
     peer::PeerId,
     protocol::{
         outgoing::EncodedArgs,
-        request::{Head, Options},
+        request::Head,
         response::{self, ServerMessage},
     },
     server::{
@@ -111,7 +111,7 @@ fn request(id: u32, method: &'static str, timeout_ms: Option<u32>) -> Bytes {
     EncodedArgs::dynamic(method, &()).into_message(Head::Request {
         id: MsgId(id),
         timeout_ms,
-        options: Options::NONE,
+        options: None,
     })
 }
 

@@ -157,7 +157,7 @@ fn keyed_call_is_retried_at_same_process_only() {
     let Ok(ClientMessage::Request(request)) = request::parse(&bodies[0]) else {
         panic!("{bodies:?}")
     };
-    assert_eq!((request.id, request.options.key), (id, Some(&b"once"[..])));
+    assert_eq!((request.id, request.options.unwrap().key), (id, Some(&b"once"[..])));
     // The client reconnects to another process, after a restart of the server.
     tested.lose(again);
     tested.pass();
