@@ -9,6 +9,9 @@
 //! # Registered in etcd while it serves, on every interface and any free port:
 //! cargo run --release --features etcd --example server -- \
 //!     --bind 'tcp://*:0' --register etcd://127.0.0.1:2379/words
+//! # Encrypted, for the keys in a file (see docs/SECURITY.md):
+//! cargo run --release --features curve --example server -- \
+//!     --curve server.key_secret --allow allowed
 //! ```
 //!
 //! The server prints a line for each endpoint and for each function to stdout, and logs to stderr.
@@ -27,6 +30,12 @@ use clap::Parser;
 use rpc_core::{Engine, ServerHandle};
 use tokio::signal::unix::{SignalKind, signal};
 
+#[cfg(feature = "curve")]
+use {
+    rpc_core::{Access, SecretKey},
+    std::path::PathBuf,
+};
+
 /// Serves the example functions.
 #[derive(Parser)]
 struct Options {
@@ -43,6 +52,15 @@ struct Options {
     /// The ZeroMQ engine: `zeromq`, or `omq` if the program was built with `--features omq`.
     #[arg(long, value_name = "ENGINE", default_value = "zeromq", value_parser = engine)]
     engine: Engine,
+    /// The file with the secret key of the server. It then encrypts, on the engine `omq`.
+    #[cfg(feature = "curve")]
+    #[arg(long, value_name = "FILE", requires = "allow")]
+    curve: Option<PathBuf>,
+    /// The file with the keys that may connect, and the functions that each may call. It is read
+    /// again when it changes.
+    #[cfg(feature = "curve")]
+    #[arg(long, value_name = "FILE", requires = "curve")]
+    allow: Option<PathBuf>,
 }
 
 fn engine(name: &str) -> Result<Engine, &'static str> {
@@ -67,6 +85,11 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let mut builder = examples::server().engine(options.engine);
     if let Some(workers) = options.workers {
         builder = builder.workers(workers.get());
+    }
+    #[cfg(feature = "curve")]
+    if let (Some(secret), Some(allow)) = (&options.curve, &options.allow) {
+        builder = builder.engine(Engine::Omq).curve(SecretKey::from_file(secret)?);
+        builder = builder.access(Access::from_file(allow)?);
     }
     let server = builder.bind(options.bind).await?;
     let server = examples::names::register(server, &options.register)?.spawn()?;

@@ -1,5 +1,7 @@
 //! Access lists: which key may call which functions.
 
+mod file;
+
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -8,6 +10,8 @@ use std::{
 use tokio::sync::watch;
 
 use crate::keys::PublicKey;
+
+pub use self::file::AccessError;
 
 /// A list of the keys that may connect to a server, and of the functions that each may call.
 ///
@@ -136,6 +140,10 @@ impl Access {
     /// [revoked](Self::revoke).
     pub fn replace(&self, list: &Access) {
         let list = list.read().clone();
+        self.replace_list(list);
+    }
+
+    fn replace_list(&self, list: List) {
         *self.write() = list;
         self.0.changed.send_replace(());
     }

@@ -110,7 +110,7 @@ pub use crate::{
 
 #[cfg(feature = "curve")]
 pub use crate::{
-    access::Access,
+    access::{Access, AccessError},
     keys::{KeyError, PublicKey, SecretKey},
 };
 

@@ -14,6 +14,7 @@ mod error;
 mod error_log;
 mod event_loop;
 pub(crate) mod executor;
+mod exposure;
 mod gate;
 pub(crate) mod hooks;
 mod idempotency;

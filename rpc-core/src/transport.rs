@@ -64,9 +64,25 @@ pub(crate) struct TransportConfig {
     /// The longest body that this side accepts, in bytes. A transport refuses much longer bodies
     /// before it reads them, if it can.
     pub(crate) max_message_size: usize,
+    /// The permission bits of the socket files on which a server listens.
+    pub(crate) ipc_mode: u32,
     /// The keys for all connections over sockets. Without them, nothing is encrypted.
     #[cfg(feature = "curve")]
     pub(crate) curve: Option<Curve>,
+}
+
+impl TransportConfig {
+    /// Returns true if connections over sockets are encrypted.
+    #[cfg(feature = "curve")]
+    pub(crate) fn encrypts(&self) -> bool {
+        self.curve.is_some()
+    }
+
+    #[cfg(not(feature = "curve"))]
+    #[allow(clippy::unused_self)] // There are no keys.
+    pub(crate) fn encrypts(&self) -> bool {
+        false
+    }
 }
 
 /// The keys of one side, for the encryption of CURVE.
@@ -351,10 +367,11 @@ trait Binding: Send {
         addresses: &'a [SocketAddr],
     ) -> BoxFuture<'a, Result<u16, TransportError>>;
 
-    /// Listens on a Unix domain socket.
+    /// Listens on a Unix domain socket, whose file gets these permission bits.
     fn bind_ipc<'a>(
         &'a mut self,
         address: &'a IpcAddress,
+        mode: u32,
     ) -> BoxFuture<'a, Result<(), TransportError>>;
 
     /// Begins to accept messages.

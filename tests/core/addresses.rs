@@ -205,3 +205,20 @@ async fn connect_error_names_the_host_that_was_not_found() {
     let error = format!("{:#}", soon("connecting", connect).await.unwrap_err());
     assert!(error.contains("was not found"), "{error}");
 }
+
+#[tokio::test]
+async fn socket_files_are_for_their_user_unless_asked_otherwise() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    for (builder, expected) in [(tests::server(), 0o600), (tests::server().ipc_mode(0o660), 0o660)]
+    {
+        let endpoint = tests::ipc();
+        let server = builder.serve::<add>().bind(&endpoint).await.unwrap().spawn().unwrap();
+        let path = endpoint.strip_prefix("ipc://").unwrap();
+        let mode = std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, expected);
+        let client = tests::client().connect(&endpoint).await.unwrap();
+        assert_eq!(add::call(&client, 1, 2).await.unwrap(), 3);
+        server.shutdown().await;
+    }
+}

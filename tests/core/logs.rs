@@ -165,3 +165,13 @@ async fn client_that_cannot_connect_says_why() {
     assert!(line.contains("INFO") && line.contains("nothing listens there"), "{line}");
     client.close().await;
 }
+
+#[tokio::test]
+async fn server_that_strangers_reach_warns() {
+    let log = Log::begin();
+    let server = builder(&Arc::default()).bind("tcp://0.0.0.0:0").await.unwrap();
+    let line = log.line(&format!("endpoint=\"{}\"", server.endpoint())).await;
+    assert!(line.contains("WARN") && line.contains("ServerBuilder::curve"), "{line}");
+    let local = builder(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap();
+    assert!(log.lines(&format!("endpoint=\"{}\"", local.endpoint())).is_empty());
+}

@@ -139,11 +139,14 @@ async fn draining_server_answers_calls_in_flight() {
     let calls: Vec<_> = (0..20).map(|_| tokio::spawn(hold_idempotent::call(&client))).collect();
     gate.entered(20).await;
     let draining = tokio::spawn(old.shutdown());
-    let gone = async { while which::call(&client).await.unwrap() != 1 {} };
+    // Some may cross the go-away, and run on the old server.
+    let gone = async {
+        let mut elsewhere = 0;
+        while elsewhere < 100 {
+            elsewhere = if which::call(&client).await.unwrap() == 1 { elsewhere + 1 } else { 0 };
+        }
+    };
     soon("calls go elsewhere", gone).await;
-    for _ in 0..100 {
-        assert_eq!(which::call(&client).await.unwrap(), 1);
-    }
     gate.open();
     let mut answered = [0, 0];
     for call in calls {

@@ -2,6 +2,7 @@
 
 mod access;
 mod handshakes;
+mod python;
 
 use std::{
     collections::HashMap,

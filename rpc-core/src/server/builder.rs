@@ -17,6 +17,7 @@ use crate::{
         Server,
         config::ServerConfig,
         error::ServeError,
+        exposure,
         hooks::{Hooks, ServerHook},
         registry::{Registry, States},
         service::Service,
@@ -156,6 +157,13 @@ setters! { ServerBuilder {
     /// A client may use another implementation than its server.
     engine: Engine,
 
+    /// Sets the permission bits of the socket files of `ipc://`, such as `0o660` to let the group of
+    /// the file connect.
+    ///
+    /// The default is `0o600`: only programs of the same user connect. A file has these bits before
+    /// it gets its name. Names in the abstract namespace (`ipc://@name`) have no permissions.
+    ipc_mode: u32,
+
     /// Sets the time for which the server caches the reply to a call with an idempotency key. The
     /// time starts when the function ends.
     ///
@@ -282,10 +290,14 @@ impl ServerBuilder {
         let io = IoThread::start("rpc-server-io").map_err(ServeError::Thread)?;
         let workload =
             Workload { max_requests: config.max_requests(), longest_call: registry.longest_call() };
-        let bound = io.run(async move { open::listen(endpoints, &transport, workload).await });
+        let options = transport.clone();
+        let bound = io.run(async move { open::listen(endpoints, &options, workload).await });
         let (listeners, endpoints) = bound.await.map_err(|(endpoint, source)| {
             ServeError::Bind { endpoint: endpoint.to_string(), source }
         })?;
+        if !transport.encrypts() {
+            exposure::warn(&endpoints, config.engine);
+        }
         let (gate, hooks) = (config.gate.clone(), hooks(&config));
         let service = Arc::new(Service::new(registry, gate, hooks, config.service_limits()));
         let registrations = Vec::new();

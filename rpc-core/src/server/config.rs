@@ -37,6 +37,7 @@ pub(crate) struct ServerConfig {
     pub(crate) max_message_size: usize,
     pub(crate) max_unread_bytes: usize,
     pub(crate) engine: Engine,
+    pub(crate) ipc_mode: u32,
     pub(crate) remember_replies_for: Duration,
     pub(crate) max_remembered_replies: usize,
     pub(crate) max_remembered_bytes: usize,
@@ -57,6 +58,7 @@ impl Default for ServerConfig {
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             max_unread_bytes: 256 * 1024 * 1024,
             engine: Engine::default(),
+            ipc_mode: 0o600,
             remember_replies_for: Duration::from_secs(600),
             max_remembered_replies: 16_384,
             max_remembered_bytes: 64 * 1024 * 1024,
@@ -122,6 +124,7 @@ impl ServerConfig {
         Ok(TransportConfig {
             engine: self.engine,
             max_message_size: self.max_message_size,
+            ipc_mode: self.ipc_mode,
             #[cfg(feature = "curve")]
             curve,
         })

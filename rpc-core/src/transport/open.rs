@@ -49,6 +49,8 @@ pub(crate) async fn listen(
                 endpoint.to_string()
             }),
             #[cfg(feature = "amqp")]
+            Endpoint::Amqp(_) if config.encrypts() => Err(NO_KEYS.into()),
+            #[cfg(feature = "amqp")]
             Endpoint::Amqp(address) => {
                 let listening = listener::listen(address, config.max_message_size, workload).await;
                 listening.map(|listener| {
@@ -56,7 +58,10 @@ pub(crate) async fn listen(
                     endpoint.to_string()
                 })
             }
-            _ => bind(socket.get_or_insert_with(|| open(config)).as_mut(), &endpoint).await,
+            _ => {
+                let socket = socket.get_or_insert_with(|| open(config));
+                bind(socket.as_mut(), &endpoint, config.ipc_mode).await
+            }
         };
         bound.push(listening.map_err(|error| (endpoint, error))?);
     }
@@ -64,8 +69,17 @@ pub(crate) async fn listen(
     Ok((listeners, bound))
 }
 
+/// The reason why no broker is used together with `.curve(...)`.
+#[cfg(feature = "amqp")]
+const NO_KEYS: &str = "a broker passes no keys on, so that nobody would be checked: leave out \
+    `.curve(...)`, and protect the broker by its users and by `amqps://`";
+
 /// Listens on one endpoint that ZeroMQ carries. Returns the endpoint that clients connect to.
-async fn bind(binding: &mut dyn Binding, endpoint: &Endpoint) -> Result<String, TransportError> {
+async fn bind(
+    binding: &mut dyn Binding,
+    endpoint: &Endpoint,
+    ipc_mode: u32,
+) -> Result<String, TransportError> {
     let bound = match endpoint {
         Endpoint::Tcp { host, port } => {
             let addresses = match host {
@@ -75,7 +89,7 @@ async fn bind(binding: &mut dyn Binding, endpoint: &Endpoint) -> Result<String, 
             endpoint.with_port(binding.bind_tcp(&addresses).await?)
         }
         Endpoint::Ipc(address) => {
-            binding.bind_ipc(address).await?;
+            binding.bind_ipc(address, ipc_mode).await?;
             endpoint.clone()
         }
         Endpoint::Inproc(_) => unreachable!("memory needs no ZeroMQ socket"),
@@ -101,6 +115,8 @@ pub(crate) async fn connect(
         }
         Endpoint::Ipc(address) => connect_to(Address::Ipc(address.clone()), config, by).await,
         Endpoint::Inproc(name) => time::timeout_at(by.into(), inproc::connect(name)).await?,
+        #[cfg(feature = "amqp")]
+        Endpoint::Amqp(_) if config.encrypts() => Err(NO_KEYS.into()),
         #[cfg(feature = "amqp")]
         Endpoint::Amqp(address) => link::connect(address, config.max_message_size, by).await,
     }

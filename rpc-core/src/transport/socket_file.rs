@@ -5,12 +5,12 @@
 use std::os::linux::net::SocketAddrExt;
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, Permissions},
     hash::{BuildHasher, RandomState},
     io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{FileTypeExt, MetadataExt},
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::{SocketAddr, UnixListener},
     },
     path::{Path, PathBuf},
@@ -57,15 +57,21 @@ pub(super) fn listen_abstract(name: &str) -> io::Result<UnixListener> {
 }
 
 /// Listens on `path`. Replaces the file of a server that does not run any more.
-pub(super) async fn listen(path: &Path) -> Result<(UnixListener, SocketFile), TransportError> {
+pub(super) async fn listen(
+    path: &Path,
+    mode: u32,
+) -> Result<(UnixListener, SocketFile), TransportError> {
     let (listener, bound) = bind_beside(path).map_err(|error| explain(path, error.into()))?;
-    Ok((listener, publish(bound, path).await?))
+    Ok((listener, publish(bound, path, mode).await?))
 }
 
-/// Renames the socket file `bound` to `path`. `bound` is a unique name in the same folder, and the
+/// Gives the socket file `bound` its permission bits, and renames it to `path`. `bound` is a unique name in the same folder, and the
 /// socket must be listening.
-pub(super) async fn publish(bound: PathBuf, path: &Path) -> io::Result<SocketFile> {
-    let linked = link(&bound, path).await;
+pub(super) async fn publish(bound: PathBuf, path: &Path, mode: u32) -> io::Result<SocketFile> {
+    let linked = match fs::set_permissions(&bound, Permissions::from_mode(mode)) {
+        Ok(()) => link(&bound, path).await,
+        Err(error) => Err(error),
+    };
     // If the link failed, the socket has no name after this.
     fs::remove_file(&bound)?;
     let identity = linked?;

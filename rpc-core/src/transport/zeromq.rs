@@ -56,10 +56,10 @@ impl Binding {
         Ok(port)
     }
 
-    async fn bind_ipc(&mut self, address: &IpcAddress) -> Result<(), TransportError> {
+    async fn bind_ipc(&mut self, address: &IpcAddress, mode: u32) -> Result<(), TransportError> {
         match address {
             IpcAddress::Path(path) => {
-                let (listener, file) = socket_file::listen(path).await?;
+                let (listener, file) = socket_file::listen(path, mode).await?;
                 self.accept(listener).await?;
                 self.accepting.files.push(file);
                 Ok(())
@@ -90,8 +90,9 @@ impl transport::Binding for Binding {
     fn bind_ipc<'a>(
         &'a mut self,
         address: &'a IpcAddress,
+        mode: u32,
     ) -> BoxFuture<'a, Result<(), TransportError>> {
-        Box::pin(self.bind_ipc(address))
+        Box::pin(self.bind_ipc(address, mode))
     }
 
     fn listen(self: Box<Self>) -> Box<dyn transport::Listener> {

@@ -76,20 +76,20 @@ impl Binding {
         Ok(port)
     }
 
-    async fn bind_ipc(&mut self, address: &IpcAddress) -> Result<(), TransportError> {
+    async fn bind_ipc(&mut self, address: &IpcAddress, mode: u32) -> Result<(), TransportError> {
         match address {
-            IpcAddress::Path(path) => self.bind_path(path).await,
+            IpcAddress::Path(path) => self.bind_path(path, mode).await,
             IpcAddress::Abstract(name) => {
                 self.bind(Endpoint::Ipc(IpcPath::Abstract(name.clone()))).await.map(drop)
             }
         }
     }
 
-    async fn bind_path(&mut self, path: &Path) -> Result<(), TransportError> {
+    async fn bind_path(&mut self, path: &Path, mode: u32) -> Result<(), TransportError> {
         let name = socket_file::unused_name(path);
         let own = Endpoint::Ipc(IpcPath::Filesystem(name.clone()));
         self.bind(own).await.map_err(|error| socket_file::explain(path, error))?;
-        self.0.files.push(socket_file::publish(name, path).await?);
+        self.0.files.push(socket_file::publish(name, path, mode).await?);
         Ok(())
     }
 }
@@ -116,8 +116,9 @@ impl transport::Binding for Binding {
     fn bind_ipc<'a>(
         &'a mut self,
         address: &'a IpcAddress,
+        mode: u32,
     ) -> BoxFuture<'a, Result<(), TransportError>> {
-        Box::pin(self.bind_ipc(address))
+        Box::pin(self.bind_ipc(address, mode))
     }
 
     fn listen(self: Box<Self>) -> Box<dyn transport::Listener> {

@@ -1,0 +1,297 @@
+//! Access lists in a file, which is read again and again.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    thread,
+    time::Duration,
+};
+
+use super::{Access, Entry, List, Rights, Shared};
+use crate::keys::KeyError;
+
+/// The interval at which the file is read. Reading works on every file system, and through links
+/// that are replaced, where a notification by the operating system does not.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// The largest size of the file, in bytes: some ten thousand keys.
+const MAX_SIZE: u64 = 1024 * 1024;
+/// The text in place of a key that stands for all keys that the file does not name.
+const ANY: &str = "*";
+
+/// The error of a file with an access list. It does not contain what the file does.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The file is a folder, a device or a pipe.
+    #[error("{} is no file", path.display())]
+    NoFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is larger than a list of keys may be.
+    #[error("{} has more than {MAX_SIZE} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others than its owner can write the file, and could add their keys.
+    #[error("{} can be written by others than its owner (mode {mode:o}): `chmod go-w` it", path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A line is not one of such a list.
+    #[error("{}:{line}: {reason}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The number of the line, from 1 on.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Access {
+    /// Reads a list from a file, and follows the file: a change takes effect within two seconds, as
+    /// [`replace`](Self::replace) does. If the file cannot be read then, or has a wrong line, the
+    /// list stays as it is, and a warning says why.
+    ///
+    /// Each line has a public key as text, a name, and the functions, separated by spaces. In place
+    /// of a key, `*` stands for all keys that the file does not name. A line that begins with `# `
+    /// is a comment; without the space it is a key, because the text of a key may begin so.
+    ///
+    /// ```text
+    /// # key                                  name    functions
+    /// Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID alice   count_words orders.*
+    /// *                                        others  health
+    /// ```
+    ///
+    /// A thread reads the file twice a second, for as long as there is a handle of the list. A new
+    /// content counts once it was read twice, so that a file that is being written is not taken for
+    /// a shorter one.
+    ///
+    /// # Errors
+    /// Returns an [`AccessError`] if the file cannot be read, has more than 1 MiB, can be written by
+    /// others than its owner, or has a wrong line; and if the thread cannot be started.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, AccessError> {
+        let path = path.as_ref().to_owned();
+        let text = read(&path)?;
+        let access = Self::new();
+        *access.write() = parse(&text, &path)?;
+        let (shared, file) = (Arc::downgrade(&access.0), path.clone());
+        let follow = move || follow(&shared, &file, text);
+        thread::Builder::new()
+            .name("rpc-access-file".to_owned())
+            .spawn(follow)
+            .map_err(|source| AccessError::Io { path, source })?;
+        Ok(access)
+    }
+}
+
+/// Applies changes of the file, until the list is dropped. `text` is what was applied last.
+fn follow(shared: &Weak<Shared>, path: &Path, mut text: String) {
+    let (mut seen, mut failure) = (text.clone(), String::new());
+    loop {
+        thread::sleep(INTERVAL);
+        let Some(access) = shared.upgrade().map(Access) else { return };
+        let changed = read(path).and_then(|now| {
+            let is_complete = now == seen;
+            seen = now;
+            if !is_complete || seen == text {
+                return Ok(None);
+            }
+            parse(&seen, path).map(Some)
+        });
+        match changed {
+            Ok(None) if seen == text => failure.clear(),
+            Ok(None) => {}
+            Ok(Some(list)) => {
+                text.clone_from(&seen);
+                failure.clear();
+                tracing::info!(file = %path.display(), keys = list.keys.len(), "the access list has changed");
+                access.replace_list(list);
+            }
+            Err(error) if error.to_string() == failure => {}
+            Err(error) => {
+                failure = error.to_string();
+                tracing::warn!(%error, "the access list stays as it is");
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, AccessError> {
+    let failed = |source| AccessError::Io { path: path.to_owned(), source };
+    // Opening a pipe would wait for its other end.
+    if !path.metadata().map_err(failed)?.is_file() {
+        return Err(AccessError::NoFile { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(AccessError::Writable { path: path.to_owned(), mode });
+    }
+    let mut text = String::new();
+    file.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_SIZE {
+        return Err(AccessError::TooLarge { path: path.to_owned() });
+    }
+    Ok(text)
+}
+
+fn parse(text: &str, path: &Path) -> Result<List, AccessError> {
+    let mut list = List::default();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line == "#" || line.starts_with("# ") {
+            continue;
+        }
+        add(&mut list, line).map_err(|reason| {
+            let path = path.to_owned();
+            AccessError::Line { path, line: number, reason }
+        })?;
+    }
+    Ok(list)
+}
+
+/// Adds a line to the list, or returns what is wrong with it.
+fn add(list: &mut List, line: &str) -> Result<(), String> {
+    let mut words = line.split_whitespace();
+    let (key, name) = (words.next().unwrap_or_default(), words.next());
+    let name = name.ok_or("a key, a name and functions are expected")?;
+    let rights = Rights::new(words);
+    if rights.0.is_empty() {
+        return Err("it names no function; `*` stands for all".to_owned());
+    }
+    let twice = if key == ANY {
+        list.others.replace(rights).is_some()
+    } else {
+        let key = key.parse().map_err(|error: KeyError| error.to_string())?;
+        list.keys.insert(key, Entry { name: name.into(), rights }).is_some()
+    };
+    if twice { Err("the key was there before".to_owned()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, time::Instant};
+
+    use super::*;
+    use crate::keys::{PublicKey, SecretKey};
+
+    /// A file of its own, which is removed when this is dropped.
+    struct List(PathBuf);
+
+    impl List {
+        fn new(name: &str, text: &str) -> Self {
+            let list =
+                Self(std::env::temp_dir().join(format!("rpc-{name}-{}", std::process::id())));
+            list.write(text);
+            list
+        }
+
+        fn write(&self, text: &str) {
+            fs::write(&self.0, text).unwrap();
+            self.set_mode(0o644);
+        }
+
+        fn set_mode(&self, mode: u32) {
+            fs::set_permissions(&self.0, fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn error(&self) -> String {
+            Access::from_file(&self.0).unwrap_err().to_string()
+        }
+    }
+
+    impl Drop for List {
+        fn drop(&mut self) {
+            fs::remove_file(&self.0).unwrap();
+        }
+    }
+
+    fn key() -> PublicKey {
+        SecretKey::generate().public()
+    }
+
+    fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        let begin = Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it does not become true: {what}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn file_is_read_and_followed() {
+        let (alice, bob) = (key(), key());
+        let text = format!("# all\n#\n\n{alice} alice add orders.*\r\n{bob:x}  bob\t*\n");
+        let file = List::new("followed", &text);
+        let access = Access::from_file(&file.0).unwrap();
+        assert!(access.permits(&alice, "orders.take") && !access.permits(&alice, "who"));
+        assert!(access.permits(&bob, "who") && !access.admits(&key()));
+        assert_eq!(access.name(&alice).as_deref(), Some("alice"));
+
+        // What is wrong changes nothing: half a line, nothing to read, others that can write it.
+        file.write(&text[..text.len() - 90]);
+        thread::sleep(3 * INTERVAL);
+        file.set_mode(0o666);
+        thread::sleep(3 * INTERVAL);
+        assert!(access.permits(&alice, "add") && access.permits(&bob, "who"));
+
+        let mut changes = access.changes();
+        file.write(&format!("{bob} robert who\n* others health\n"));
+        eventually("the list is replaced", || !access.permits(&alice, "add"));
+        assert!(access.permits(&alice, "health") && access.permits(&bob, "who"));
+        assert_eq!(access.name(&bob).as_deref(), Some("robert"));
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+
+        let shared = Arc::downgrade(&access.0);
+        drop(access);
+        eventually("the thread has no handle", || shared.upgrade().is_none());
+    }
+
+    #[test]
+    fn wrong_files_are_refused() {
+        let (alice, file) = (key(), List::new("wrong-list", ""));
+        let path = file.0.display().to_string();
+        for (text, reason) in [
+            (format!("{alice}\n"), ":1: a key, a name and functions are expected"),
+            (format!("# x\n{alice} alice\n"), ":2: it names no function; `*` stands for all"),
+            (format!("{alice} a *\n{alice} b *\n"), ":2: the key was there before"),
+            ("* a x\n* b y\n".to_owned(), ":2: the key was there before"),
+            ("abc alice *\n".to_owned(), ":1: a key has"),
+        ] {
+            file.write(&text);
+            let error = file.error();
+            assert!(error.starts_with(&format!("{path}{reason}")), "{error}");
+        }
+        for mode in [0o664, 0o646] {
+            file.write("");
+            file.set_mode(mode);
+            assert!(file.error().contains("`chmod go-w` it"), "{}", file.error());
+        }
+        file.write("");
+        File::options().write(true).open(&file.0).unwrap().set_len(100_000_000).unwrap();
+        assert!(file.error().contains("has more than 1048576 bytes"), "{}", file.error());
+        let no_file = Access::from_file(std::env::temp_dir()).unwrap_err();
+        assert!(matches!(no_file, AccessError::NoFile { .. }));
+        let nothing = Access::from_file("/nonexistent/list").unwrap_err();
+        assert!(matches!(nothing, AccessError::Io { .. }));
+    }
+}

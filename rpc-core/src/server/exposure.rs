@@ -1,0 +1,68 @@
+//! The warning of a server that strangers can reach.
+
+use std::net::IpAddr;
+
+use crate::engine::Engine;
+
+/// Who reaches an endpoint, besides the programs of its own user or machine.
+#[derive(Debug, PartialEq, Eq)]
+enum Strangers {
+    Network,
+    Machine,
+}
+
+/// Warns of each endpoint at which strangers may call, because nothing is encrypted there.
+pub(super) fn warn(endpoints: &[String], engine: Engine) {
+    for endpoint in endpoints {
+        let who = match strangers(endpoint) {
+            Some(Strangers::Network) => "everybody who reaches it over the network",
+            Some(Strangers::Machine) => "every user of this machine",
+            None => continue,
+        };
+        let risk = match engine {
+            Engine::Zeromq => "call every function, and end the process by a malformed frame",
+            #[cfg(feature = "omq")]
+            Engine::Omq => "call every function",
+        };
+        tracing::warn!(
+            endpoint,
+            "{who} may {risk}: give the server keys and an access list (feature `curve`, \
+             `ServerBuilder::curve`), or listen on 127.0.0.1 or on an ipc path"
+        );
+    }
+}
+
+/// Returns the strangers that reach an endpoint of a server. `None` if there are none.
+fn strangers(endpoint: &str) -> Option<Strangers> {
+    if endpoint.starts_with("ipc://@") {
+        return Some(Strangers::Machine);
+    }
+    let (host, _) = endpoint.strip_prefix("tcp://")?.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = host.split('%').next()?.parse::<IpAddr>();
+    address.map_or(true, |address| !address.is_loopback()).then_some(Strangers::Network)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_come_over_the_network_or_by_abstract_names() {
+        for (endpoint, expected) in [
+            ("tcp://127.0.0.1:5555", None),
+            ("tcp://127.8.8.8:5555", None),
+            ("tcp://[::1]:5555", None),
+            ("tcp://0.0.0.0:5555", Some(Strangers::Network)),
+            ("tcp://[::]:5555", Some(Strangers::Network)),
+            ("tcp://192.168.1.7:5555", Some(Strangers::Network)),
+            ("tcp://[fe80::1%eth0]:5555", Some(Strangers::Network)),
+            ("ipc:///run/app.sock", None),
+            ("ipc://@app", Some(Strangers::Machine)),
+            ("inproc://app", None),
+            ("amqp://broker/?queue=app", None),
+        ] {
+            assert_eq!(strangers(endpoint), expected, "{endpoint}");
+        }
+    }
+}
