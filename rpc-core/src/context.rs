@@ -81,14 +81,14 @@ struct Inner {
     peer: PeerId,
     function: &'static str,
     deadline: Option<Instant>,
-    /// What the caller has sent with the call. Most calls have none, and are smaller for it.
+    /// The metadata and the trace of the caller. Most calls have none, and are smaller for it.
     sent: Option<Box<Sent>>,
     /// The flags [`STARTED`] and [`CANCELLED`]. Either may be set first.
     state: AtomicU8,
     notify: Notify,
 }
 
-/// What a caller sends with a call, besides its arguments.
+/// The parts of a call that its caller sends besides the arguments.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
     pub(crate) metadata: Metadata,

@@ -64,8 +64,6 @@ pub(crate) struct TransportConfig {
     /// The longest body that this side accepts, in bytes. A transport refuses much longer bodies
     /// before it reads them, if it can.
     pub(crate) max_message_size: usize,
-    /// The permission bits of the socket files on which a server listens.
-    pub(crate) ipc_mode: u32,
     /// The keys for all connections over sockets. Without them, nothing is encrypted.
     #[cfg(feature = "curve")]
     pub(crate) curve: Option<Curve>,

@@ -101,6 +101,9 @@ async fn client_messages_match_golden_file() {
     golden.check("client_request_with_key", &with_id(3, &peer.recv().await[2]));
     add::notify(&client, 1, -1).await.unwrap();
     golden.check("client_notification", &peer.recv().await[2]);
+    // The affinity key is not sent.
+    add::notify(&client, 1, -1).affinity_key("k").await.unwrap();
+    assert_eq!(peer.recv().await[2], &b"\x93\x02\xa3add\x92\x01\xff"[..]);
     let ping = tokio::spawn(client.ping().timeout(Duration::MAX));
     golden.check("client_ping", &with_id(5, &peer.recv().await[2]));
     let discover = tokio::spawn(client.discover().timeout(Duration::MAX));

@@ -60,7 +60,7 @@ pub enum AccessError {
         path: PathBuf,
         /// The number of the line, from 1 on.
         line: usize,
-        /// What is wrong with it.
+        /// The defect of the line.
         reason: String,
     },
 }
@@ -92,45 +92,59 @@ impl Access {
         let text = read(&path)?;
         let access = Self::new();
         *access.write() = parse(&text, &path)?;
-        let (shared, file) = (Arc::downgrade(&access.0), path.clone());
-        let follow = move || follow(&shared, &file, text);
+        let shared = Arc::downgrade(&access.0);
+        let follower = Follower { path: path.clone(), seen: text.clone(), applied: text };
         thread::Builder::new()
             .name("rpc-access-file".to_owned())
-            .spawn(follow)
+            .spawn(move || follower.follow(&shared))
             .map_err(|source| AccessError::Io { path, source })?;
         Ok(access)
     }
 }
 
-/// Applies changes of the file, until the list is dropped. `text` is what was applied last.
-fn follow(shared: &Weak<Shared>, path: &Path, mut text: String) {
-    let (mut seen, mut failure) = (text.clone(), String::new());
-    loop {
-        thread::sleep(INTERVAL);
-        let Some(access) = shared.upgrade().map(Access) else { return };
-        let changed = read(path).and_then(|now| {
-            let is_complete = now == seen;
-            seen = now;
-            if !is_complete || seen == text {
-                return Ok(None);
-            }
-            parse(&seen, path).map(Some)
-        });
-        match changed {
-            Ok(None) if seen == text => failure.clear(),
-            Ok(None) => {}
-            Ok(Some(list)) => {
-                text.clone_from(&seen);
-                failure.clear();
-                tracing::info!(file = %path.display(), keys = list.keys.len(), "the access list has changed");
-                access.replace_list(list);
-            }
-            Err(error) if error.to_string() == failure => {}
-            Err(error) => {
-                failure = error.to_string();
-                tracing::warn!(%error, "the access list stays as it is");
+/// A file whose list is applied.
+struct Follower {
+    path: PathBuf,
+    /// The content that was applied last.
+    applied: String,
+    /// The content that was read last.
+    seen: String,
+}
+
+impl Follower {
+    /// Applies changes of the file, until the list is dropped.
+    fn follow(mut self, shared: &Weak<Shared>) {
+        let mut failure = String::new();
+        loop {
+            thread::sleep(INTERVAL);
+            let Some(access) = shared.upgrade().map(Access) else { return };
+            match self.poll() {
+                Ok(None) if self.seen == self.applied => failure.clear(),
+                Ok(None) => {}
+                Ok(Some(list)) => {
+                    failure.clear();
+                    let (file, keys) = (self.path.display(), list.keys.len());
+                    tracing::info!(%file, keys, "the access list has changed");
+                    access.replace_list(list);
+                }
+                Err(error) if error.to_string() == failure => {}
+                Err(error) => {
+                    failure = error.to_string();
+                    tracing::warn!(%error, "the access list stays as it is");
+                }
             }
         }
+    }
+
+    /// Reads the file. Returns its list if that is new, and was read before.
+    fn poll(&mut self) -> Result<Option<List>, AccessError> {
+        let before = std::mem::replace(&mut self.seen, read(&self.path)?);
+        if self.seen != before || self.seen == self.applied {
+            return Ok(None);
+        }
+        let list = parse(&self.seen, &self.path)?;
+        self.applied.clone_from(&self.seen);
+        Ok(Some(list))
     }
 }
 
@@ -194,9 +208,9 @@ mod tests {
     use crate::keys::{PublicKey, SecretKey};
 
     /// A file of its own, which is removed when this is dropped.
-    struct List(PathBuf);
+    struct ListFile(PathBuf);
 
-    impl List {
+    impl ListFile {
         fn new(name: &str, text: &str) -> Self {
             let list =
                 Self(std::env::temp_dir().join(format!("rpc-{name}-{}", std::process::id())));
@@ -218,7 +232,7 @@ mod tests {
         }
     }
 
-    impl Drop for List {
+    impl Drop for ListFile {
         fn drop(&mut self) {
             fs::remove_file(&self.0).unwrap();
         }
@@ -240,18 +254,11 @@ mod tests {
     fn file_is_read_and_followed() {
         let (alice, bob) = (key(), key());
         let text = format!("# all\n#\n\n{alice} alice add orders.*\r\n{bob:x}  bob\t*\n");
-        let file = List::new("followed", &text);
+        let file = ListFile::new("followed", &text);
         let access = Access::from_file(&file.0).unwrap();
         assert!(access.permits(&alice, "orders.take") && !access.permits(&alice, "who"));
         assert!(access.permits(&bob, "who") && !access.admits(&key()));
         assert_eq!(access.name(&alice).as_deref(), Some("alice"));
-
-        // What is wrong changes nothing: half a line, nothing to read, others that can write it.
-        file.write(&text[..text.len() - 90]);
-        thread::sleep(3 * INTERVAL);
-        file.set_mode(0o666);
-        thread::sleep(3 * INTERVAL);
-        assert!(access.permits(&alice, "add") && access.permits(&bob, "who"));
 
         let mut changes = access.changes();
         file.write(&format!("{bob} robert who\n* others health\n"));
@@ -267,8 +274,33 @@ mod tests {
     }
 
     #[test]
+    fn only_a_whole_list_is_applied() {
+        let (text, shorter) =
+            (format!("{} a *\n{} b *\n", key(), key()), format!("{} c *\n", key()));
+        let file = ListFile::new("polled", &text);
+        let (applied, seen) = (text.clone(), text.clone());
+        let mut follower = Follower { path: file.0.clone(), applied, seen };
+        assert!(follower.poll().unwrap().is_none(), "nothing has changed");
+        // Somebody writes the file, or writes it wrongly.
+        for text in ["", &text[..10], &text[..50], &shorter] {
+            file.write(text);
+            assert!(follower.poll().unwrap().is_none(), "it may go on");
+        }
+        file.set_mode(0o666);
+        assert!(matches!(follower.poll(), Err(AccessError::Writable { .. })));
+        file.set_mode(0o644);
+        assert_eq!(follower.poll().unwrap().unwrap().keys.len(), 1);
+        assert!(follower.poll().unwrap().is_none(), "it is applied");
+        file.write(&text[..50]);
+        assert!(follower.poll().unwrap().is_none());
+        assert!(matches!(follower.poll(), Err(AccessError::Line { line: 2, .. })));
+        file.write(&shorter);
+        assert!(follower.poll().unwrap().is_none() && follower.poll().unwrap().is_none());
+    }
+
+    #[test]
     fn wrong_files_are_refused() {
-        let (alice, file) = (key(), List::new("wrong-list", ""));
+        let (alice, file) = (key(), ListFile::new("wrong-list", ""));
         let path = file.0.display().to_string();
         for (text, reason) in [
             (format!("{alice}\n"), ":1: a key, a name and functions are expected"),

@@ -83,7 +83,6 @@ impl ClientConfig {
         TransportConfig {
             engine: self.engine,
             max_message_size: self.max_message_size,
-            ipc_mode: 0,
             #[cfg(feature = "curve")]
             curve: self.curve.clone(),
         }

@@ -290,8 +290,9 @@ impl ServerBuilder {
         let io = IoThread::start("rpc-server-io").map_err(ServeError::Thread)?;
         let workload =
             Workload { max_requests: config.max_requests(), longest_call: registry.longest_call() };
-        let options = transport.clone();
-        let bound = io.run(async move { open::listen(endpoints, &options, workload).await });
+        let (options, ipc_mode) = (transport.clone(), config.ipc_mode);
+        let bound =
+            io.run(async move { open::listen(endpoints, &options, ipc_mode, workload).await });
         let (listeners, endpoints) = bound.await.map_err(|(endpoint, source)| {
             ServeError::Bind { endpoint: endpoint.to_string(), source }
         })?;

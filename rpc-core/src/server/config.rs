@@ -124,7 +124,6 @@ impl ServerConfig {
         Ok(TransportConfig {
             engine: self.engine,
             max_message_size: self.max_message_size,
-            ipc_mode: self.ipc_mode,
             #[cfg(feature = "curve")]
             curve,
         })

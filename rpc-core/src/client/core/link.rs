@@ -354,7 +354,7 @@ mod tests {
         let config = ClientConfig::default();
         let address = Endpoint::Inproc("a test of links".to_owned());
         let _listeners =
-            open::listen(vec![address.clone()], &config.transport(), Workload::default())
+            open::listen(vec![address.clone()], &config.transport(), 0o600, Workload::default())
                 .await
                 .map_err(|(_, cause)| cause)
                 .unwrap();

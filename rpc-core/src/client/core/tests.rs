@@ -34,9 +34,13 @@ struct Named {
 impl Named {
     async fn new(name: &'static str) -> Self {
         let endpoints = vec![Endpoint::Inproc(name.to_owned())];
-        let listening =
-            open::listen(endpoints, &ClientConfig::default().transport(), Workload::default())
-                .await;
+        let listening = open::listen(
+            endpoints,
+            &ClientConfig::default().transport(),
+            0o600,
+            Workload::default(),
+        )
+        .await;
         let (mut listeners, _) = listening.map_err(|(_, cause)| cause).unwrap();
         let listener = listeners.pop().unwrap();
         let share = Share::new(&Arc::new(SharedLimit::new(1_000, 0)));

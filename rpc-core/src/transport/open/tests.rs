@@ -18,7 +18,6 @@ fn configs() -> Vec<TransportConfig> {
     let max_message_size = DEFAULT_MAX_MESSAGE_SIZE;
     engines
         .map(|engine| TransportConfig {
-            ipc_mode: 0o600,
             engine,
             max_message_size,
             #[cfg(feature = "curve")]
