@@ -1,17 +1,22 @@
 //! Access lists: which key may call which functions.
 
+mod accounts;
 mod file;
+mod limits;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
 };
 
 use tokio::sync::watch;
 
-use crate::keys::PublicKey;
+use self::accounts::Accounts;
+use crate::{keys::PublicKey, peer::Verified, usage::Account};
 
-pub use self::file::AccessError;
+pub(crate) use self::limits::Exceeded;
+pub use self::{file::AccessError, limits::KeyLimits};
 
 /// A list of the keys that may connect to a server, and of the functions that each may call.
 ///
@@ -41,6 +46,7 @@ struct Shared {
     list: RwLock<List>,
     /// Tells servers that keys may have been removed.
     changed: watch::Sender<()>,
+    accounts: Mutex<Accounts>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -48,12 +54,21 @@ struct List {
     keys: HashMap<PublicKey, Entry>,
     /// The rights of every other key. `None` if no other may connect.
     others: Option<Rights>,
+    limits: HashMap<PublicKey, KeyLimits>,
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
     name: Arc<str>,
     rights: Rights,
+}
+
+/// The reason for which a request is not accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    /// The key may not call the function.
+    Denied,
+    Exceeded(Exceeded),
 }
 
 /// The functions that may be called, by name, or by the beginning of their names with a `*`.
@@ -89,7 +104,11 @@ impl Access {
     /// Makes a list in which nobody may do anything.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Shared { list: RwLock::default(), changed: watch::Sender::new(()) }))
+        Self(Arc::new(Shared {
+            list: RwLock::default(),
+            changed: watch::Sender::new(()),
+            accounts: Mutex::default(),
+        }))
     }
 
     /// Lets a key call `functions`, as [`grant`](Self::grant) does.
@@ -111,6 +130,29 @@ impl Access {
     pub fn allow_any_key(self, functions: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.write().others = Some(Rights::new(functions));
         self
+    }
+
+    /// Limits what a key may send, as [`set_limits`](Self::set_limits) does.
+    ///
+    /// ```
+    /// # use rpc_core::{Access, KeyLimits, SecretKey};
+    /// # let alice = SecretKey::generate().public();
+    /// let access = Access::new()
+    ///     .allow("alice", alice, ["count_words"])
+    ///     .limit(&alice, KeyLimits::new().max_in_flight(100));
+    /// ```
+    #[must_use]
+    pub fn limit(self, key: &PublicKey, limits: KeyLimits) -> Self {
+        self.set_limits(key, limits);
+        self
+    }
+
+    /// Limits what a key may send, over all its connections to all servers that have the list, in
+    /// place of its limits before. They stay with the key when it is revoked and granted again.
+    ///
+    /// Without limits, all keys that call a server at the same time share it fairly.
+    pub fn set_limits(&self, key: &PublicKey, limits: KeyLimits) {
+        self.write().limits.insert(*key, limits);
     }
 
     /// Lets a key call `functions`, in place of what it was allowed before. The name is for logs,
@@ -156,6 +198,30 @@ impl Access {
     /// Returns true if a key may call a function.
     pub(crate) fn permits(&self, key: &PublicKey, function: &str) -> bool {
         self.read().rights(key).is_some_and(|rights| rights.contain(function))
+    }
+
+    /// Checks whether a peer may send a request of `bytes` for a function at `now`.
+    pub(crate) fn check(
+        &self,
+        peer: &Verified,
+        function: &str,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<(), Rejected> {
+        let key = PublicKey::from_bytes(peer.key);
+        let list = self.read();
+        if !list.rights(&key).is_some_and(|rights| rights.contain(function)) {
+            return Err(Rejected::Denied);
+        }
+        let Some(limits) = list.limits.get(&key) else { return Ok(()) };
+        limits.check(&peer.account, bytes, now).map_err(Rejected::Exceeded)
+    }
+
+    /// Returns the account of a key, which all its connections share.
+    pub(crate) fn account(&self, key: PublicKey, now: Instant) -> Arc<Account> {
+        // A poisoned lock can be ignored, because nothing panics while it is held.
+        let mut accounts = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.get(key, now)
     }
 
     /// Returns the name of a key. `None` if the list does not name it.

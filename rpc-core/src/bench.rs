@@ -38,7 +38,7 @@ use crate::{
         response,
     },
     server::{
-        admission::{Admission, Permit, Usage},
+        admission::{Admission, Permit},
         completion::{Completion, CompletionQueue, Ticket},
         executor::{Execute, Executor},
         invoke::AdmittedCall,
@@ -47,6 +47,7 @@ use crate::{
         workers::{PoolSize, Workers},
     },
     transport::ReplyTo,
+    usage::Usage,
     util::wakers::Wakers,
     value::Value,
 };

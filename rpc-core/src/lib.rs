@@ -82,6 +82,7 @@ mod peer;
 mod protocol;
 mod server;
 mod transport;
+mod usage;
 mod util;
 mod value;
 
@@ -110,7 +111,7 @@ pub use crate::{
 
 #[cfg(feature = "curve")]
 pub use crate::{
-    access::{Access, AccessError},
+    access::{Access, AccessError, KeyLimits},
     keys::{KeyError, PublicKey, SecretKey},
 };
 

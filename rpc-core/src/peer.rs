@@ -1,12 +1,15 @@
 //! The identity of a peer, as a transport states it.
 
 use std::{
+    cmp::Ordering,
     fmt,
     hash::{Hash, Hasher},
     sync::Arc,
 };
 
 use bytes::Bytes;
+
+use crate::usage::Account;
 
 /// The identity of the peer that sent a message: a client, or the proxy in front of several
 /// clients.
@@ -23,7 +26,8 @@ pub(crate) struct PeerId {
 }
 
 /// What a transport has verified about a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug)]
+#[cfg_attr(not(feature = "curve"), allow(dead_code))] // Then nothing is verified.
 pub(crate) struct Verified {
     /// The public key whose secret the peer has.
     pub(crate) key: [u8; 32],
@@ -31,7 +35,31 @@ pub(crate) struct Verified {
     pub(crate) connection: u64,
     /// The name of the key, when the peer connected.
     pub(crate) name: Option<Arc<str>>,
+    /// The account of the key, which all its connections share.
+    pub(crate) account: Arc<Account>,
 }
+
+/// The connections of a transport have different numbers. Keys are compared as well, because more
+/// than one transport may verify them.
+impl Ord for Verified {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.connection, &self.key).cmp(&(other.connection, &other.key))
+    }
+}
+
+impl PartialOrd for Verified {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Verified {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Verified {}
 
 impl PeerId {
     /// Makes the identity of a peer, about which the transport has `verified` something.
@@ -72,6 +100,14 @@ impl PeerId {
         let mut copy = self.clone();
         copy.address = Bytes::copy_from_slice(&self.address);
         copy
+    }
+
+    /// Returns the name of the party with which the capacity of a server is shared: the verified
+    /// key, with all its connections, or else the address. A server that verifies keys has no
+    /// other peers but in-memory ones, whose addresses are shorter than a key.
+    #[inline]
+    pub(crate) fn holder(&self) -> &Bytes {
+        self.verification().map_or(&self.address, |verified| verified.account.key())
     }
 }
 

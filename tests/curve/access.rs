@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rpc_core::{Access, Client, ErrorKind, Ran, RpcError, ServeError};
+use rpc_core::{Access, Client, ErrorKind, KeyLimits, Ran, RpcError, ServeError};
 use tests::{Gate, soon};
 
-use crate::{Keys, add, hold, take, who};
+use crate::{Keys, add, block, hold, take, who};
 
 fn denied<T: std::fmt::Debug, E>(result: Result<T, E>) -> bool
 where
@@ -124,6 +124,81 @@ async fn replies_are_remembered_for_their_key_only() {
     let again = keys.client("alice").connect(server.endpoint()).await.unwrap();
     assert_eq!(take(&again).await, first, "it is the same key on another connection");
     for client in [alice, bob, again] {
+        client.close().await;
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn limits_count_over_all_connections_of_a_key() {
+    let (mut keys, gate) = (Keys::default(), Arc::<Gate>::default());
+    let alice = keys.public("alice");
+    let access = Access::new()
+        .allow("alice", alice, ["*"])
+        .allow("bob", keys.public("bob"), ["*"])
+        .limit(&alice, KeyLimits::new().max_in_flight(2));
+    let server = keys.serve(&access, &gate).await;
+    let mut clients = Vec::new();
+    for name in ["alice", "alice", "bob"] {
+        clients.push(keys.client(name).retries(0).connect(server.endpoint()).await.unwrap());
+    }
+    let [first, second, bob] = [0, 1, 2].map(|index| clients[index].clone());
+    let running = [&first, &second].map(|client| tokio::spawn(hold::call(client).into_future()));
+    gate.entered(2).await;
+    let error = take::call(&second).await.unwrap_err();
+    assert_eq!((error.kind(), error.ran()), (ErrorKind::Overloaded, Ran::No));
+    assert!(error.to_string().contains("its limit (max_in_flight) is 2"), "{error}");
+    assert!(take::call(&bob).await.is_ok());
+    // Limits change while calls run. Notifications count as well.
+    access.set_limits(&alice, KeyLimits::new().max_in_flight(3).calls_per_second(1));
+    let before = take::call(&first).await.unwrap();
+    let error = take::call(&second).await.unwrap_err();
+    assert!(error.to_string().contains("may make 1 calls a second"), "{error}");
+    assert!(error.retry_after().is_some_and(|wait| wait <= Duration::from_secs(1)), "{error:?}");
+    take::notify(&second).await.unwrap();
+    assert!(add::call(&second, 1, 2).await.is_err(), "the notification came before it");
+    assert_eq!(take::call(&bob).await.unwrap(), before + 1);
+    access.set_limits(&alice, KeyLimits::new());
+    gate.open();
+    for call in running {
+        soon("the call", call).await.unwrap().unwrap();
+    }
+    assert!(take::call(&second).await.is_ok());
+    for client in clients {
+        client.close().await;
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn keys_share_the_workers_however_many_connections_they_have() {
+    let (mut keys, gate) = (Keys::default(), Arc::<Gate>::default());
+    let access = Access::new().allow_any_key(["*"]);
+    let builder = keys.server(&access).shared_state(Arc::clone(&gate)).workers(1);
+    let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let mut clients = Vec::new();
+    for name in ["alice", "alice", "alice", "bob"] {
+        clients.push(keys.client(name).connect(server.endpoint()).await.unwrap());
+    }
+    // One call occupies the worker. Ten of each connection wait, those of bob behind the others.
+    let occupied = tokio::spawn(block::call(&clients[0]).into_future());
+    gate.entered(1).await;
+    let mut waiting = Vec::new();
+    for client in &clients {
+        waiting.extend((0..10).map(|_| tokio::spawn(take::call(client).into_future())));
+        // An inline function is answered after those before it are in the queue.
+        add::call(client, 1, 2).await.unwrap();
+    }
+    gate.open();
+    soon("the first call", occupied).await.unwrap().unwrap();
+    let mut order = Vec::new();
+    for call in waiting {
+        order.push(soon("a call", call).await.unwrap().unwrap());
+    }
+    // Of the first twenty calls that run, ten are bob's.
+    let bobs = order.split_off(30);
+    assert!(bobs.iter().all(|position| *position <= 20), "{bobs:?}");
+    for client in clients {
         client.close().await;
     }
     server.shutdown().await;

@@ -39,6 +39,12 @@ async fn hold(#[state] gate: Arc<Gate>) {
 }
 
 #[remote]
+fn block(#[state] gate: &Gate) {
+    let _inside = gate.enter();
+    gate.pass(|| false);
+}
+
+#[remote]
 fn who(#[context] cx: &Context) -> (Option<String>, Option<String>) {
     (cx.peer_name().map(str::to_owned), cx.peer_key().map(|key| key.to_string()))
 }

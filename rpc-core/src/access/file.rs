@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Access, Entry, List, Rights, Shared};
+use super::{Access, Entry, KeyLimits, List, Rights, Shared};
 use crate::keys::KeyError;
 
 /// The interval at which the file is read. Reading works on every file system, and through links
@@ -70,13 +70,14 @@ impl Access {
     /// [`replace`](Self::replace) does. If the file cannot be read then, or has a wrong line, the
     /// list stays as it is, and a warning says why.
     ///
-    /// Each line has a public key as text, a name, and the functions, separated by spaces. In place
-    /// of a key, `*` stands for all keys that the file does not name. A line that begins with `# `
+    /// Each line has a public key as text, a name, and the functions, separated by spaces. Words with
+    /// a `=` are [limits](KeyLimits): `max_in_flight`, `max_bytes_in_flight`, `calls_per_second`. In
+    /// place of a key, `*` stands for all keys that the file does not name. A line that begins with `# `
     /// is a comment; without the space it is a key, because the text of a key may begin so.
     ///
     /// ```text
     /// # key                                  name    functions
-    /// Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID alice   count_words orders.*
+    /// Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID alice   count_words orders.* max_in_flight=100
     /// *                                        others  health
     /// ```
     ///
@@ -187,17 +188,39 @@ fn add(list: &mut List, line: &str) -> Result<(), String> {
     let mut words = line.split_whitespace();
     let (key, name) = (words.next().unwrap_or_default(), words.next());
     let name = name.ok_or("a key, a name and functions are expected")?;
-    let rights = Rights::new(words);
-    if rights.0.is_empty() {
+    let (limits, functions): (Vec<_>, Vec<_>) = words.partition(|word| word.contains('='));
+    if functions.is_empty() {
         return Err("it names no function; `*` stands for all".to_owned());
     }
+    let (limits, rights) = (parse_limits(&limits)?, Rights::new(functions));
     let twice = if key == ANY {
+        if limits.is_some() {
+            return Err("limits are for one key: anybody can make another".to_owned());
+        }
         list.others.replace(rights).is_some()
     } else {
         let key = key.parse().map_err(|error: KeyError| error.to_string())?;
+        list.limits.extend(limits.map(|limits| (key, limits)));
         list.keys.insert(key, Entry { name: name.into(), rights }).is_some()
     };
     if twice { Err("the key was there before".to_owned()) } else { Ok(()) }
+}
+
+/// Reads limits, as `max_in_flight=100`. Returns `None` if there are none.
+fn parse_limits(words: &[&str]) -> Result<Option<KeyLimits>, String> {
+    let mut limits = KeyLimits::new();
+    for word in words {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let value =
+            value.parse().map_err(|_| format!("`{name}` needs a number up to {}", u32::MAX))?;
+        if !limits.set(name, value) {
+            return Err(format!(
+                "there is no limit `{name}`: it can be max_in_flight, max_bytes_in_flight or \
+                 calls_per_second"
+            ));
+        }
+    }
+    Ok((!words.is_empty()).then_some(limits))
 }
 
 #[cfg(test)]
@@ -253,12 +276,15 @@ mod tests {
     #[test]
     fn file_is_read_and_followed() {
         let (alice, bob) = (key(), key());
-        let text = format!("# all\n#\n\n{alice} alice add orders.*\r\n{bob:x}  bob\t*\n");
+        let limits = "max_in_flight=1 max_bytes_in_flight=2 calls_per_second=3";
+        let text = format!("# all\n#\n\n{alice} alice add orders.*\r\n{bob:x}  bob\t* {limits}\n");
         let file = ListFile::new("followed", &text);
         let access = Access::from_file(&file.0).unwrap();
         assert!(access.permits(&alice, "orders.take") && !access.permits(&alice, "who"));
         assert!(access.permits(&bob, "who") && !access.admits(&key()));
         assert_eq!(access.name(&alice).as_deref(), Some("alice"));
+        let limits = KeyLimits::new().max_in_flight(1).max_bytes_in_flight(2).calls_per_second(3);
+        assert_eq!(access.read().limits, [(bob, limits)].into());
 
         let mut changes = access.changes();
         file.write(&format!("{bob} robert who\n* others health\n"));
@@ -308,6 +334,11 @@ mod tests {
             (format!("{alice} a *\n{alice} b *\n"), ":2: the key was there before"),
             ("* a x\n* b y\n".to_owned(), ":2: the key was there before"),
             ("abc alice *\n".to_owned(), ":1: a key has"),
+            (format!("{alice} a * max_in_flight=x\n"), ":1: `max_in_flight` needs a number"),
+            (format!("{alice} a * calls_per_second=-1\n"), ":1: `calls_per_second` needs a number"),
+            (format!("{alice} a * max=1\n"), ":1: there is no limit `max`: it can be max_in_fl"),
+            (format!("{alice} a max_in_flight=1\n"), ":1: it names no function"),
+            ("* a x max_in_flight=1\n".to_owned(), ":1: limits are for one key"),
         ] {
             file.write(&text);
             let error = file.error();

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     protocol::error::WireError,
+    usage::Usage,
     util::{
         fair_share::{SharedLimit, reserve_of},
         gauged::{Gauged, SERVER_IN_FLIGHT},
@@ -24,13 +25,6 @@ pub(crate) struct Admission(Arc<Limits>);
 struct Limits {
     requests: SharedLimit,
     bytes: SharedLimit,
-}
-
-/// The requests that one peer has in flight, and their bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Usage {
-    pub(crate) requests: usize,
-    pub(crate) bytes: usize,
 }
 
 /// The capacity that one request in flight holds until the permit is dropped.

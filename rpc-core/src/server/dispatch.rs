@@ -27,12 +27,10 @@ use crate::{
         response,
     },
     server::{
-        admission::{self, Usage},
-        agreement,
+        admission, agreement,
         completion::{Completion, Ticket},
         error_log::ErrorLog,
         executor::Execute,
-        gate::Gate,
         invoke::{AdmittedCall, run_inline},
         requests::{ActiveRequest, Caller, Owner, Requests},
         service::Service,
@@ -40,6 +38,7 @@ use crate::{
         watched_call::Facts,
     },
     transport::ReplyTo,
+    usage::Usage,
 };
 
 pub(crate) use self::outbound::{Outbound, malformed};
@@ -157,8 +156,8 @@ impl<E: Execute> Dispatcher<E> {
         if control::is_reserved(method) {
             return self.call_builtin(caller, method, &body[params_at..], out);
         }
-        if !self.service.gate.permits(caller.reply_to.peer(), method) {
-            return self.refuse(caller, method, &Gate::denied(), now, out);
+        if let Err(error) = self.service.gate.check(caller.reply_to.peer(), method, size, now) {
+            return self.refuse(caller, method, &error, now, out);
         }
         let Some(function) = self.service.registry.find(method) else {
             let error = self.service.registry.not_found(method);
@@ -197,8 +196,8 @@ impl<E: Execute> Dispatcher<E> {
             let params = &body[params_at..];
             return self.handle_control(reply_to, method, params, now, out);
         }
-        if !self.service.gate.permits(reply_to.peer(), method) {
-            return self.log.refused(method, reply_to.peer(), &Gate::denied(), now);
+        if let Err(error) = self.service.gate.check(reply_to.peer(), method, size, now) {
+            return self.log.refused(method, reply_to.peer(), &error, now);
         }
         let Some(function) = self.service.registry.find(method) else {
             reply_to.reject();

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use foldhash::HashMap;
 
 use crate::{
@@ -42,19 +43,20 @@ pub(crate) fn limit(bytes: usize, max_message_size: usize) -> Arc<SharedLimit> {
     Arc::new(SharedLimit::new(limit, limit))
 }
 
-/// The egress quota: the peers of one listener that may have unread messages, and their shares.
+/// The egress quota: the keys or peers of one listener that may have unread messages, and their
+/// shares.
 #[derive(Debug)]
 struct EgressQuota {
     limit: Arc<SharedLimit>,
-    peers: HashMap<PeerId, Arc<Share>>,
-    /// The number of peers at which the peers without unread messages are removed. This is
+    shares: HashMap<Bytes, Arc<Share>>,
+    /// The number of shares at which those without unread messages are removed. This is
     /// necessary because not every engine reports each peer that disconnects.
     next_sweep: usize,
 }
 
 impl EgressQuota {
     fn new(limit: Arc<SharedLimit>) -> Self {
-        Self { limit, peers: HashMap::default(), next_sweep: FIRST_SWEEP }
+        Self { limit, shares: HashMap::default(), next_sweep: FIRST_SWEEP }
     }
 
     /// Acquires the capacity to send a body of `size` bytes to `peer`. Returns `None` if the peer
@@ -62,14 +64,16 @@ impl EgressQuota {
     fn acquire(&mut self, peer: &PeerId, size: usize) -> Option<Lease> {
         let overhead = OVERHEAD.max(self.limit.limit() / MAX_MESSAGES);
         let amount = size.saturating_add(overhead);
-        if let Some(share) = self.peers.get(peer) {
+        let holder = peer.holder();
+        if let Some(share) = self.shares.get(holder) {
             return share.acquire(amount);
         }
-        if self.peers.len() >= self.next_sweep {
-            self.peers.retain(|_, share| share.held() > 0);
-            self.next_sweep = FIRST_SWEEP.max(2 * self.peers.len());
+        if self.shares.len() >= self.next_sweep {
+            self.shares.retain(|_, share| share.held() > 0);
+            self.next_sweep = FIRST_SWEEP.max(2 * self.shares.len());
         }
-        let share = self.peers.entry(peer.detached()).or_insert(Share::new(&self.limit));
+        let share =
+            self.shares.entry(Bytes::copy_from_slice(holder)).or_insert(Share::new(&self.limit));
         share.acquire(amount)
     }
 }
@@ -87,10 +91,13 @@ impl Egress {
         Self { quota: EgressQuota::new(limit), dropped: 0 }
     }
 
-    /// Removes a peer that has disconnected. The transport drops the messages that are still queued
-    /// for it.
+    /// Removes the share of a peer that has disconnected, unless other connections of its key use
+    /// it, or messages are still queued: the transport drops those later.
     pub(crate) fn handle_peer_gone(&mut self, peer: &PeerId) {
-        self.quota.peers.remove(peer);
+        let holder = peer.holder();
+        if self.quota.shares.get(holder).is_some_and(|share| share.held() == 0) {
+            self.quota.shares.remove(holder);
+        }
     }
 
     /// Sends all messages. Consecutive small messages to the same client are sent as one batch, if
@@ -148,8 +155,6 @@ impl Egress {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn peer(name: &'static str) -> PeerId {
@@ -196,11 +201,14 @@ mod tests {
             let other = PeerId::unverified(Bytes::copy_from_slice(&n.to_be_bytes()));
             drop(egress.quota.acquire(&other, 1));
         }
-        assert!(egress.quota.peers.len() <= FIRST_SWEEP, "{}", egress.quota.peers.len());
-        assert!(egress.quota.peers.contains_key(&peer("a")));
+        assert!(egress.quota.shares.len() <= FIRST_SWEEP, "{}", egress.quota.shares.len());
+        let has_share = |egress: &Egress| egress.quota.shares.contains_key(peer("a").holder());
         egress.handle_peer_gone(&peer("a"));
+        assert!(has_share(&egress));
         assert_eq!(limit.taken(), 513, "the message is still queued");
         drop(stays);
         assert_eq!(limit.taken(), 0);
+        egress.handle_peer_gone(&peer("a"));
+        assert!(!has_share(&egress));
     }
 }

@@ -9,13 +9,9 @@ use crate::{
     context::Context,
     peer::PeerId,
     protocol::MsgId,
-    server::{
-        admission::{Permit, Usage},
-        completion::Ticket,
-        executor::Started,
-        idempotency::Key,
-    },
+    server::{admission::Permit, completion::Ticket, executor::Started, idempotency::Key},
     transport::ReplyTo,
+    usage::Usage,
     util::slab::Slab,
 };
 
@@ -110,6 +106,9 @@ impl Requests {
                 Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
         }
         let ticket = Ticket(self.active.insert(request));
+        if let Some(verified) = peer.verification() {
+            verified.account.add(usage);
+        }
         let load = self.by_peer.entry(peer).or_default();
         load.active += 1;
         load.usage.requests += usage.requests;
@@ -125,8 +124,12 @@ impl Requests {
         }
     }
 
-    /// Returns the number and the bytes of the requests that a peer has in flight.
+    /// Returns the number and the bytes of the requests that a peer has in flight. A verified key
+    /// counts as one peer, with all its connections.
     pub(crate) fn usage(&self, peer: &PeerId) -> Usage {
+        if let Some(verified) = peer.verification() {
+            return verified.account.usage();
+        }
         self.by_peer.get(peer).map_or(Usage::default(), |load| load.usage)
     }
 
@@ -138,6 +141,9 @@ impl Requests {
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<ActiveRequest> {
         let request = self.active.remove(ticket.0)?;
         let peer = request.context.peer_id();
+        if let Some(verified) = peer.verification() {
+            verified.account.subtract(request.usage);
+        }
         let load = self.by_peer.get_mut(peer)?;
         load.active -= 1;
         load.usage.requests -= request.usage.requests;

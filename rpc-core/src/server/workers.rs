@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::{
-    peer::PeerId,
     server::{
         completion::{CompletionQueue, Notifier},
         invoke::{AdmittedCall, SyncFn},
@@ -43,7 +43,7 @@ pub(crate) struct PoolSize {
     pub(crate) max_threads: usize,
 }
 
-/// A pool of threads that run jobs. They serve the peers round-robin, see [`FairQueue`].
+/// A pool of threads that run jobs. They serve the keys or peers round-robin, see [`FairQueue`].
 ///
 /// Functions that compute need one thread for each core. Functions that block need more. The pool
 /// cannot tell them apart in advance. So it adds threads when jobs wait, no thread is idle, and
@@ -64,7 +64,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    queue: FairQueue<PeerId, Job>,
+    queue: FairQueue<Bytes, Job>,
     /// The number of threads that wait for a job.
     idle: usize,
     threads: usize,
@@ -119,14 +119,14 @@ pub(crate) struct Job {
 }
 
 /// The identifier of a job that waits.
-pub(crate) type JobId = Position<PeerId>;
+pub(crate) type JobId = Position<Bytes>;
 
 impl Workers {
     /// Starts the threads that are always there. At most `max_waiting` jobs may wait for them, and
     /// one more for each idle thread.
     pub(crate) fn start(size: PoolSize, max_waiting: usize) -> io::Result<Self> {
         let state = State {
-            queue: FairQueue::new(max_waiting, PeerId::detached),
+            queue: FairQueue::new(max_waiting, |holder| Bytes::copy_from_slice(holder)),
             idle: 0,
             threads: 0,
             taken: 0,
@@ -215,10 +215,10 @@ impl Workers {
     /// Idle workers are not notified until [`wake`](Self::wake) is called, because waking a thread
     /// takes longer than many functions.
     pub(crate) fn submit(&self, job: Job) -> Option<JobId> {
-        let peer = job.call.invocation.context().peer_id().clone();
+        let holder = job.call.invocation.context().peer_id().holder().clone();
         let mut state = self.0.lock();
         let idle = state.idle;
-        let pushed = state.queue.push(peer, job, idle);
+        let pushed = state.queue.push(holder, job, idle);
         // A job that is refused must not be dropped under the lock.
         drop(state);
         pushed.ok()

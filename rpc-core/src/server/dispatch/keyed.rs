@@ -14,7 +14,7 @@ use crate::{
         error::{Code, WireError},
     },
     server::{
-        admission::{self, Permit, Usage},
+        admission::{self, Permit},
         completion::{Completion, RequestAddress, Ticket},
         dispatch::{
             Call, Dispatcher, Outbound, Start,
@@ -26,6 +26,7 @@ use crate::{
         reply_cache::Lookup,
         requests::{ActiveRequest, Caller, Owner},
     },
+    usage::Usage,
 };
 
 impl<E: Execute> Dispatcher<E> {

@@ -16,6 +16,7 @@ use crate::{
     server::{
         completion::CompletionQueue,
         executor::Started,
+        gate::Gate,
         registry::{Registry, States},
         reply_cache::CacheLimits,
         service::ServiceLimits,

@@ -6,10 +6,8 @@ use futures_util::FutureExt;
 use super::*;
 use crate::{
     peer::PeerId,
-    server::{
-        admission::{Admission, Usage},
-        registry::tests::function,
-    },
+    server::{admission::Admission, registry::tests::function},
+    usage::Usage,
     util::panics::tests::Bomb,
 };
 

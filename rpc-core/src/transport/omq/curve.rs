@@ -1,6 +1,6 @@
 //! CURVE on this engine: the options of both sides, and the connections of a server by their keys.
 
-use std::{collections::HashMap, sync::Arc, task::Context};
+use std::{collections::HashMap, sync::Arc, task::Context, time::Instant};
 
 use bytes::Bytes;
 use omq_tokio::{
@@ -77,7 +77,8 @@ impl Guard {
         let connection = peer.connection_id;
         let verified = self.connections.entry(connection).or_insert_with(|| {
             let name = self.access.name(&PublicKey::from_bytes(key));
-            Arc::new(Verified { key, connection, name })
+            let account = self.access.account(PublicKey::from_bytes(key), Instant::now());
+            Arc::new(Verified { key, connection, name, account })
         });
         Some(Arc::clone(verified))
     }
