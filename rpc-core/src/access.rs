@@ -63,14 +63,6 @@ struct Entry {
     rights: Rights,
 }
 
-/// The reason for which a request is not accepted.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Rejected {
-    /// The key may not call the function.
-    Denied,
-    Exceeded(Exceeded),
-}
-
 /// The functions that may be called, by name, or by the beginning of their names with a `*`.
 #[derive(Debug, Clone)]
 struct Rights(Arc<[String]>);
@@ -200,21 +192,15 @@ impl Access {
         self.read().rights(key).is_some_and(|rights| rights.contain(function))
     }
 
-    /// Checks whether a peer may send a request of `bytes` for a function at `now`.
-    pub(crate) fn check(
+    /// Checks whether a peer may send a request of `bytes` at `now`, and counts the call.
+    pub(crate) fn check_limits(
         &self,
         peer: &Verified,
-        function: &str,
         bytes: usize,
         now: Instant,
-    ) -> Result<(), Rejected> {
-        let key = PublicKey::from_bytes(peer.key);
-        let list = self.read();
-        if !list.rights(&key).is_some_and(|rights| rights.contain(function)) {
-            return Err(Rejected::Denied);
-        }
-        let Some(limits) = list.limits.get(&key) else { return Ok(()) };
-        limits.check(&peer.account, bytes, now).map_err(Rejected::Exceeded)
+    ) -> Result<(), Exceeded> {
+        let limits = self.read().limits.get(&PublicKey::from_bytes(peer.key)).copied();
+        limits.map_or(Ok(()), |limits| limits.check(&peer.account, bytes, now))
     }
 
     /// Returns the account of a key, which all its connections share.

@@ -1,6 +1,7 @@
 //! Building blocks that know nothing of RPC. Any other network program could use them as well.
 
 pub(crate) mod cut;
+pub(crate) mod doublings;
 pub(crate) mod fair_queue;
 pub(crate) mod fair_share;
 pub(crate) mod fnv;

@@ -1,64 +1,11 @@
 //! The log of servers and clients, read by a subscriber of the whole test program.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use rpc_core::{Context, remote};
-use tests::{Gate, RawClient, soon};
+use tests::{Gate, RawClient, log::Log};
 
 use crate::functions::{add, builder, hold, hold_async};
-
-/// The lines that were written so far, in the order of their time.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Begins to record at `INFO`. The subscriber is that of the whole program, because servers and
-    /// clients write in threads of their own. So every test looks for its own functions only.
-    fn begin() -> Self {
-        static LOG: Mutex<Option<Log>> = Mutex::new(None);
-        let mut log = LOG.lock().unwrap();
-        let log = log.get_or_insert_with(|| {
-            let log = Self::default();
-            let writer = log.clone();
-            let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
-            subscriber.with_ansi(false).init();
-            log
-        });
-        log.clone()
-    }
-
-    fn lines(&self, with: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains(with)).map(str::to_owned).collect()
-    }
-
-    async fn line(&self, with: &str) -> String {
-        let found = async {
-            loop {
-                if let Some(line) = self.lines(with).into_iter().next() {
-                    return line;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        soon(with, found).await
-    }
-}
 
 #[remote]
 async fn says(text: String) {
@@ -82,7 +29,7 @@ fn logs_panic() {
 
 #[tokio::test]
 async fn logs_of_functions_nest_in_the_span_of_their_call() {
-    let log = Log::begin();
+    let log = Log::begin(Level::INFO);
     let server = builder(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let client = tests::client().connect(server.endpoint()).await.unwrap();
     says::call(&client, "hello".to_owned()).await.unwrap();
@@ -97,7 +44,7 @@ async fn logs_of_functions_nest_in_the_span_of_their_call() {
 
 #[tokio::test]
 async fn healthy_server_writes_nothing_per_call() {
-    let log = Log::begin();
+    let log = Log::begin(Level::INFO);
     let server = builder(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let client = tests::client().connect(server.endpoint()).await.unwrap();
     for n in 0..100 {
@@ -110,7 +57,7 @@ async fn healthy_server_writes_nothing_per_call() {
 
 #[tokio::test]
 async fn troubles_are_written_once_a_second() {
-    let log = Log::begin();
+    let log = Log::begin(Level::INFO);
     let gate: Arc<Gate> = Arc::default();
     let small = builder(&gate).max_in_flight(1).workers(1);
     let server = small.bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
@@ -144,7 +91,7 @@ async fn troubles_are_written_once_a_second() {
 
 #[tokio::test]
 async fn planned_leave_of_a_server_is_no_warning() {
-    let log = Log::begin();
+    let log = Log::begin(Level::INFO);
     let server = builder(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
     let endpoint = server.endpoint().to_owned();
     let client = tests::client().connect(&*endpoint).await.unwrap();
@@ -157,7 +104,7 @@ async fn planned_leave_of_a_server_is_no_warning() {
 
 #[tokio::test]
 async fn client_that_cannot_connect_says_why() {
-    let log = Log::begin();
+    let log = Log::begin(Level::INFO);
     let endpoint = format!("inproc://{}", tests::unique());
     let client = tests::client().connect_lazy(&*endpoint).unwrap();
     let line =
@@ -168,7 +115,7 @@ async fn client_that_cannot_connect_says_why() {
 
 #[tokio::test]
 async fn server_that_strangers_reach_warns() {
-    let log = Log::begin();
+    let log = Log::begin(Level::INFO);
     let server = builder(&Arc::default()).bind("tcp://0.0.0.0:0").await.unwrap();
     let line = log.line(&format!("endpoint=\"{}\"", server.endpoint())).await;
     assert!(line.contains("WARN") && line.contains("ServerBuilder::curve"), "{line}");

@@ -1,13 +1,19 @@
 //! Encryption with CURVE, and access lists.
 
 mod access;
+mod floods;
 mod handshakes;
+mod hostile;
+mod logs;
+mod mallory;
 mod python;
+mod raw;
+mod tampering;
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -18,9 +24,12 @@ use rpc_core::{
 };
 use tests::Gate;
 
-/// The number of calls of a function that were run.
+/// The calls that have run.
 #[derive(Default)]
-struct Runs(AtomicU32);
+struct Runs {
+    taken: AtomicU32,
+    seen: Mutex<Vec<u32>>,
+}
 
 #[remote(inline)]
 fn add(a: i32, b: i32) -> i32 {
@@ -29,7 +38,13 @@ fn add(a: i32, b: i32) -> i32 {
 
 #[remote(name = "orders.take")]
 fn take(#[state] runs: &Runs) -> u32 {
-    runs.0.fetch_add(1, Ordering::Relaxed)
+    runs.taken.fetch_add(1, Ordering::Relaxed)
+}
+
+#[remote(inline)]
+fn note(number: u32, #[state] runs: &Runs) -> u32 {
+    runs.seen.lock().unwrap().push(number);
+    number
 }
 
 #[remote]

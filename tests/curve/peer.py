@@ -2,6 +2,8 @@
 
 peer.py req|dealer|batch ENDPOINT SERVER_KEY PUBLIC SECRET FUNCTION...
     Calls functions, and prints a line for each: its name, and `ok` or the code of the error.
+peer.py refused ENDPOINT SERVER_KEY PUBLIC SECRET
+    Calls a function, and prints `refused` if no answer comes within a second.
 peer.py proxy ENDPOINT SERVER_KEY PUBLIC SECRET
     Passes on what plain clients send. Prints its endpoint.
 peer.py server PUBLIC SECRET CLIENT_KEY
@@ -66,6 +68,17 @@ def batch(functions, *connection):
     requests = [request(msgid, function) for msgid, function in enumerate(functions)]
     s.send_multipart([b"", msgpack.packb([3, *requests])])
     show(functions, [s.recv_multipart()[1] for _ in functions])
+
+
+def refused(*connection):
+    s = encrypted(zmq.DEALER, *connection)
+    s.setsockopt(zmq.RCVTIMEO, 1_000)
+    s.send_multipart([b"", request(0, "add")])
+    try:
+        s.recv_multipart()
+        print("answered")
+    except zmq.Again:
+        print("refused")
 
 
 def proxy(*connection):

@@ -10,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_core::{Access, Client, Engine, ErrorKind, SecretKey};
+use rpc_core::{Access, Client, Engine, ErrorKind, PublicKey};
 use tests::{Gate, process::examples, soon};
 
-use crate::{Keys, add};
+use crate::{Keys, add, hostile, logs::text};
 
 const NO_PYTHON: &str =
     "the interpreter that RPC_TEST_PYTHON names (a full path), or python3, can be started";
@@ -26,17 +26,6 @@ fn python(arguments: &[&str]) -> Command {
     let mut command = Command::new(interpreter());
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/curve/peer.py")).args(arguments);
     command
-}
-
-/// The text of a secret key, as pyzmq takes it.
-fn text(key: &SecretKey) -> String {
-    let folder = env::temp_dir().join(tests::unique());
-    std::fs::create_dir(&folder).unwrap();
-    let (_, secret) = key.save(folder.join("key")).unwrap();
-    let file = std::fs::read_to_string(secret).unwrap();
-    std::fs::remove_dir_all(folder).unwrap();
-    let (_, text) = file.split_once("secret-key = \"").unwrap();
-    text.trim_end().trim_end_matches('"').to_owned()
 }
 
 /// A process that is killed when this value is dropped.
@@ -100,6 +89,16 @@ async fn rights_hold_for_every_kind_of_socket() {
             let printed = run(&[&arguments[..], &functions].concat()).await;
             assert_eq!(printed, expected(column), "{kind}");
         }
+    }
+    // Who has not the secret of an allowed key is not let in, nor with a key that has none.
+    let (alice, secret) = (keys.public("alice").to_string(), text(&keys.secret("bob")));
+    let weak = hostile::WEAK.map(|key| {
+        access.grant("weak", PublicKey::from_bytes(key), ["*"]);
+        PublicKey::from_bytes(key).to_string()
+    });
+    for public in [&alice, &weak[0], &weak[1]] {
+        let printed = run(&["refused", server.endpoint(), &server_key, public, &secret]).await;
+        assert_eq!(printed, "refused\n", "{public}");
     }
     // Whoever is behind the proxy has its rights.
     let (public, secret) = (keys.public("proxy").to_string(), text(&keys.secret("proxy")));

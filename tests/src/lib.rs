@@ -7,6 +7,7 @@ pub mod follow;
 pub mod golden;
 mod guarded;
 pub mod ledger;
+pub mod log;
 pub mod mutate;
 pub mod process;
 pub mod rabbitmq;

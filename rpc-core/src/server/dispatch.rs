@@ -31,6 +31,7 @@ use crate::{
         completion::{Completion, Ticket},
         error_log::ErrorLog,
         executor::Execute,
+        gate,
         invoke::{AdmittedCall, run_inline},
         requests::{ActiveRequest, Caller, Owner, Requests},
         service::Service,
@@ -156,13 +157,16 @@ impl<E: Execute> Dispatcher<E> {
         if control::is_reserved(method) {
             return self.call_builtin(caller, method, &body[params_at..], out);
         }
-        if let Err(error) = self.service.gate.check(caller.reply_to.peer(), method, size, now) {
-            return self.refuse(caller, method, &error, now, out);
+        if !self.service.gate.permits(caller.reply_to.peer(), method) {
+            return self.refuse(caller, method, &gate::denied(), now, out);
         }
         let Some(function) = self.service.registry.find(method) else {
             let error = self.service.registry.not_found(method);
             return self.refuse(caller, method, &error, now, out);
         };
+        if let Err(error) = self.service.gate.check_limits(caller.reply_to.peer(), size, now) {
+            return self.refuse(caller, method, &error, now, out);
+        }
         if let Some(options) = options
             && let Err(error) = agreement::check(&self.service, function.signature(), options)
         {
@@ -196,13 +200,16 @@ impl<E: Execute> Dispatcher<E> {
             let params = &body[params_at..];
             return self.handle_control(reply_to, method, params, now, out);
         }
-        if let Err(error) = self.service.gate.check(reply_to.peer(), method, size, now) {
-            return self.log.refused(method, reply_to.peer(), &error, now);
+        if !self.service.gate.permits(reply_to.peer(), method) {
+            return self.log.refused(method, reply_to.peer(), &gate::denied(), now);
         }
         let Some(function) = self.service.registry.find(method) else {
             reply_to.reject();
             return tracing::debug!(function = method, "ignored an unknown notification");
         };
+        if let Err(error) = self.service.gate.check_limits(reply_to.peer(), size, now) {
+            return self.log.refused(method, reply_to.peer(), &error, now);
+        }
         let mut call = Call::new(function, body, params_at, None, options.as_deref(), now);
         let context = call.context(reply_to.peer());
         let owner = Owner::Nobody { _address: reply_to.clone() };

@@ -16,6 +16,7 @@ use crate::{
     server::{dispatch::Outbound, sessions::Sessions},
     transport::Listener,
     util::{
+        doublings::Doublings,
         fair_share::{Lease, Share, SharedLimit},
         yield_budget::YieldBudget,
     },
@@ -83,12 +84,12 @@ impl EgressQuota {
 pub(crate) struct Egress {
     quota: EgressQuota,
     /// The number of replies that were dropped, because their peer has gone or does not read.
-    dropped: u64,
+    dropped: Doublings,
 }
 
 impl Egress {
     pub(crate) fn new(limit: Arc<SharedLimit>) -> Self {
-        Self { quota: EgressQuota::new(limit), dropped: 0 }
+        Self { quota: EgressQuota::new(limit), dropped: Doublings::default() }
     }
 
     /// Removes the share of a peer that has disconnected, unless other connections of its key use
@@ -138,17 +139,12 @@ impl Egress {
         }
     }
 
-    /// Counts dropped replies. Logs the first one, and then each time their number has doubled.
+    /// Counts dropped replies, and logs few of them.
     fn count_dropped(&mut self, count: u64) {
         #[cfg(feature = "metrics")]
         metrics::counter!(DROPPED).increment(count);
-        let before = self.dropped;
-        self.dropped += count;
-        if self.dropped.ilog2() != before.checked_ilog2().unwrap_or(u32::MAX) {
-            tracing::warn!(
-                dropped = self.dropped,
-                "replies were dropped: their peer has gone, or does not read"
-            );
+        if let Some(dropped) = self.dropped.add(count) {
+            tracing::warn!(dropped, "replies were dropped: their peer has gone, or does not read");
         }
     }
 }

@@ -74,7 +74,7 @@ impl ErrorLog {
         let function = cut_name(function);
         tracing::debug!(function, code, reason, "a request failed");
         // Before the function is looked up, a peer may have made up the name.
-        let made_up = matches!(error.code, Code::UnknownFunction | Code::TooLarge);
+        let made_up = matches!(error.code, Code::UnknownFunction | Code::TooLarge | Code::Denied);
         let known = if made_up { "" } else { function };
         if let Some(suppressed) = self.warn(error.code, known, now) {
             tracing::warn!(function, code, reason, suppressed, "a request failed");
@@ -119,5 +119,17 @@ mod tests {
         assert_eq!(log.warn(Code::Overloaded, "f", now + INTERVAL), Some(1_000));
         assert_eq!(log.warn(Code::Overloaded, "f", now + 2 * INTERVAL), Some(0));
         assert_eq!(log.warn(Code::Failed, "f", now), None);
+    }
+
+    #[test]
+    fn names_that_peers_make_up_count_as_one() {
+        let (mut log, now) = (ErrorLog::default(), Instant::now());
+        for code in [Code::UnknownFunction, Code::TooLarge, Code::Denied] {
+            for number in 0..1_000 {
+                let error = WireError::new(code, crate::error::Ran::No, "");
+                log.note(&number.to_string(), &error, now);
+            }
+        }
+        assert_eq!(log.warnings.len(), 3);
     }
 }

@@ -2,16 +2,14 @@
 
 use std::time::Instant;
 
-use crate::{peer::PeerId, protocol::error::WireError};
+use crate::{
+    error::Ran,
+    peer::PeerId,
+    protocol::error::{Code, WireError},
+};
 
 #[cfg(feature = "curve")]
-use crate::{
-    access::{Access, Rejected},
-    error::Ran,
-    keys::PublicKey,
-    protocol::error::Code,
-    server::admission::overloaded,
-};
+use crate::{access::Access, keys::PublicKey, peer::Verified, server::admission::overloaded};
 
 /// The access list of a server, if it has one.
 #[derive(Debug, Clone, Default)]
@@ -20,41 +18,36 @@ pub(crate) struct Gate {
     pub(crate) access: Option<Access>,
 }
 
-/// Peers without a key are in the same process: a server with an access list takes no others.
 #[cfg(feature = "curve")]
 impl Gate {
-    /// Checks whether a peer may send a request of `bytes` for a function, and counts the call.
-    ///
-    /// # Errors
-    /// Returns `denied` if the list does not allow it, and `overloaded` if a limit of the key is
-    /// exceeded. Neither tells whether there is such a function.
-    pub(crate) fn check(
-        &self,
-        peer: &PeerId,
-        function: &str,
-        bytes: usize,
-        now: Instant,
-    ) -> Result<(), WireError> {
-        let (Some(access), Some(verified)) = (&self.access, peer.verification()) else {
-            return Ok(());
-        };
-        access.check(verified, function, bytes, now).map_err(|rejected| match rejected {
-            Rejected::Denied => {
-                let text = "the access list of the server does not allow this key to call it";
-                WireError::new(Code::Denied, Ran::No, text)
-            }
-            Rejected::Exceeded(exceeded) => {
-                WireError { retry_after: exceeded.retry_after, ..overloaded(exceeded.reason) }
-            }
+    /// Returns true if a peer may call a function.
+    pub(crate) fn permits(&self, peer: &PeerId, function: &str) -> bool {
+        self.of(peer).is_none_or(|(access, verified)| {
+            access.permits(&PublicKey::from_bytes(verified.key), function)
         })
     }
 
-    /// Returns true if a peer may call a function.
-    pub(crate) fn permits(&self, peer: &PeerId, function: &str) -> bool {
-        let (Some(access), Some(verified)) = (&self.access, peer.verification()) else {
-            return true;
-        };
-        access.permits(&PublicKey::from_bytes(verified.key), function)
+    /// Checks whether the limits of a peer's key allow a call of `bytes`, and counts it.
+    ///
+    /// # Errors
+    /// Returns `overloaded`, with a text that names the limit.
+    pub(crate) fn check_limits(
+        &self,
+        peer: &PeerId,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<(), WireError> {
+        let Some((access, verified)) = self.of(peer) else { return Ok(()) };
+        access.check_limits(verified, bytes, now).map_err(|exceeded| {
+            let error = overloaded(exceeded.reason);
+            WireError { retry_after: exceeded.retry_after.or(error.retry_after), ..error }
+        })
+    }
+
+    /// Returns the list, and what is verified of a peer. Peers without a key are in the same
+    /// process, and not on a list: a server that has one takes no others.
+    fn of<'a>(&'a self, peer: &'a PeerId) -> Option<(&'a Access, &'a Verified)> {
+        self.access.as_ref().zip(peer.verification())
     }
 }
 
@@ -62,11 +55,18 @@ impl Gate {
 #[cfg(not(feature = "curve"))]
 #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
 impl Gate {
-    pub(crate) fn check(&self, _: &PeerId, _: &str, _: usize, _: Instant) -> Result<(), WireError> {
-        Ok(())
-    }
-
     pub(crate) fn permits(&self, _: &PeerId, _: &str) -> bool {
         true
     }
+
+    pub(crate) fn check_limits(&self, _: &PeerId, _: usize, _: Instant) -> Result<(), WireError> {
+        Ok(())
+    }
+}
+
+/// Makes the error of a call that is not permitted. It does not tell whether there is such a
+/// function.
+pub(crate) fn denied() -> WireError {
+    let text = "the access list of the server does not allow this key to call it";
+    WireError::new(Code::Denied, Ran::No, text)
 }

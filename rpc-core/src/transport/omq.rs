@@ -24,8 +24,8 @@ use std::{
 use bytes::Bytes;
 use omq_tokio::{
     DisconnectReason, Endpoint, Error, Identity, IpcPath, Message, MonitorEvent, MonitorRecvError,
-    MonitorStream, MonitorTryRecvError, PeerInfo, Socket, SocketType, TrySendError, endpoint::Host,
-    message::generated_identity,
+    MonitorStream, MonitorTryRecvError, PeerIdent, PeerInfo, Socket, SocketType, TrySendError,
+    endpoint::Host, message::generated_identity,
 };
 use tokio::sync::mpsc;
 
@@ -36,7 +36,7 @@ use crate::{
         self, Address, Event, ReplyTo, TransportConfig, TransportError, poll_adapter::PollAdapter,
         socket_file::SocketFile, zmtp,
     },
-    util::fair_share::Lease,
+    util::{doublings::Doublings, fair_share::Lease},
 };
 
 #[cfg(feature = "curve")]
@@ -48,6 +48,11 @@ use crate::transport::Curve;
 /// requests. Replies beyond that are dropped. By default, a client of this library has no more
 /// calls in flight than that, and so gets all replies.
 const REPLIES: usize = 65_536;
+
+/// The beginning of the engine's reason for a connection that was closed.
+const CLOSED: &str = "io error";
+/// The part of the engine's reason for a key that the access list refuses.
+const REFUSED_KEY: &str = "authentication failed";
 
 fn endpoint(address: &Address) -> Endpoint {
     match address {
@@ -88,6 +93,8 @@ struct Listener {
     slow: HashMap<PeerId, mpsc::Sender<Message>>,
     /// True once the socket has closed itself.
     closed: bool,
+    /// The connections that failed in their handshake.
+    failed: Doublings,
     /// The connections by their keys, if the peers have keys.
     #[cfg(feature = "curve")]
     guard: Option<Guard>,
@@ -114,6 +121,7 @@ impl Listener {
             incoming: PollAdapter::Idle(incoming),
             slow: HashMap::new(),
             closed: false,
+            failed: Doublings::default(),
             #[cfg(feature = "curve")]
             guard,
         }
@@ -125,6 +133,10 @@ impl Listener {
             #[cfg(feature = "curve")]
             MonitorEvent::HandshakeSucceeded { peer, .. } => {
                 self.verified(&peer);
+                None
+            }
+            MonitorEvent::HandshakeFailed { peer_ident, reason, .. } => {
+                self.log_failed_handshake(&peer_ident, &reason);
                 None
             }
             MonitorEvent::Disconnected { reason, peer, .. } => {
@@ -144,6 +156,20 @@ impl Listener {
                 Some(PeerId::new(name, verified))
             }
             _ => None,
+        }
+    }
+
+    /// Logs a connection that failed before it could carry messages. Anybody can cause that, so that
+    /// few of them are warnings.
+    fn log_failed_handshake(&self, peer: &PeerIdent, reason: &str) {
+        // The list says itself which keys it refuses. Whoever closes a connection, as some health
+        // checks do, wants nothing.
+        let is_said = reason.contains(REFUSED_KEY) || reason.starts_with(CLOSED);
+        match self.failed.add((!is_said).into()) {
+            Some(failed) => {
+                tracing::warn!(%peer, reason, failed, "a connection failed in its handshake");
+            }
+            None => tracing::debug!(%peer, reason, "a connection failed in its handshake"),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     keys::{PublicKey, SecretKey},
     peer::Verified,
     transport::poll_adapter::PollAdapter,
+    util::doublings::Doublings,
 };
 
 fn keypair(secret: &SecretKey) -> CurveKeypair {
@@ -25,7 +26,7 @@ fn keypair(secret: &SecretKey) -> CurveKeypair {
 
 /// Makes a server's socket admit the keys of `access` only, under names that belong to them.
 pub(super) fn server_options(options: Options, secret: &SecretKey, access: &Access) -> Options {
-    let access = access.clone();
+    let (access, refused) = (access.clone(), Doublings::default());
     let admission = CurveServerOptions::new().authenticator(move |peer| {
         let key = PublicKey::from_bytes(peer.public_key);
         let admitted = access.admits(&key);
@@ -34,7 +35,12 @@ pub(super) fn server_options(options: Options, secret: &SecretKey, access: &Acce
             let address = peer.peer_address.as_deref().unwrap_or("this machine");
             let reason =
                 if admitted { "its routing id is not its own" } else { "it is not on the list" };
-            tracing::debug!(%key, address, reason, "refused a key");
+            match refused.add(1) {
+                Some(refused) => {
+                    tracing::warn!(%key, address, reason, refused, "refused a key");
+                }
+                None => tracing::debug!(%key, address, reason, "refused a key"),
+            }
         }
         admitted && name_is_own
     });
