@@ -41,6 +41,8 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carrier {
     Tcp(Engine),
+    /// The engine `omq` with encryption.
+    Curve,
     Ipc,
     /// Memory: the server runs in the client's process.
     Inproc,
@@ -114,7 +116,9 @@ impl Contestant {
             all.extend([Threads::Two, Threads::One].map(|threads| Self { kind, threads }));
         }
         all.push(Self { kind: Kind::Python, threads: Threads::One });
-        for carrier in [Carrier::Ipc, Carrier::Inproc, Carrier::Amqp, Carrier::AmqpPacked] {
+        for carrier in
+            [Carrier::Curve, Carrier::Ipc, Carrier::Inproc, Carrier::Amqp, Carrier::AmqpPacked]
+        {
             all.push(Self::over(carrier));
         }
         for kind in [Kind::Lapin, Kind::Pika] {
@@ -151,6 +155,7 @@ impl Contestant {
             name.push_str(match carrier {
                 Carrier::Tcp(Engine::Omq) => "-omq",
                 Carrier::Tcp(_) => "",
+                Carrier::Curve => "-curve",
                 Carrier::Ipc => "-ipc",
                 Carrier::Inproc => "-inproc",
                 Carrier::Amqp => "-amqp",
@@ -166,6 +171,7 @@ impl Contestant {
         let has_broker = broker::broker().is_some();
         match self.kind {
             Kind::Python | Kind::Pika if !has_python => Some("the variable BENCH_PYTHON"),
+            Kind::Rpc(_, Carrier::Curve) if !cfg!(feature = "curve") => Some("the feature `curve`"),
             Kind::Rpc(_, Carrier::Amqp | Carrier::AmqpPacked) | Kind::Lapin
                 if !cfg!(feature = "amqp") =>
             {

@@ -1,6 +1,8 @@
 //! The server and the client of each contestant. All contestants do the same work.
 
 pub(crate) mod broker;
+#[cfg(feature = "curve")]
+mod curve;
 pub(crate) mod floor;
 #[cfg(feature = "amqp")]
 pub(crate) mod lapin;

@@ -1,9 +1,10 @@
 //! The log of servers and clients, read by a subscriber of the whole test program.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use rpc_core::{Context, remote};
 use tests::{Gate, RawClient, log::Log};
+use tracing::Level;
 
 use crate::functions::{add, builder, hold, hold_async};
 

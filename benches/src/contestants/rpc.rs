@@ -8,6 +8,8 @@ use std::{collections::HashMap, future, process, sync::Arc};
 use bytes::Bytes;
 use rpc_core::{Client, Engine, Server, ServerBuilder, ServerHandle, remote};
 
+#[cfg(feature = "curve")]
+use super::curve;
 use crate::{
     Failure,
     contestant::{Carrier, Execution, Threads},
@@ -48,7 +50,7 @@ async fn count_words_async(text: &str) -> HashMap<String, u64> {
 
 pub(crate) async fn serve(carrier: Carrier) -> Result<(), Failure> {
     let endpoint = match carrier {
-        Carrier::Tcp(_) => "tcp://127.0.0.1:0".to_owned(),
+        Carrier::Tcp(_) | Carrier::Curve => "tcp://127.0.0.1:0".to_owned(),
         Carrier::Ipc => {
             format!("ipc://{}/bench-{}", std::env::temp_dir().display(), process::id())
         }
@@ -63,7 +65,9 @@ pub(crate) async fn serve(carrier: Carrier) -> Result<(), Failure> {
     };
     let server = builder(carrier).bind(&endpoint).await?;
     match carrier {
-        Carrier::Tcp(_) | Carrier::Ipc | Carrier::Inproc => print_endpoint(server.endpoint())?,
+        Carrier::Tcp(_) | Carrier::Curve | Carrier::Ipc | Carrier::Inproc => {
+            print_endpoint(server.endpoint())?
+        }
         Carrier::Amqp => print_endpoint(endpoint)?,
         Carrier::AmqpPacked => print_endpoint(format!("{endpoint}&pack=64"))?,
     }
@@ -72,12 +76,18 @@ pub(crate) async fn serve(carrier: Carrier) -> Result<(), Failure> {
 }
 
 fn builder(carrier: Carrier) -> ServerBuilder {
-    Server::builder().engine(engine(carrier)).workers(2)
+    let builder = Server::builder().engine(engine(carrier)).workers(2);
+    #[cfg(feature = "curve")]
+    if carrier == Carrier::Curve {
+        return curve::serve(builder);
+    }
+    builder
 }
 
 fn engine(carrier: Carrier) -> Engine {
     match carrier {
         Carrier::Tcp(engine) => engine,
+        Carrier::Curve => Engine::Omq,
         _ => Engine::default(),
     }
 }
@@ -98,6 +108,10 @@ pub(crate) async fn connect(
     endpoint: &str,
 ) -> Result<RpcCaller, Failure> {
     let mut builder = Client::builder().engine(engine(carrier));
+    #[cfg(feature = "curve")]
+    if carrier == Carrier::Curve {
+        builder = curve::call(builder);
+    }
     if threads == Threads::One {
         builder = builder.use_current_runtime();
     }

@@ -165,11 +165,10 @@ impl Listener {
         // The list says itself which keys it refuses. Whoever closes a connection, as some health
         // checks do, wants nothing.
         let is_said = reason.contains(REFUSED_KEY) || reason.starts_with(CLOSED);
-        match self.failed.add((!is_said).into()) {
-            Some(failed) => {
-                tracing::warn!(%peer, reason, failed, "a connection failed in its handshake");
-            }
-            None => tracing::debug!(%peer, reason, "a connection failed in its handshake"),
+        if let Some(failed) = self.failed.add((!is_said).into()) {
+            tracing::warn!(%peer, reason, failed, "a connection failed in its handshake");
+        } else {
+            tracing::debug!(%peer, reason, "a connection failed in its handshake");
         }
     }
 

@@ -35,11 +35,10 @@ pub(super) fn server_options(options: Options, secret: &SecretKey, access: &Acce
             let address = peer.peer_address.as_deref().unwrap_or("this machine");
             let reason =
                 if admitted { "its routing id is not its own" } else { "it is not on the list" };
-            match refused.add(1) {
-                Some(refused) => {
-                    tracing::warn!(%key, address, reason, refused, "refused a key");
-                }
-                None => tracing::debug!(%key, address, reason, "refused a key"),
+            if let Some(refused) = refused.add(1) {
+                tracing::warn!(%key, address, reason, refused, "refused a key");
+            } else {
+                tracing::debug!(%key, address, reason, "refused a key");
             }
         }
         admitted && name_is_own
