@@ -250,6 +250,26 @@ fn client_examples_run_against_a_server() {
 }
 
 #[test]
+fn audited_writes_down_who_has_called_what() {
+    let output = example("audited", &[]);
+    assert!(output.status.success(), "{output:?}");
+    // Each line ends with the time that the function took.
+    let line = |line: &str| line.rsplit_once(", ").map_or(line, |(line, _)| line).to_owned();
+    let lines: Vec<_> = text(&output.stdout).lines().map(line).collect();
+    assert_eq!(
+        lines,
+        [
+            "\"alice\" called add: ok",
+            "refused \"ad\": unknown_function",
+            "\"alice\" called divide: failed",
+            "\"alice\" called add: unauthenticated",
+            "refused \"ad\": unknown_function",
+            "\"alice\" called divide: unauthenticated",
+        ]
+    );
+}
+
+#[test]
 fn server_lists_its_functions() {
     let mut command = Command::new(built().join("server"));
     command.args(["--bind", "tcp://127.0.0.1:0", "--bind", &tests::ipc()]).stdout(Stdio::piped());

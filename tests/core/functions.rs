@@ -100,6 +100,16 @@ pub(crate) fn noted(#[state] notes: &Notes) -> Vec<String> {
     notes.0.lock().expect("nothing panics while it is held").clone()
 }
 
+/// Returns the metadata of the call.
+#[remote(idempotent)]
+pub(crate) fn metadata(#[context] cx: &Context) -> Vec<String> {
+    let show = |name| {
+        let bytes = cx.metadata_bytes(name).expect("it has the name");
+        format!("{name}={}", String::from_utf8_lossy(bytes))
+    };
+    cx.metadata_names().map(show).collect()
+}
+
 /// The number of this server among several.
 #[derive(Debug, Default)]
 pub(crate) struct Which(pub(crate) usize);

@@ -5,17 +5,7 @@ use std::sync::Arc;
 use rpc_core::{Client, Context, ErrorKind, Ran, remote};
 use tests::{Gate, endpoints};
 
-use crate::functions::{Inner, Notes, builder, noted};
-
-/// Returns the metadata of the call.
-#[remote(idempotent)]
-fn metadata(#[context] cx: &Context) -> Vec<String> {
-    let show = |name| {
-        let bytes = cx.metadata_bytes(name).expect("it has the name");
-        format!("{name}={}", String::from_utf8_lossy(bytes))
-    };
-    cx.metadata_names().map(show).collect()
-}
+use crate::functions::{Inner, Notes, builder, metadata, noted};
 
 /// Returns the metadata of a call that this one makes.
 #[remote]

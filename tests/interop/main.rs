@@ -16,7 +16,7 @@ use bytes::Bytes;
 use rpc_core::ErrorKind;
 use tests::soon;
 
-use crate::functions::{Fixture, add, echo};
+use crate::functions::{Fixture, add, echo, metadata};
 
 #[path = "../core/functions.rs"]
 #[allow(dead_code)] // The module is shared with `core`, which uses all of it.
@@ -97,6 +97,18 @@ async fn heartbeat_socket_stays_connected_on_omq() {
     server.shutdown().await;
 }
 
+#[tokio::test]
+#[ignore = "needs python3 with pyzmq and msgpack"]
+async fn metadata_is_sent_and_read() {
+    peer("metadata").await;
+    let (child, endpoint) = server("router_server.py", "tcp://127.0.0.1:*");
+    let client = soon("connecting", tests::client().connect(&endpoint)).await.unwrap();
+    let tenant = metadata::call(&client).metadata("tenant", "a").await.unwrap();
+    assert_eq!(tenant, ["tenant=a"]);
+    client.close().await;
+    drop(child);
+}
+
 /// A child process that is killed when this value is dropped.
 struct Killed(Child);
 
@@ -119,13 +131,18 @@ async fn our_client_calls_a_rep_socket() {
     calls_a_rep_socket(&format!("ipc://@{}", tests::unique())).await;
 }
 
-async fn calls_a_rep_socket(endpoint: &str) {
-    let child =
-        python("rep_server.py").arg(endpoint).stdout(Stdio::piped()).spawn().expect(NO_PYTHON);
+/// Starts a server in Python. Returns it with its endpoint.
+fn server(script: &str, endpoint: &str) -> (Killed, String) {
+    let child = python(script).arg(endpoint).stdout(Stdio::piped()).spawn().expect(NO_PYTHON);
     let mut child = Killed(child);
     let mut endpoint = String::new();
     BufReader::new(child.0.stdout.take().expect("it is piped")).read_line(&mut endpoint).unwrap();
-    let client = soon("connecting", tests::client().connect(endpoint.trim())).await.unwrap();
+    (child, endpoint.trim().to_owned())
+}
+
+async fn calls_a_rep_socket(endpoint: &str) {
+    let (_child, endpoint) = server("rep_server.py", endpoint);
+    let client = soon("connecting", tests::client().connect(&endpoint)).await.unwrap();
     assert_eq!(upper::call(&client, "Straße").await.unwrap(), "STRASSE");
     let data = Bytes::from_static(b"\0\xff");
     assert_eq!(echo::call(&client, data.clone()).await.unwrap(), data);

@@ -131,6 +131,16 @@ def proxy(endpoint):
     assert not failures, failures
 
 
+def metadata(endpoint):
+    s = socket(zmq.REQ, endpoint)
+    meta = {"tenant": "a", "token": b"secret"}
+    assert ask(s, 1, "metadata", [], {"meta": meta}) == (None, ["tenant=a", "token=secret"])
+    assert ask(s, 2, "metadata", []) == (None, [])
+    for wrong in (["tenant"], {"tenant": 1}, {str(n): "" for n in range(33)}, {"name": "x" * 4093}):
+        error, _ = ask(s, 3, "metadata", [], {"meta": wrong})
+        assert error["code"] == "bad_request", error
+
+
 def many(endpoint):
     """Clients that connect, make one call and disconnect."""
     for n in range(200):
@@ -165,7 +175,7 @@ def heartbeats(endpoint):
 
 if __name__ == "__main__":
     _, kind, endpoint = sys.argv
-    kinds = [req, req_correlate, dealer, proxy, many, heartbeats]
+    kinds = [req, req_correlate, dealer, proxy, metadata, many, heartbeats]
     {function.__name__: function for function in kinds}[kind](endpoint)
     print("ok")
     # The proxy's thread would block the termination of the context, so the process exits at once.

@@ -66,7 +66,7 @@ pub(crate) async fn serve(carrier: Carrier) -> Result<(), Failure> {
     let server = builder(carrier).bind(&endpoint).await?;
     match carrier {
         Carrier::Tcp(_) | Carrier::Curve | Carrier::Ipc | Carrier::Inproc => {
-            print_endpoint(server.endpoint())?
+            print_endpoint(server.endpoint())?;
         }
         Carrier::Amqp => print_endpoint(endpoint)?,
         Carrier::AmqpPacked => print_endpoint(format!("{endpoint}&pack=64"))?,
