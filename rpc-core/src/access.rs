@@ -81,6 +81,10 @@ impl Rights {
 }
 
 impl List {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.others.is_none()
+    }
+
     fn rights(&self, key: &PublicKey) -> Option<&Rights> {
         self.keys.get(key).map(|entry| &entry.rights).or(self.others.as_ref())
     }
@@ -217,8 +221,7 @@ impl Access {
 
     /// Returns true if nobody may connect.
     pub(crate) fn is_empty(&self) -> bool {
-        let list = self.read();
-        list.keys.is_empty() && list.others.is_none()
+        self.read().is_empty()
     }
 
     /// Returns a receiver that is told when keys may have been removed.

@@ -3,7 +3,7 @@
 
 mod file;
 
-use std::{env, fmt, io, path::PathBuf, str::FromStr};
+use std::{env, error::Error as _, fmt, io, path::PathBuf, str::FromStr};
 
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
@@ -136,14 +136,15 @@ fn decode(text: &str) -> Result<Zeroizing<[u8; LEN]>, KeyError> {
     Ok(key)
 }
 
-/// The error of a key that cannot be read or written. It never contains the key.
-#[derive(Debug, thiserror::Error)]
+/// The error of a key that cannot be read or written. It never contains the key. `{:?}` shows the
+/// same text as `{}` and the cause, so that `main` can return it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The text is not as long as a key.
     #[error(
         "a key has 40 characters (Z85) or 64 hexadecimal digits, and this text has {length} \
-         characters: a shell may have changed it, unless it stands in single quotes"
+         characters. A shell needs it in single quotes, and a file has it without quotes"
     )]
     Length {
         /// The length of the text, in bytes.
@@ -159,7 +160,7 @@ pub enum KeyError {
         name: String,
     },
     /// The file contains no key of this kind.
-    #[error("{} has no {what}", path.display())]
+    #[error("{} has no {what}{}", path.display(), missing_hint(what))]
     Missing {
         /// The path of the file.
         path: PathBuf,
@@ -180,7 +181,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// The file cannot be read or written.
-    #[error("cannot read or write {}", path.display())]
+    #[error("cannot use the key file {}", path.display())]
     Io {
         /// The path of the file.
         path: PathBuf,
@@ -195,6 +196,17 @@ pub enum KeyError {
         /// The error of the key.
         source: Box<KeyError>,
     },
+}
+
+fn missing_hint(what: &str) -> &'static str {
+    if what == file::SECRET { ": it is in the file `NAME.key_secret`" } else { "" }
+}
+
+impl fmt::Debug for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        self.source().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+    }
 }
 
 #[cfg(test)]

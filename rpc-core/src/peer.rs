@@ -89,6 +89,12 @@ impl PeerId {
         self.verified.as_deref()
     }
 
+    /// Returns the same, to be shared by the next messages of the peer.
+    #[cfg(feature = "curve")]
+    pub(crate) fn shared_verification(&self) -> Option<Arc<Verified>> {
+        self.verified.clone()
+    }
+
     #[cfg(not(feature = "curve"))]
     #[allow(clippy::unused_self)] // There is nothing in it.
     pub(crate) fn verification(&self) -> Option<&Verified> {

@@ -45,6 +45,14 @@ async fn each_key_may_call_what_the_list_says() {
     };
     assert_eq!(shown(&alice).await, ["add", "orders.take"]);
     assert_eq!(shown(&bob).await, ["who"]);
+    // Names that are like others do not lead to them.
+    for name in ["rpc.orders.take", "rpc.who", "rpc.ad", "orders.tak"] {
+        for (client, may_not) in [(&bob, "take"), (&alice, "who")] {
+            let error = client.call_dynamic::<()>(name, &()).await.unwrap_err().to_string();
+            let reason = error.rsplit_once(name).expect("it names the function").1;
+            assert!(!reason.contains(may_not), "{error}");
+        }
+    }
     // Notifications are dropped, also in a batch.
     let before = take::call(&alice).await.unwrap();
     for _ in 0..100 {
@@ -171,6 +179,34 @@ async fn limits_count_over_all_connections_of_a_key() {
 }
 
 #[tokio::test]
+async fn calls_that_a_server_gave_up_count_no_longer() {
+    let (mut keys, gate) = (Keys::default(), Arc::<Gate>::default());
+    let alice = keys.public("alice");
+    let limits = KeyLimits::new().max_in_flight(1).max_bytes_in_flight(1_000);
+    let access = Access::new().allow("alice", alice, ["*"]).limit(&alice, limits);
+    let first = keys.server(&access).shared_state(Arc::clone(&gate));
+    let first = first.drain_timeout(Duration::ZERO).bind("tcp://127.0.0.1:0").await.unwrap();
+    let first = first.spawn().unwrap();
+    let client = keys.client("alice").retries(0).connect(first.endpoint()).await.unwrap();
+    let stuck = tokio::spawn(block::call(&client).into_future());
+    gate.entered(1).await;
+    soon("the first server ends", first.shutdown()).await;
+    assert!(soon("the call", stuck).await.unwrap().is_err());
+    client.close().await;
+    let second = keys.serve(&access, &gate).await;
+    let client = keys.client("alice").retries(0).connect(second.endpoint()).await.unwrap();
+    assert!(take::call(&client).await.is_ok());
+    // What can never be admitted is not tried again.
+    let client_that_retries = keys.client("alice").connect(second.endpoint()).await.unwrap();
+    let large = client_that_retries.call_dynamic::<()>("who", &("x".repeat(1_000),)).await;
+    assert!(matches!(large.unwrap_err().kind(), ErrorKind::TooLarge { limit: 1_000, .. }));
+    client_that_retries.close().await;
+    gate.open();
+    client.close().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
 async fn keys_share_the_workers_however_many_connections_they_have() {
     let (mut keys, gate) = (Keys::default(), Arc::<Gate>::default());
     let access = Access::new().allow_any_key(["*"]);
@@ -186,7 +222,9 @@ async fn keys_share_the_workers_however_many_connections_they_have() {
     let mut waiting = Vec::new();
     for client in &clients {
         waiting.extend((0..10).map(|_| tokio::spawn(take::call(client).into_future())));
-        // An inline function is answered after those before it are in the queue.
+        // The tasks send their calls. An inline function is answered after those before it are in
+        // the queue.
+        tokio::task::yield_now().await;
         add::call(client, 1, 2).await.unwrap();
     }
     gate.open();

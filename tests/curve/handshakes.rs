@@ -15,19 +15,25 @@ async fn only_the_keys_of_the_list_are_connected() {
     let alice = keys.client("alice").connect(server.endpoint()).await.unwrap();
     assert_eq!(add::call(&alice, 1, 2).await.unwrap(), 3);
     let other = keys.public("other");
+    let both = [keys.public("server"), keys.public("next")];
+    let unlisted = Client::builder().engine(Engine::Omq).curve(both, keys.secret("mallory"));
     let wrong_server = Client::builder().engine(Engine::Omq).curve([other], keys.secret("alice"));
     let clients = [
-        ("a key that is not on the list", keys.client("mallory")),
-        ("a wrong key of the server", wrong_server),
-        ("no key", Client::builder().engine(Engine::Omq)),
-        ("no key, on the other engine", Client::builder()),
+        ("a key that is not on the list", keys.client("mallory"), "does not admit the key"),
+        ("the same, while the server's keys change", unlisted, "does not admit the key"),
+        ("a wrong key of the server", wrong_server, "has another key"),
+        ("no key", Client::builder().engine(Engine::Omq), "encrypted connections only"),
+        ("no key, on the other engine", Client::builder(), "encrypted connections only"),
     ];
-    for (what, client) in clients {
+    for (what, client, reason) in clients {
         let client = client.connect_timeout(Duration::from_millis(400));
         let error = client.connect(server.endpoint()).await.expect_err(what);
         assert_eq!(error.kind(), ErrorKind::Disconnected, "{what}: {error:#}");
-        println!("{what}: {error:#}");
+        assert!(format!("{error:#}").contains(reason), "{what}: {error:#}");
     }
+    let keyless = Client::builder().engine(Engine::Omq).curve([], keys.secret("alice"));
+    let error = keyless.connect(server.endpoint()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidEndpoint, "{error}");
     assert_eq!(add::call(&alice, 1, 2).await.unwrap(), 3);
     alice.close().await;
     server.shutdown().await;
@@ -42,7 +48,7 @@ async fn encrypted_client_calls_no_plain_server() {
         let client = keys.client("alice").connect_timeout(Duration::from_millis(400));
         let error = client.connect(server.endpoint()).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Disconnected, "{error:#}");
-        println!("{engine:?}: {error:#}");
+        assert!(format!("{error:#}").contains("does not encrypt"), "{engine:?}: {error:#}");
         server.shutdown().await;
     }
 }

@@ -95,9 +95,16 @@ async fn waiting_calls_of_a_revoked_key_never_run() {
         (0..100).map(|_| tokio::spawn(hold::call(&alice).into_future())).collect();
     calls.push(tokio::spawn(block::call(&alice).into_future()));
     gate.entered(101).await;
+    let waiting = (0..500).map(|_| take::call(&alice));
+    let keyed = (0..100).map(|n| take::call(&alice).idempotency_key(format!("{n}")));
     let waiting: Vec<_> =
-        (0..500).map(|_| tokio::spawn(take::call(&alice).into_future())).collect();
-    // An inline function is answered after those before it are in the queue.
+        waiting.chain(keyed).map(|call| tokio::spawn(call.into_future())).collect();
+    // The tasks send their calls. An inline function is answered after those before it are in the
+    // queue.
+    tokio::task::yield_now().await;
+    for _ in 0..100 {
+        take::notify(&alice).await.unwrap();
+    }
     add::call(&alice, 1, 2).await.unwrap();
     assert!(access.revoke(&alices));
     gate.left(100).await;

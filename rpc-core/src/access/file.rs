@@ -1,6 +1,7 @@
 //! Access lists in a file, which is read again and again.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use super::{Access, Entry, KeyLimits, List, Rights, Shared};
-use crate::keys::KeyError;
+use crate::keys::{KeyError, PublicKey};
 
 /// The interval at which the file is read. Reading works on every file system, and through links
 /// that are replaced, where a notification by the operating system does not.
@@ -21,17 +22,18 @@ const MAX_SIZE: u64 = 1024 * 1024;
 /// The text in place of a key that stands for all keys that the file does not name.
 const ANY: &str = "*";
 
-/// The error of a file with an access list. It does not contain what the file does.
-#[derive(Debug, thiserror::Error)]
+/// The error of a file with an access list. It does not contain what the file does. `{:?}` shows the
+/// same text as `{}`, so that `main` can return it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// The error of the operating system.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file is a folder, a device or a pipe.
     #[error("{} is no file", path.display())]
@@ -65,6 +67,12 @@ pub enum AccessError {
     },
 }
 
+impl fmt::Debug for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 impl Access {
     /// Reads a list from a file, and follows the file: a change takes effect within two seconds, as
     /// [`replace`](Self::replace) does. If the file cannot be read then, or has a wrong line, the
@@ -72,8 +80,9 @@ impl Access {
     ///
     /// Each line has a public key as text, a name, and the functions, separated by spaces. Words with
     /// a `=` are [limits](KeyLimits): `max_in_flight`, `max_bytes_in_flight`, `calls_per_second`. In
-    /// place of a key, `*` stands for all keys that the file does not name. A line that begins with `# `
-    /// is a comment; without the space it is a key, because the text of a key may begin so.
+    /// place of a key, `*` stands for all keys that the file does not name. A `#` at the beginning of a
+    /// line or of a later word begins a comment, unless the line begins with a key: the text of a key
+    /// may begin so.
     ///
     /// ```text
     /// # key                                  name    functions
@@ -98,7 +107,7 @@ impl Access {
         thread::Builder::new()
             .name("rpc-access-file".to_owned())
             .spawn(move || follower.follow(&shared))
-            .map_err(|source| AccessError::Io { path, source })?;
+            .map_err(|error| AccessError::Io { path, error })?;
         Ok(access)
     }
 }
@@ -125,7 +134,12 @@ impl Follower {
                 Ok(Some(list)) => {
                     failure.clear();
                     let (file, keys) = (self.path.display(), list.keys.len());
-                    tracing::info!(%file, keys, "the access list has changed");
+                    if list.is_empty() {
+                        tracing::warn!(%file, "the access list has changed: nobody may call now");
+                    } else {
+                        let any_key = list.others.is_some();
+                        tracing::info!(%file, keys, any_key, "the access list has changed");
+                    }
                     access.replace_list(list);
                 }
                 Err(error) if error.to_string() == failure => {}
@@ -150,7 +164,7 @@ impl Follower {
 }
 
 fn read(path: &Path) -> Result<String, AccessError> {
-    let failed = |source| AccessError::Io { path: path.to_owned(), source };
+    let failed = |error| AccessError::Io { path: path.to_owned(), error };
     // Opening a pipe would wait for its other end.
     if !path.metadata().map_err(failed)?.is_file() {
         return Err(AccessError::NoFile { path: path.to_owned() });
@@ -171,11 +185,11 @@ fn read(path: &Path) -> Result<String, AccessError> {
 fn parse(text: &str, path: &Path) -> Result<List, AccessError> {
     let mut list = List::default();
     for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
-        if line.is_empty() || line == "#" || line.starts_with("# ") {
-            continue;
-        }
-        add(&mut list, line).map_err(|reason| {
+        let mut words = line.split_whitespace();
+        let first = words.next().filter(|word| !word.starts_with('#') || is_key(word));
+        let Some(first) = first else { continue };
+        let others = words.take_while(|word| !word.starts_with('#'));
+        add(&mut list, first, others).map_err(|reason| {
             let path = path.to_owned();
             AccessError::Line { path, line: number, reason }
         })?;
@@ -183,14 +197,26 @@ fn parse(text: &str, path: &Path) -> Result<List, AccessError> {
     Ok(list)
 }
 
-/// Adds a line to the list, or returns what is wrong with it.
-fn add(list: &mut List, line: &str) -> Result<(), String> {
-    let mut words = line.split_whitespace();
-    let (key, name) = (words.next().unwrap_or_default(), words.next());
+fn is_key(word: &str) -> bool {
+    word.parse::<PublicKey>().is_ok()
+}
+
+/// Adds the words of a line to the list, or returns what is wrong with them.
+fn add<'a>(
+    list: &mut List,
+    key: &str,
+    mut words: impl Iterator<Item = &'a str>,
+) -> Result<(), String> {
+    let name = words.next().filter(|name| !name.contains('='));
     let name = name.ok_or("a key, a name and functions are expected")?;
     let (limits, functions): (Vec<_>, Vec<_>) = words.partition(|word| word.contains('='));
     if functions.is_empty() {
         return Err("it names no function; `*` stands for all".to_owned());
+    }
+    if let Some(wrong) = functions.iter().find(|word| !is_pattern(word)) {
+        return Err(format!(
+            "`{wrong}` is no function: names are separated by spaces, and a `*` stands at their end"
+        ));
     }
     let (limits, rights) = (parse_limits(&limits)?, Rights::new(functions));
     let twice = if key == ANY {
@@ -204,6 +230,12 @@ fn add(list: &mut List, line: &str) -> Result<(), String> {
         list.keys.insert(key, Entry { name: name.into(), rights }).is_some()
     };
     if twice { Err("the key was there before".to_owned()) } else { Ok(()) }
+}
+
+/// Returns true for a name, the beginning of names with a `*`, and `*`.
+fn is_pattern(word: &str) -> bool {
+    let name = word.strip_suffix('*').unwrap_or(word);
+    !name.contains(['*', ',', ';', '"', '\'', '`'])
 }
 
 /// Reads limits, as `max_in_flight=100`. Returns `None` if there are none.
@@ -228,7 +260,7 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _, time::Instant};
 
     use super::*;
-    use crate::keys::{PublicKey, SecretKey};
+    use crate::keys::SecretKey;
 
     /// A file of its own, which is removed when this is dropped.
     struct ListFile(PathBuf);
@@ -277,7 +309,10 @@ mod tests {
     fn file_is_read_and_followed() {
         let (alice, bob) = (key(), key());
         let limits = "max_in_flight=1 max_bytes_in_flight=2 calls_per_second=3";
-        let text = format!("# all\n#\n\n{alice} alice add orders.*\r\n{bob:x}  bob\t* {limits}\n");
+        let comments = format!("# all\n#\n\n#{alice} alice *\n#TODO\n");
+        let text = format!(
+            "{comments}{alice} alice add orders.* # no longer: *\r\n{bob:x}  bob\t* {limits} #\n"
+        );
         let file = ListFile::new("followed", &text);
         let access = Access::from_file(&file.0).unwrap();
         assert!(access.permits(&alice, "orders.take") && !access.permits(&alice, "who"));
@@ -338,6 +373,10 @@ mod tests {
             (format!("{alice} a * calls_per_second=-1\n"), ":1: `calls_per_second` needs a number"),
             (format!("{alice} a * max=1\n"), ":1: there is no limit `max`: it can be max_in_fl"),
             (format!("{alice} a max_in_flight=1\n"), ":1: it names no function"),
+            (format!("{alice} max_in_flight=1 add\n"), ":1: a key, a name and functions"),
+            (format!("{alice} a add, who\n"), ":1: `add,` is no function"),
+            (format!("{alice} a or*ers\n"), ":1: `or*ers` is no function"),
+            (format!("{alice} a # add\n"), ":1: it names no function"),
             ("* a x max_in_flight=1\n".to_owned(), ":1: limits are for one key"),
         ] {
             file.write(&text);

@@ -25,11 +25,16 @@ pub struct KeyLimits {
 
 /// A limit that a call would exceed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Exceeded {
-    /// The limit, and what there is.
-    pub(crate) reason: String,
-    /// The time after which it is worth trying again, if that is known.
-    pub(crate) retry_after: Option<Duration>,
+pub(crate) enum Exceeded {
+    /// The call exceeds it together with others.
+    Now {
+        /// The limit, and what there is.
+        reason: String,
+        /// The time after which it is worth trying again, if that is known.
+        retry_after: Option<Duration>,
+    },
+    /// The request alone has more bytes than the limit.
+    Always { limit: usize },
 }
 
 impl KeyLimits {
@@ -39,39 +44,40 @@ impl KeyLimits {
         Self::default()
     }
 
-    /// Sets the number of calls that may be in flight at once: those that run, and those that wait.
-    /// [Inline](crate::Execution::Inline) functions do not count.
+    /// Sets the number of calls that may be in flight at once, at least 1: those that run, and those
+    /// that wait. [Inline](crate::Execution::Inline) functions do not count, but are refused as well
+    /// while there are so many others.
     #[must_use]
     pub fn max_in_flight(mut self, calls: usize) -> Self {
-        self.max_in_flight = Some(calls);
+        self.max_in_flight = Some(calls.max(1));
         self
     }
 
     /// Sets the number of bytes that the requests in flight may have together. A request that is
-    /// larger is never admitted.
+    /// larger is refused as [`TooLarge`](crate::ErrorKind::TooLarge).
     #[must_use]
     pub fn max_bytes_in_flight(mut self, bytes: usize) -> Self {
         self.max_bytes_in_flight = Some(bytes);
         self
     }
 
-    /// Sets the number of calls in a second, of all functions. After a second without calls, so many
+    /// Sets the number of calls in a second, at least 1, of all functions. After a second without calls, so many
     /// may come at once. The protocol's own functions do not count.
     #[must_use]
     pub fn calls_per_second(mut self, calls: u32) -> Self {
-        self.calls_per_second = Some(calls);
+        self.calls_per_second = Some(calls.max(1));
         self
     }
 
     /// Sets the limit with this name, as a file has it. Returns false if there is none.
     pub(super) fn set(&mut self, name: &str, value: u32) -> bool {
         let size = usize::try_from(value).unwrap_or(usize::MAX);
-        match name {
-            "max_in_flight" => self.max_in_flight = Some(size),
-            "max_bytes_in_flight" => self.max_bytes_in_flight = Some(size),
-            "calls_per_second" => self.calls_per_second = Some(value),
+        *self = match name {
+            "max_in_flight" => self.max_in_flight(size),
+            "max_bytes_in_flight" => self.max_bytes_in_flight(size),
+            "calls_per_second" => self.calls_per_second(value),
             _ => return false,
-        }
+        };
         true
     }
 
@@ -84,10 +90,13 @@ impl KeyLimits {
         now: Instant,
     ) -> Result<(), Exceeded> {
         let Usage { requests, bytes: held } = account.usage();
-        let exceeded = |reason| Exceeded { reason, retry_after: None };
+        let exceeded = |reason| Exceeded::Now { reason, retry_after: None };
         if let Some(limit) = self.max_in_flight.filter(|limit| requests >= *limit) {
             let reason = format!("{requests} requests of this key are under way");
             return Err(exceeded(format!("{reason}, and its limit (max_in_flight) is {limit}")));
+        }
+        if let Some(limit) = self.max_bytes_in_flight.filter(|limit| bytes > *limit) {
+            return Err(Exceeded::Always { limit });
         }
         let total = held.saturating_add(bytes);
         if let Some(limit) = self.max_bytes_in_flight.filter(|limit| total > *limit) {
@@ -98,7 +107,7 @@ impl KeyLimits {
             )));
         }
         let Some(rate) = self.calls_per_second else { return Ok(()) };
-        account.take_turn(rate, now).map_err(|wait| Exceeded {
+        account.take_turn(rate, now).map_err(|wait| Exceeded::Now {
             reason: format!("this key may make {rate} calls a second (calls_per_second)"),
             retry_after: Some(wait),
         })
@@ -130,9 +139,19 @@ mod tests {
             ),
             (enough, "this key may make 1 calls a second (calls_per_second)"),
         ] {
-            assert_eq!(limits.check(&account, 10, now).unwrap_err().reason, reason);
+            let Err(Exceeded::Now { reason: found, .. }) = limits.check(&account, 10, now) else {
+                panic!("{reason}")
+            };
+            assert_eq!(found, reason);
         }
-        let wait = enough.check(&account, 0, now).unwrap_err().retry_after;
-        assert_eq!(wait, Some(Duration::from_secs(1)));
+        let Err(Exceeded::Now { retry_after, .. }) = enough.check(&account, 0, now) else {
+            panic!("its rate is used up")
+        };
+        assert_eq!(retry_after, Some(Duration::from_secs(1)));
+        assert_eq!(enough.check(&account, 61, now), Err(Exceeded::Always { limit: 60 }));
+        assert_eq!(
+            limits.max_in_flight(0).calls_per_second(0).check(&Account::new(&[2; 32]), 0, now),
+            Ok(())
+        );
     }
 }

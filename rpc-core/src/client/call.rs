@@ -261,11 +261,7 @@ impl<F: RemoteFn> Call<F> {
                 let error = if reply.maybe_ran { error.or_earlier_try() } else { error };
                 return Err(F::Error::from_reply(locate(error)));
             }
-            None => {
-                let error =
-                    RpcError::new(ErrorKind::Protocol, Ran::Maybe, "the reply is malformed");
-                return Err(locate(error).into());
-            }
+            None => return Err(locate(response::malformed()).into()),
         };
         read_whole(body, &body[range], F::decode_output).map_err(|cause| {
             // Only the caller knows the type of a function that is called by name.

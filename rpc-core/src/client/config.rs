@@ -92,8 +92,14 @@ impl ClientConfig {
     #[cfg_attr(not(feature = "curve"), allow(clippy::unused_self, clippy::unnecessary_wraps))]
     pub(crate) fn check(&self) -> Result<(), RpcError> {
         #[cfg(feature = "curve")]
-        if self.curve.is_some() && self.engine != Engine::Omq {
-            let message = "this engine has no CURVE: set `.engine(Engine::Omq)`";
+        if let Some(Curve::Client { servers, .. }) = &self.curve {
+            let message = if self.engine != Engine::Omq {
+                "this engine has no CURVE: set `.engine(Engine::Omq)`"
+            } else if servers.is_empty() {
+                "no key of a server was given: `.curve([server], own)`"
+            } else {
+                return Ok(());
+            };
             return Err(RpcError::new(ErrorKind::InvalidEndpoint, Ran::No, message));
         }
         Ok(())

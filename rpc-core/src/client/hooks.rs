@@ -8,6 +8,8 @@ use std::{
 
 use tracing::{Span, field::Empty, level_filters::LevelFilter};
 
+#[cfg(feature = "metrics")]
+use crate::protocol::error::known;
 use crate::{
     client::calls::{CallKind, Outcome, Reply, retry::Extras},
     error::{ErrorKind, RpcError},
@@ -161,6 +163,22 @@ impl EndedCall<'_> {
         }
     }
 
+    /// Returns the code as one of few texts, whatever the server has sent. It is `ok` if the call has
+    /// succeeded, and `remote` for a code that the protocol does not have.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn label(&self) -> &'static str {
+        let error = match &self.end {
+            End::Replied(_) => return "ok",
+            End::Dropped => return "dropped",
+            End::Refused(_, error) => error,
+            End::Failed(error) => error,
+        };
+        if error.code().is_empty() {
+            return name_of(error.kind());
+        }
+        known(error.code()).unwrap_or(name_of(ErrorKind::Remote))
+    }
+
     /// Returns the length of the reply, in bytes. `None` if there is none.
     #[must_use]
     pub fn reply_size(&self) -> Option<usize> {
@@ -207,10 +225,12 @@ impl EndedCall<'_> {
 
 /// Returns the code of an error.
 fn code(error: &RpcError) -> &str {
-    if !error.code().is_empty() {
-        return error.code();
-    }
-    match error.kind() {
+    if error.code().is_empty() { name_of(error.kind()) } else { error.code() }
+}
+
+/// Returns the name of a kind.
+fn name_of(kind: ErrorKind) -> &'static str {
+    match kind {
         ErrorKind::InvalidEndpoint => "invalid_endpoint",
         ErrorKind::WrongThread => "wrong_thread",
         ErrorKind::Disconnected => "disconnected",
@@ -288,8 +308,9 @@ impl WatchedCall {
     pub(super) fn end(&self, function: &str, kind: CallKind, outcome: Option<&Outcome>) {
         let end = match outcome {
             Some(Ok(reply)) => match response::parse_response(&reply.body) {
+                Some(Ok(_)) => End::Replied(reply),
                 Some(Err(error)) => End::Refused(reply, error),
-                _ => End::Replied(reply),
+                None => End::Refused(reply, response::malformed()),
             },
             Some(Err(error)) => End::Failed(error),
             None => End::Dropped,
@@ -307,7 +328,9 @@ impl WatchedCall {
             return;
         }
         let (address, port) = address_and_port(call.endpoint());
-        self.span.record("server.address", address);
+        if !address.is_empty() {
+            self.span.record("server.address", address);
+        }
         if let Some(port) = port {
             self.span.record("server.port", port);
         }
@@ -344,8 +367,12 @@ fn span(function: &str) -> Span {
     )
 }
 
-/// Splits an endpoint into the host, or the path, and the port, if there is one.
+/// Splits an endpoint into the host, or the path, and the port, if there is one. Several endpoints
+/// are no address.
 fn address_and_port(endpoint: &str) -> (&str, Option<u16>) {
+    if endpoint.contains(", ") {
+        return ("", None);
+    }
     let address = endpoint.split_once("://").map_or(endpoint, |(_, address)| address);
     match address.rsplit_once(':').map(|(host, port)| (host, port.parse().ok())) {
         Some((host, Some(port))) => (host, Some(port)),
@@ -365,6 +392,7 @@ mod tests {
             ("ipc:///run/app.sock", ("/run/app.sock", None)),
             ("inproc://name", ("name", None)),
             ("", ("", None)),
+            ("tcp://127.0.0.1:1, tcp://127.0.0.1:2", ("", None)),
         ] {
             assert_eq!(address_and_port(endpoint), expected);
         }

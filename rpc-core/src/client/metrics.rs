@@ -42,10 +42,9 @@ impl ClientHook for CallMetrics {
 
     fn after(&self, call: &EndedCall<'_>) {
         let function = call.function().to_owned();
-        let code = call.error_code().unwrap_or("ok").to_owned();
         gauge!(IN_FLIGHT).decrement(1.0);
         histogram!(CALL_SECONDS, "function" => function.clone()).record(call.took());
-        counter!(CALLS, "function" => function, "code" => code).increment(1);
+        counter!(CALLS, "function" => function, "code" => call.label()).increment(1);
         counter!(RETRIES).increment(call.retries().into());
         counter!(REPLY_BYTES).increment(call.reply_size().unwrap_or(0) as u64);
     }

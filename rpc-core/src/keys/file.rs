@@ -2,7 +2,7 @@
 //! ([ZPL](https://rfc.zeromq.org/spec/4/)): a public one, and a secret one for its owner only.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use super::{KeyError, PublicKey, SecretKey};
 const MAX_LEN: u64 = 64 * 1024;
 /// The names of the keys in a certificate.
 const PUBLIC: &str = "public-key";
-const SECRET: &str = "secret-key";
+pub(super) const SECRET: &str = "secret-key";
 
 impl PublicKey {
     /// Reads the key from a file: a certificate of this library or of pyzmq, or a file with nothing
@@ -41,10 +41,13 @@ impl SecretKey {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
         let (file, mode) = open(path)?;
-        if mode & 0o077 != 0 {
+        let key = find(&read(path, file)?, SECRET, path);
+        // A file without a secret may be read by all.
+        if mode & 0o077 != 0 && !matches!(key, Err(KeyError::Missing { .. } | KeyError::Io { .. }))
+        {
             return Err(KeyError::Exposed { path: path.to_owned(), mode });
         }
-        find(&read(path, file)?, SECRET, path)
+        key
     }
 
     /// Writes two new files, which pyzmq reads as well: the public key into `NAME.key`, and both
@@ -68,7 +71,8 @@ impl SecretKey {
             "SECRET key: keep it on this machine, and give it to nobody",
             &both,
         )?;
-        create(&public, 0o644, "public key: give it to those who shall know this one", &head)?;
+        create(&public, 0o644, "public key: give it to those who shall know this one", &head)
+            .inspect_err(|_| drop(fs::remove_file(&secret)))?;
         Ok((public, secret))
     }
 }
@@ -158,13 +162,17 @@ mod tests {
         assert_eq!(SecretKey::from_file(&secret).unwrap().public(), key.public());
         assert_eq!(PublicKey::from_file(&secret).unwrap(), key.public());
         assert_eq!(PublicKey::from_file(&public).unwrap(), key.public());
-        assert!(matches!(
-            SecretKey::from_file(&public),
-            Err(KeyError::Exposed { mode: 0o644, .. })
-        ));
+        let error = SecretKey::from_file(&public).unwrap_err().to_string();
+        assert!(
+            error.ends_with("has no secret-key: it is in the file `NAME.key_secret`"),
+            "{error}"
+        );
         let before = fs::read(&secret).unwrap();
         assert!(matches!(key.save(folder.0.join("alice")), Err(KeyError::Io { .. })));
         assert_eq!(fs::read(&secret).unwrap(), before, "nothing is overwritten");
+        fs::remove_file(&secret).unwrap();
+        assert!(matches!(key.save(folder.0.join("alice")), Err(KeyError::Io { .. })));
+        assert!(!secret.exists(), "no half of a pair is left");
     }
 
     #[test]
@@ -186,7 +194,8 @@ mod tests {
     fn wrong_files_are_refused() {
         let folder = Folder::new("wrong-keys");
         for mode in [0o640, 0o604, 0o660, 0o777] {
-            let path = folder.file("exposed", mode, "");
+            let text = format!("secret-key = \"{}\"", "0".repeat(40));
+            let path = folder.file("exposed", mode, text);
             let error = SecretKey::from_file(&path).unwrap_err();
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }

@@ -56,6 +56,12 @@ impl Code {
     }
 }
 
+/// Returns the same code, if the protocol has it.
+#[cfg(feature = "metrics")]
+pub(crate) fn known(code: &str) -> Option<&'static str> {
+    CODES.iter().map(|(_, text, _)| *text).find(|text| *text == code)
+}
+
 /// Returns the code that belongs to a kind. Empty if there is none.
 pub(crate) fn code_of(kind: ErrorKind) -> &'static str {
     let is_same = |other: &ErrorKind| discriminant(other) == discriminant(&kind);

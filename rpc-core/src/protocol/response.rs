@@ -7,7 +7,7 @@ use rmp::{decode, encode};
 
 use super::{MsgId, NOTIFICATION, RESPONSE};
 use crate::{
-    error::{Ran, RpcError},
+    error::{ErrorKind, Ran, RpcError},
     protocol::{
         control::{self, Window},
         error::{self, WireError},
@@ -74,6 +74,11 @@ pub(crate) fn error_response(id: Option<MsgId>, error: &WireError) -> Bytes {
     }
     out.push(NIL);
     Bytes::from(out)
+}
+
+/// Makes the error of a caller whose response cannot be read.
+pub(crate) fn malformed() -> RpcError {
+    RpcError::new(ErrorKind::Protocol, Ran::Maybe, "the reply is malformed")
 }
 
 /// A message from a server, read far enough to tell which call it belongs to.

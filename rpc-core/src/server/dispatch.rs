@@ -42,7 +42,7 @@ use crate::{
     usage::Usage,
 };
 
-pub(crate) use self::outbound::{Outbound, malformed};
+pub(crate) use self::outbound::Outbound;
 use self::{
     call::Call,
     outbound::{bad_request, ran, refuse, respond_again},
@@ -115,15 +115,28 @@ impl<E: Execute> Dispatcher<E> {
                 self.handle_notification(&reply_to, body, &notification, now, out);
             }
             Err(Malformed::Request(id, reason)) => {
-                self.log.refused("", reply_to.peer(), &bad_request(reason), now);
-                reply_to.reject();
-                out.push(malformed(reply_to, id, reason));
+                self.handle_malformed(reply_to, id, reason, now, out);
             }
             Err(Malformed::Notification(reason)) => {
                 reply_to.reject();
                 tracing::debug!(reason, "ignored a malformed notification");
             }
         }
+    }
+
+    /// Answers frames or bytes that contain no message, or a malformed one.
+    pub(crate) fn handle_malformed(
+        &mut self,
+        reply_to: ReplyTo,
+        id: Option<MsgId>,
+        reason: &'static str,
+        now: Instant,
+        out: &mut Vec<Outbound>,
+    ) {
+        let error = bad_request(reason);
+        self.log.refused("", reply_to.peer(), &error, now);
+        reply_to.reject();
+        out.push(refuse(reply_to, id, &error));
     }
 
     fn handle_request(
@@ -161,7 +174,7 @@ impl<E: Execute> Dispatcher<E> {
             return self.refuse(caller, method, &gate::denied(), now, out);
         }
         let Some(function) = self.service.registry.find(method) else {
-            let error = self.service.registry.not_found(method);
+            let error = self.service.not_found(caller.reply_to.peer(), method);
             return self.refuse(caller, method, &error, now, out);
         };
         if let Err(error) = self.service.gate.check_limits(caller.reply_to.peer(), size, now) {

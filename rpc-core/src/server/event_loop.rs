@@ -21,7 +21,7 @@ use crate::{
     protocol::batch,
     server::{
         completion::{Completion, CompletionQueue, POLL_INTERVAL},
-        dispatch::{self, Dispatcher, Outbound},
+        dispatch::{Dispatcher, Outbound},
         egress::Egress,
         executor::Executor,
     },
@@ -238,7 +238,7 @@ impl EventLoop {
         match event {
             Event::Body(reply_to, body) => self.handle_body(reply_to, &body, now),
             Event::Malformed(reply_to, reason) => {
-                self.out.push(dispatch::malformed(reply_to, None, reason));
+                self.dispatcher.handle_malformed(reply_to, None, reason, now, &mut self.out);
                 self.budget.add(1, 0);
             }
             Event::PeerGone(peer) => {
@@ -262,9 +262,8 @@ impl EventLoop {
             match message {
                 Ok(message) => self.handle_message(reply_to.clone(), &message, now),
                 Err(reason) => {
-                    reply_to.reject();
                     let reply_to = reply_to.clone();
-                    self.out.push(dispatch::malformed(reply_to, None, reason));
+                    self.dispatcher.handle_malformed(reply_to, None, reason, now, &mut self.out);
                 }
             }
         }

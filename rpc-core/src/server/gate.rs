@@ -9,7 +9,12 @@ use crate::{
 };
 
 #[cfg(feature = "curve")]
-use crate::{access::Access, keys::PublicKey, peer::Verified, server::admission::overloaded};
+use crate::{
+    access::{Access, Exceeded},
+    keys::PublicKey,
+    peer::Verified,
+    server::admission::overloaded,
+};
 
 /// The access list of a server, if it has one.
 #[derive(Debug, Clone, Default)]
@@ -27,10 +32,16 @@ impl Gate {
         })
     }
 
+    /// Returns false if the key of a peer was removed from the list.
+    pub(crate) fn admits(&self, peer: &PeerId) -> bool {
+        self.of(peer)
+            .is_none_or(|(access, verified)| access.admits(&PublicKey::from_bytes(verified.key)))
+    }
+
     /// Checks whether the limits of a peer's key allow a call of `bytes`, and counts it.
     ///
     /// # Errors
-    /// Returns `overloaded`, with a text that names the limit.
+    /// Returns `overloaded`, with a text that names the limit, or `too_large`.
     pub(crate) fn check_limits(
         &self,
         peer: &PeerId,
@@ -38,9 +49,18 @@ impl Gate {
         now: Instant,
     ) -> Result<(), WireError> {
         let Some((access, verified)) = self.of(peer) else { return Ok(()) };
-        access.check_limits(verified, bytes, now).map_err(|exceeded| {
-            let error = overloaded(exceeded.reason);
-            WireError { retry_after: exceeded.retry_after.or(error.retry_after), ..error }
+        access.check_limits(verified, bytes, now).map_err(|exceeded| match exceeded {
+            Exceeded::Now { reason, retry_after } => {
+                let error = overloaded(reason);
+                WireError { retry_after: retry_after.or(error.retry_after), ..error }
+            }
+            Exceeded::Always { limit } => {
+                let message = format!(
+                    "the request has {bytes} bytes, and the limit of this key \
+                     (max_bytes_in_flight) is {limit}"
+                );
+                WireError { message, ..WireError::too_large("request", Ran::No, bytes, limit) }
+            }
         })
     }
 
@@ -56,6 +76,10 @@ impl Gate {
 #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
 impl Gate {
     pub(crate) fn permits(&self, _: &PeerId, _: &str) -> bool {
+        true
+    }
+
+    pub(crate) fn admits(&self, _: &PeerId) -> bool {
         true
     }
 

@@ -88,7 +88,7 @@ impl Registry {
     }
 
     /// Returns up to three function names that are similar to `name`, the most similar first.
-    pub(crate) fn nearest(&self, name: &str) -> Vec<&'static str> {
+    pub(crate) fn nearest(&self, name: &str, may_know: impl Fn(&str) -> bool) -> Vec<&'static str> {
         // The comparison takes quadratic time in the lengths, and the name comes from an untrusted
         // peer.
         let name = cut_name(name);
@@ -96,18 +96,18 @@ impl Registry {
             .functions
             .keys()
             .map(|known| (strsim::jaro_winkler(name, known), *known))
-            .filter(|(score, _)| *score > 0.75)
+            .filter(|(score, known)| *score > 0.75 && may_know(known))
             .collect();
         scored.sort_by(|(a, a_name), (b, b_name)| b.total_cmp(a).then(a_name.cmp(b_name)));
         scored.into_iter().take(3).map(|(_, known)| known).collect()
     }
 
     /// Makes the error for a name that no function has. It says why the function is missing, as far
-    /// as that is known, and offers the nearest names.
-    pub(crate) fn not_found(&self, name: &str) -> WireError {
+    /// as that is known, and offers the nearest names, of those that the caller `may_know`.
+    pub(crate) fn not_found(&self, name: &str, may_know: impl Fn(&str) -> bool) -> WireError {
         // The name comes from an untrusted peer. It is truncated, so that the response stays small.
         let shown = cut_name(name);
-        let near = self.nearest(name);
+        let near = self.nearest(name, may_know);
         let reason = if Self::linked().any(|entry| entry.signature.name == name) {
             "it is linked into the server, which serves only what its builder chooses with \
              `.serve::<function>()`"
@@ -245,9 +245,9 @@ pub(crate) mod tests {
         let names = ["count_words", "count_lines", "divide", "echo"];
         let registry =
             Registry::new(names.map(|name| entry(name, 1, &[])), &States::new()).unwrap();
-        assert_eq!(registry.nearest("count_word")[0], "count_words");
-        assert_eq!(registry.nearest("devide"), ["divide"]);
-        assert_eq!(registry.nearest("zzz"), Vec::<&str>::new());
-        registry.nearest(&"x".repeat(1_000_000));
+        assert_eq!(registry.nearest("count_word", |_| true)[0], "count_words");
+        assert_eq!(registry.nearest("devide", |_| true), ["divide"]);
+        assert_eq!(registry.nearest("zzz", |_| true), Vec::<&str>::new());
+        registry.nearest(&"x".repeat(1_000_000), |_| true);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
+use bytes::Bytes;
 use foldhash::HashMap;
 
 use crate::{
@@ -194,6 +195,13 @@ impl Requests {
         newest_first(waiting.into_iter().flatten().map(|(_, ticket)| *ticket).collect())
     }
 
+    /// Returns all requests of a verified key, the newest first.
+    pub(crate) fn of_holder(&mut self, holder: &Bytes) -> Vec<Ticket> {
+        let all = self.active.iter_mut();
+        let theirs = all.filter(|(_, request)| request.context.peer_id().holder() == holder);
+        newest_first(theirs.map(|(ticket, _)| Ticket(ticket)).collect())
+    }
+
     /// Returns all requests, the newest first. See [`of_peer`](Self::of_peer) for the reason.
     pub(crate) fn all(&mut self) -> Vec<Ticket> {
         newest_first(self.active.iter_mut().map(|(ticket, _)| Ticket(ticket)).collect())
@@ -229,6 +237,17 @@ impl Requests {
         }
         self.next_deadline = next_deadline;
         overdue
+    }
+}
+
+/// The account of a key outlives this server, if others have the same access list.
+impl Drop for Requests {
+    fn drop(&mut self) {
+        for (peer, load) in &self.by_peer {
+            if let Some(verified) = peer.verification() {
+                verified.account.subtract(load.usage);
+            }
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::{
-    protocol::MAX_KEY_LEN,
+    peer::PeerId,
+    protocol::{MAX_KEY_LEN, error::WireError},
     server::{
         admission::Admission,
         gate::Gate,
@@ -68,6 +69,12 @@ impl Service {
             max_message_size,
             instance: random_name(),
         }
+    }
+
+    /// Makes the error for a name that no function has. It tells a peer of no other functions than
+    /// those that it may call.
+    pub(crate) fn not_found(&self, peer: &PeerId, name: &str) -> WireError {
+        self.registry.not_found(name, |known| self.gate.permits(peer, known))
     }
 }
 

@@ -135,8 +135,9 @@ impl transport::Listener for Listener {
             // `None` means that every client has disconnected and the name was given up.
             let Poll::Ready(Some(message)) = self.requests.poll_recv(cx) else {
                 self.gone.listener.register(cx.waker());
-                // One may have come before the waker was registered.
-                if self.gone.is_empty() {
+                // One may have come before the waker was registered. While messages of a client
+                // that is going are still in the queue, the runtime has only interrupted this task.
+                if self.going.is_some() || self.gone.is_empty() {
                     return Poll::Pending;
                 }
                 continue;
@@ -307,6 +308,23 @@ mod tests {
             assert!(matches!(ready(listener.recv()), Event::PeerGone(_)));
         }
         assert!(listener.recv().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn simultaneous_disconnects_are_noticed_by_a_task() {
+        // More messages than the runtime lets a task take before it must yield.
+        const CLIENTS: usize = 300;
+        let name = "a test of many in a task";
+        let mut listener = listen_boxed(name);
+        for _ in 0..CLIENTS {
+            drop(connect(name).await.unwrap());
+        }
+        let noticing = tokio::spawn(async move {
+            for _ in 0..CLIENTS {
+                assert!(matches!(listener.recv().await, Event::PeerGone(_)));
+            }
+        });
+        noticing.await.unwrap();
     }
 
     #[test]

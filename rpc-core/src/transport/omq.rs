@@ -98,6 +98,10 @@ struct Listener {
     /// The connections by their keys, if the peers have keys.
     #[cfg(feature = "curve")]
     guard: Option<Guard>,
+    /// The peers whose keys have been removed from the list, and which were not reported as lost
+    /// yet.
+    #[cfg(feature = "curve")]
+    revoked: Vec<PeerId>,
 }
 
 impl Listener {
@@ -124,6 +128,8 @@ impl Listener {
             failed: Doublings::default(),
             #[cfg(feature = "curve")]
             guard,
+            #[cfg(feature = "curve")]
+            revoked: Vec::new(),
         }
     }
 
@@ -132,7 +138,10 @@ impl Listener {
         match event {
             #[cfg(feature = "curve")]
             MonitorEvent::HandshakeSucceeded { peer, .. } => {
-                self.verified(&peer);
+                let verified = self.verified(&peer);
+                if let Some(guard) = &mut self.guard {
+                    guard.remember(peer.connection_id, peer_id(peer, verified));
+                }
                 None
             }
             MonitorEvent::HandshakeFailed { peer_ident, reason, .. } => {
@@ -145,15 +154,12 @@ impl Listener {
                 if let Some(guard) = &mut self.guard {
                     guard.forget(peer.connection_id);
                 }
-                // Another connection has the identity now, and replies to it are sent there.
-                if reason == DisconnectReason::Handover {
+                // Another connection has the identity now, and replies to it are sent there. With
+                // a key, it is another peer nevertheless.
+                if reason == DisconnectReason::Handover && verified.is_none() {
                     return None;
                 }
-                // For a peer without an identity, the engine makes one from the number of its
-                // connection.
-                let name = peer.peer_identity;
-                let name = name.unwrap_or_else(|| generated_identity(peer.connection_id));
-                Some(PeerId::new(name, verified))
+                Some(peer_id(peer, verified))
             }
             _ => None,
         }
@@ -198,14 +204,24 @@ impl Listener {
         tokio::spawn(async move { drop(socket.disconnect_peer(connection).await) });
     }
 
-    /// Closes the connections whose keys have been removed from the list.
+    /// Closes the connections whose keys have been removed from the list. Returns a peer of such a
+    /// connection, which is lost from now on: closing takes a moment.
     #[cfg(feature = "curve")]
-    fn disconnect_revoked(&mut self, cx: &mut Context<'_>) {
+    fn disconnect_revoked(&mut self, cx: &mut Context<'_>) -> Option<PeerId> {
         let revoked = self.guard.as_mut().map(|guard| guard.poll_revoked(cx));
-        for connection in revoked.into_iter().flatten() {
+        for (connection, peer) in revoked.into_iter().flatten() {
             self.disconnect(connection);
+            self.revoked.push(peer);
         }
+        self.revoked.pop()
     }
+}
+
+/// Makes the identity of the peer of a connection. If it has chosen none, the engine has made one
+/// from the number of the connection.
+fn peer_id(peer: PeerInfo, verified: Option<Arc<Verified>>) -> PeerId {
+    let name = peer.peer_identity.unwrap_or_else(|| generated_identity(peer.connection_id));
+    PeerId::new(name, verified)
 }
 
 /// The messages and the connection events that a socket receives.
@@ -287,7 +303,10 @@ impl PollAdapter<Incoming, Raw> {
 impl transport::Listener for Listener {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         #[cfg(feature = "curve")]
-        self.disconnect_revoked(cx);
+        if let Some(peer) = self.disconnect_revoked(cx) {
+            self.slow.remove(&peer);
+            return Poll::Ready(Event::PeerGone(peer));
+        }
         while !self.closed {
             match ready!(self.incoming.poll_next(cx)) {
                 Raw::Event(Ok(event)) => {
@@ -305,6 +324,10 @@ impl transport::Listener for Listener {
                 Raw::Message(Ok(message)) => {
                     let sender = message.sender_identity().map(Identity::peer_info);
                     let verified = sender.and_then(|sender| self.verified(sender));
+                    #[cfg(feature = "curve")]
+                    if self.guard.is_some() && verified.is_none() {
+                        continue;
+                    }
                     if let Some(event) = zmtp::split(message.iter().collect(), verified) {
                         return Poll::Ready(event);
                     }

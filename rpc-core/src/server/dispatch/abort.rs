@@ -59,10 +59,16 @@ impl<E: Execute> Dispatcher<E> {
     }
 
     /// Ends the requests of a peer that has disconnected. Its notifications still run, and so do
-    /// its calls with an idempotency key.
+    /// its calls with an idempotency key, unless its key was removed from the access list: then
+    /// everything ends that was begun for the key.
     pub(crate) fn handle_peer_gone(&mut self, peer: &PeerId, now: Instant) {
         self.sessions.handle_peer_gone(peer);
-        for ticket in self.requests.of_peer(peer) {
+        let tickets = if self.service.gate.admits(peer) {
+            self.requests.of_peer(peer)
+        } else {
+            self.requests.of_holder(peer.holder())
+        };
+        for ticket in tickets {
             // The responses are discarded, because the peer is not connected any more.
             self.abort(ticket, Abort::PeerGone, now, &mut Vec::new());
         }

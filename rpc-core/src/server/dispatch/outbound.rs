@@ -40,11 +40,6 @@ pub(super) fn ran(result: &HandlerResult) -> Ran {
     result.as_ref().map_or_else(|error| error.ran, |_| Ran::Yes)
 }
 
-/// Makes the response to frames or bytes that do not contain a message.
-pub(crate) fn malformed(reply_to: ReplyTo, id: Option<MsgId>, reason: &'static str) -> Outbound {
-    refuse(reply_to, id, &bad_request(reason))
-}
-
 pub(super) fn bad_request(reason: &'static str) -> WireError {
     WireError::new(Code::BadRequest, Ran::No, reason)
 }

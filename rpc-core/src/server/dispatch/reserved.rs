@@ -58,7 +58,7 @@ impl<E: Execute> Dispatcher<E> {
         let result =
             match builtin::call(&self.service, caller.reply_to.peer(), method, params, window) {
                 Some(result) => result.map(|result| response::response(id, &result)),
-                None => Err(self.service.registry.not_found(method)),
+                None => Err(self.service.not_found(caller.reply_to.peer(), method)),
             };
         if !is_hello {
             return out.push(self.respond(caller, result));

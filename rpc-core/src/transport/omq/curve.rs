@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     access::Access,
     keys::{PublicKey, SecretKey},
-    peer::Verified,
+    peer::{PeerId, Verified},
     transport::poll_adapter::PollAdapter,
     util::doublings::Doublings,
 };
@@ -62,7 +62,8 @@ pub(super) fn client_options(options: Options, secret: &SecretKey, server: Publi
 /// The connections of a server that has an access list.
 pub(super) struct Guard {
     access: Access,
-    connections: HashMap<u64, Arc<Verified>>,
+    /// The peers by the numbers of their connections, from the handshake to the end.
+    connections: HashMap<u64, PeerId>,
     changes: PollAdapter<watch::Receiver<()>, ()>,
 }
 
@@ -77,15 +78,17 @@ impl Guard {
 
     /// Returns what the engine has verified about the peer of a connection. `None` if it has
     /// verified nothing, which does not happen with CURVE.
-    pub(super) fn verified(&mut self, peer: &PeerInfo) -> Option<Arc<Verified>> {
+    pub(super) fn verified(&self, peer: &PeerInfo) -> Option<Arc<Verified>> {
         let Some(PeerPublicKey::Curve(key)) = peer.authentication.public_key else { return None };
         let connection = peer.connection_id;
-        let verified = self.connections.entry(connection).or_insert_with(|| {
-            let name = self.access.name(&PublicKey::from_bytes(key));
-            let account = self.access.account(PublicKey::from_bytes(key), Instant::now());
-            Arc::new(Verified { key, connection, name, account })
-        });
-        Some(Arc::clone(verified))
+        if let Some(known) = self.connections.get(&connection) {
+            return known.shared_verification();
+        }
+        // The connection has just succeeded, or its last messages come after the news of its end.
+        let public = PublicKey::from_bytes(key);
+        let (name, account) =
+            (self.access.name(&public), self.access.account(public, Instant::now()));
+        Some(Arc::new(Verified { key, connection, name, account }))
     }
 
     /// Returns true if the list still has the key of a connection. It may have lost it since the
@@ -94,19 +97,26 @@ impl Guard {
         self.access.admits(&PublicKey::from_bytes(verified.key))
     }
 
+    /// Notes a connection that has succeeded.
+    pub(super) fn remember(&mut self, connection: u64, peer: PeerId) {
+        self.connections.insert(connection, peer);
+    }
+
     /// Forgets a connection that has ended.
     pub(super) fn forget(&mut self, connection: u64) {
         self.connections.remove(&connection);
     }
 
-    /// Returns the connections whose keys have been removed from the list.
-    pub(super) fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Vec<u64> {
+    /// Returns the peers whose keys have been removed from the list, with their connections.
+    pub(super) fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Vec<(u64, PeerId)> {
         let mut revoked = Vec::new();
         // The guard holds the list, so that the sender of its changes cannot have been dropped.
         while self.changes.poll(changed, cx).is_ready() {
-            revoked = self.connections.values().filter(|it| !self.admits(it)).cloned().collect();
+            let is_revoked = |peer: &PeerId| peer.verification().is_some_and(|it| !self.admits(it));
+            let all = self.connections.iter().filter(|(_, peer)| is_revoked(peer));
+            revoked = all.map(|(connection, peer)| (*connection, peer.clone())).collect();
         }
-        revoked.into_iter().map(|it: Arc<Verified>| it.connection).collect()
+        revoked
     }
 }
 

@@ -33,15 +33,18 @@ pub(in crate::transport) async fn connect(
     let options = limits::client_options(config.max_message_size, timeout);
     #[cfg(feature = "curve")]
     if let Some(Curve::Client { secret, servers }) = &config.curve {
-        let mut failed = Err("no key of a server was given".into());
+        let mut refusal = None;
+        let mut last = "no key of a server was given".into();
         for server in servers.iter() {
             let options = curve::client_options(options.clone(), secret, *server);
-            failed = connect_with(options, address, timeout).await;
-            if failed.is_ok() {
-                break;
+            match connect_with(options, address, timeout).await {
+                Ok(link) => return Ok(link),
+                // It is the server's own word, and says more than that the next key is not its.
+                Err(refused) if refused.is::<Refused>() => refusal = Some(refused),
+                Err(error) => last = error,
             }
         }
-        return failed;
+        return Err(refusal.unwrap_or(last));
     }
     connect_with(options, address, timeout).await
 }
