@@ -52,10 +52,10 @@ impl AuditLog {
     }
 
     fn write(&self, line: String) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        let line = if lost > 0 { format!("{line} ({lost} lines before were lost)") } else { line };
         if self.lines.try_send(line).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        } else if let lost @ 1.. = self.lost.swap(0, Ordering::Relaxed) {
-            self.write(format!("{lost} lines were lost"));
+            self.lost.fetch_add(lost + 1, Ordering::Relaxed);
         }
     }
 }

@@ -16,12 +16,19 @@ use crate::{
     valgrind,
 };
 
+/// The number of counts, of which the least is judged. A thread that goes to sleep where it did not
+/// in another run adds to the count, and takes nothing from it.
+const COUNTS: usize = 3;
+
 /// Prints the instruction counts. Fails if one of them exceeds its budget.
 pub(crate) fn report() -> Result<(), Failure> {
     let mut above = Vec::new();
     println!("| one echo of 64 B over inproc | instructions | at most |\n|---|---|---|");
     for budget in BUDGETS {
-        let instructions = valgrind::each(&["calls", budget.execution])?;
+        let mut instructions = u64::MAX;
+        for _ in 0..COUNTS {
+            instructions = instructions.min(valgrind::each(&["calls", budget.execution])?);
+        }
         println!("| {} | {instructions} | {} |", budget.execution, budget.limit());
         match budget.judge(instructions) {
             Verdict::Above => above.push(budget.execution),

@@ -21,6 +21,7 @@ mod metadata;
 mod metrics;
 mod notify;
 mod raw_call;
+mod span;
 mod status;
 mod targets;
 pub(crate) mod window;

@@ -160,7 +160,7 @@ pub enum KeyError {
         name: String,
     },
     /// The file contains no key of this kind.
-    #[error("{} has no {what}{}", path.display(), missing_hint(what))]
+    #[error("{} has no {what}: public keys are in `NAME.key`, secret ones in `NAME.key_secret`", path.display())]
     Missing {
         /// The path of the file.
         path: PathBuf,
@@ -196,10 +196,6 @@ pub enum KeyError {
         /// The error of the key.
         source: Box<KeyError>,
     },
-}
-
-fn missing_hint(what: &str) -> &'static str {
-    if what == file::SECRET { ": it is in the file `NAME.key_secret`" } else { "" }
 }
 
 impl fmt::Debug for KeyError {

@@ -121,7 +121,10 @@ async fn rights_hold_for_every_kind_of_socket() {
 
 /// Runs a peer until it ends, and returns what it prints.
 async fn run(arguments: &[&str]) -> String {
-    let mut command = python(arguments);
+    output_of(python(arguments)).await
+}
+
+async fn output_of(mut command: Command) -> String {
     let output = tokio::task::spawn_blocking(move || command.output());
     let output = soon("the peer ends", output).await.unwrap().expect(NO_PYTHON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -136,7 +139,7 @@ async fn peers_of_pyzmq_call_the_example_server() {
     std::fs::create_dir(&folder).unwrap();
     let (_, secret) = keys.secret("server").save(folder.join("server")).unwrap();
     let (allowed, alice) = (folder.join("allowed"), keys.public("alice").to_string());
-    std::fs::write(&allowed, format!("{alice} alice add\n")).unwrap();
+    std::fs::write(&allowed, format!("{alice} alice add count_words\n")).unwrap();
     let server = examples(&["--features", "curve"]).join("server");
     let mut server = Command::new(server);
     let server = server.args(["--bind", "tcp://127.0.0.1:0", "--curve"]).arg(secret);
@@ -149,6 +152,12 @@ async fn peers_of_pyzmq_call_the_example_server() {
     for kind in ["req", "dealer"] {
         assert_eq!(peer(kind).await, "add ok\nvisits denied\n");
     }
+    let (_, own) = keys.secret("alice").save(folder.join("alice")).unwrap();
+    let mut example = Command::new(interpreter());
+    example.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/python/encrypted.py"));
+    example.arg(endpoint).args([&folder.join("server.key"), &own]);
+    let counts = output_of(example).await;
+    assert!(counts.contains("'a': 2") && counts.contains("'b': 1"), "{counts}");
     // The list is followed.
     std::fs::write(&allowed, format!("{alice} alice visits\n")).unwrap();
     let followed = async { while peer("req").await != "add denied\nvisits ok\n" {} };

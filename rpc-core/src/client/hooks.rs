@@ -1,4 +1,4 @@
-//! Hooks: code of the program that sees every call of a client. And the span of a call.
+//! Hooks: code of the program that sees every call of a client.
 
 use std::{
     fmt,
@@ -6,12 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{Span, field::Empty, level_filters::LevelFilter};
+use tracing::{Span, level_filters::LevelFilter};
 
 #[cfg(feature = "metrics")]
 use crate::protocol::error::known;
 use crate::{
-    client::calls::{CallKind, Outcome, Reply, retry::Extras},
+    client::{
+        calls::{CallKind, Outcome, Reply, retry::Extras},
+        span,
+    },
     error::{ErrorKind, RpcError},
     protocol::{
         error::code_of,
@@ -296,7 +299,7 @@ impl WatchedCall {
         extras: &mut Option<Box<Extras>>,
         wants_spans: bool,
     ) -> Self {
-        let span = if wants_spans { span(function) } else { Span::none() };
+        let span = if wants_spans { span::of_call(function) } else { Span::none() };
         for hook in hooks.iter() {
             let mut call = StartingCall { function, kind, extras: &mut *extras, span: &span };
             tell(|| hook.before(&mut call));
@@ -310,6 +313,8 @@ impl WatchedCall {
             Some(Ok(reply)) => match response::parse_response(&reply.body) {
                 Some(Ok(_)) => End::Replied(reply),
                 Some(Err(error)) => End::Refused(reply, error),
+                // A notification has no response.
+                None if kind == CallKind::Notification => End::Replied(reply),
                 None => End::Refused(reply, response::malformed()),
             },
             Some(Err(error)) => End::Failed(error),
@@ -327,7 +332,7 @@ impl WatchedCall {
         if self.span.is_disabled() {
             return;
         }
-        let (address, port) = address_and_port(call.endpoint());
+        let (address, port) = span::address_and_port(call.endpoint());
         if !address.is_empty() {
             self.span.record("server.address", address);
         }
@@ -348,53 +353,5 @@ impl WatchedCall {
 fn tell(method: impl FnOnce()) {
     if let Err(text) = panics::catch(method) {
         tracing::error!(panic = text, "a hook of the client panicked");
-    }
-}
-
-/// Makes the span of a call. The names are those of the
-/// [conventions of OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/).
-fn span(function: &str) -> Span {
-    tracing::info_span!(
-        "rpc.client",
-        "otel.kind" = "client",
-        "otel.status_code" = Empty,
-        "rpc.system" = "rpc-core",
-        "rpc.method" = function,
-        "rpc.retries" = Empty,
-        "server.address" = Empty,
-        "server.port" = Empty,
-        "error.type" = Empty,
-    )
-}
-
-/// Splits an endpoint into the host, or the path, and the port, if there is one. Several endpoints
-/// are no address.
-fn address_and_port(endpoint: &str) -> (&str, Option<u16>) {
-    if endpoint.contains(", ") {
-        return ("", None);
-    }
-    let address = endpoint.split_once("://").map_or(endpoint, |(_, address)| address);
-    match address.rsplit_once(':').map(|(host, port)| (host, port.parse().ok())) {
-        Some((host, Some(port))) => (host, Some(port)),
-        _ => (address, None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_split() {
-        for (endpoint, expected) in [
-            ("tcp://example.com:5555", ("example.com", Some(5_555))),
-            ("tcp://[::1]:80", ("[::1]", Some(80))),
-            ("ipc:///run/app.sock", ("/run/app.sock", None)),
-            ("inproc://name", ("name", None)),
-            ("", ("", None)),
-            ("tcp://127.0.0.1:1, tcp://127.0.0.1:2", ("", None)),
-        ] {
-            assert_eq!(address_and_port(endpoint), expected);
-        }
     }
 }

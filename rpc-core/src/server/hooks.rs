@@ -27,6 +27,10 @@ use crate::keys::PublicKey;
 /// inline functions the I/O thread of the server. So `before` may take as long as the function
 /// itself, and no longer. A panic is caught.
 ///
+/// Hooks see the calls that run. A reply that is remembered for an idempotency key is sent to a
+/// retry without asking them. It is sent only to the same verified key, or to anybody without one if
+/// the first caller had none.
+///
 /// Hooks are no [tower](https://docs.rs/tower) layers. A layer wraps calls into futures, and most
 /// functions here run on a worker, where no future is polled. What a layer adds to a call besides
 /// (a timeout, a limit, a retry) this library has itself.

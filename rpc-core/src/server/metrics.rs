@@ -24,7 +24,10 @@ pub(crate) struct CallMetrics;
 impl CallMetrics {
     /// Makes the hook, and describes the metrics.
     pub(crate) fn new() -> Self {
-        describe_counter!(CALLS, "Calls whose function has begun, by function and code");
+        describe_counter!(
+            CALLS,
+            "Calls that have got to a worker or the runtime, by function and code"
+        );
         describe_histogram!(CALL_SECONDS, Unit::Seconds, "Time for which functions ran");
         describe_histogram!(
             WAIT_SECONDS,
@@ -32,7 +35,7 @@ impl CallMetrics {
             "Time from the arrival of a request to the start of its function"
         );
         describe_counter!(REFUSED, "Requests whose function has not begun, by code");
-        describe_counter!(REQUEST_BYTES, Unit::Bytes, "Bytes of requests whose function has begun");
+        describe_counter!(REQUEST_BYTES, Unit::Bytes, "Bytes of the requests of these calls");
         describe_counter!(REPLY_BYTES, Unit::Bytes, "Bytes of replies without an error");
         describe_gauge!(RUNNING, "Functions that run");
         describe_gauge!(SERVER_IN_FLIGHT, "Calls that wait or run, without inline functions");
