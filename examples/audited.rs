@@ -74,7 +74,7 @@ impl ServerHook for AuditLog {
     }
 }
 
-/// What a client says with every call.
+/// The name and the token that a client sends with every call.
 struct Credentials {
     caller: String,
     token: String,

@@ -89,7 +89,7 @@ struct Flooded {
     server: ServerHandle,
     address: String,
     client: Client,
-    /// What strangers send, by name.
+    /// The bytes that strangers send, by name.
     kinds: [(&'static str, Vec<u8>); 3],
 }
 

@@ -1,4 +1,4 @@
-//! What logs tell, and what they do not.
+//! The log of a server: refused peers are in it, and secrets are not.
 
 use std::{env, fs, sync::Arc, time::Duration};
 

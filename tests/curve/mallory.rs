@@ -15,7 +15,7 @@ use tokio::{
 /// The length of a greeting of ZMTP 3, which comes before the first frame.
 const GREETING: usize = 64;
 
-/// What one side sends: its greeting, or a frame with its head.
+/// A greeting, or a frame with its head, as one side sends it.
 pub(crate) struct Frame {
     /// The number of the connection, from 0 on.
     pub(crate) connection: usize,

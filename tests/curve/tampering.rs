@@ -1,4 +1,4 @@
-//! What a man in the middle can do: nothing but let calls fail.
+//! A man in the middle, who can do nothing but let calls fail.
 
 use std::{
     collections::HashMap,

@@ -26,8 +26,9 @@ impl io::Write for Log {
 }
 
 impl Log {
-    /// Begins to record at `level`, unless that has begun already. The subscriber is that of the whole program, because servers and
-    /// clients write in threads of their own. So every test looks for its own functions only.
+    /// Begins to record at `level`, unless that has begun already. The subscriber is that of the
+    /// whole program, because servers and clients write in threads of their own. So every test looks
+    /// for its own functions only.
     #[must_use]
     pub fn begin(level: Level) -> Self {
         static LOG: Mutex<Option<Log>> = Mutex::new(None);

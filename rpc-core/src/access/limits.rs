@@ -61,8 +61,8 @@ impl KeyLimits {
         self
     }
 
-    /// Sets the number of calls in a second, at least 1, of all functions. After a second without calls, so many
-    /// may come at once. The protocol's own functions do not count.
+    /// Sets the number of calls in a second, at least 1, of all functions. After a second without
+    /// calls, so many may come at once. The protocol's own functions do not count.
     #[must_use]
     pub fn calls_per_second(mut self, calls: u32) -> Self {
         self.calls_per_second = Some(calls.max(1));

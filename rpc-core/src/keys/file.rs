@@ -16,7 +16,7 @@ use super::{KeyError, PublicKey, SecretKey};
 const MAX_LEN: u64 = 64 * 1024;
 /// The names of the keys in a certificate.
 const PUBLIC: &str = "public-key";
-pub(super) const SECRET: &str = "secret-key";
+const SECRET: &str = "secret-key";
 
 impl PublicKey {
     /// Reads the key from a file: a certificate of this library or of pyzmq, or a file with nothing

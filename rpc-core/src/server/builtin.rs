@@ -15,8 +15,8 @@ use crate::{
     server::service::Service,
 };
 
-/// Runs the built-in function `method` for a peer, and returns its encoded result. Returns `None` if there is
-/// no such function. `window` is for the answer to a hello.
+/// Runs the built-in function `method` for a peer, and returns its encoded result. Returns `None` if
+/// there is no such function. `window` is for the answer to a hello.
 pub(crate) fn call(
     service: &Service,
     peer: &PeerId,

@@ -209,8 +209,10 @@ impl Listener {
     #[cfg(feature = "curve")]
     fn disconnect_revoked(&mut self, cx: &mut Context<'_>) -> Option<PeerId> {
         let revoked = self.guard.as_mut().map(|guard| guard.poll_revoked(cx));
-        for (connection, peer) in revoked.into_iter().flatten() {
-            self.disconnect(connection);
+        for peer in revoked.into_iter().flatten() {
+            if let Some(verified) = peer.verification() {
+                self.disconnect(verified.connection);
+            }
             self.revoked.push(peer);
         }
         self.revoked.pop()

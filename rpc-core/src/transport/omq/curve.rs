@@ -107,14 +107,14 @@ impl Guard {
         self.connections.remove(&connection);
     }
 
-    /// Returns the peers whose keys have been removed from the list, with their connections.
-    pub(super) fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Vec<(u64, PeerId)> {
+    /// Returns the peers whose keys have been removed from the list.
+    pub(super) fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Vec<PeerId> {
         let mut revoked = Vec::new();
         // The guard holds the list, so that the sender of its changes cannot have been dropped.
         while self.changes.poll(changed, cx).is_ready() {
-            let is_revoked = |peer: &PeerId| peer.verification().is_some_and(|it| !self.admits(it));
-            let all = self.connections.iter().filter(|(_, peer)| is_revoked(peer));
-            revoked = all.map(|(connection, peer)| (*connection, peer.clone())).collect();
+            let is_revoked =
+                |peer: &&PeerId| peer.verification().is_some_and(|it| !self.admits(it));
+            revoked = self.connections.values().filter(is_revoked).cloned().collect();
         }
         revoked
     }
