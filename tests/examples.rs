@@ -139,7 +139,23 @@ fn count_words_counts_files_and_folders() {
     let mut with_b = HashMap::from(expected);
     with_b.insert("to".to_owned(), 3);
     assert_eq!(counts(&output), with_b);
+    let folder = folder.0.to_str().unwrap();
+    let streamed = example("count_words", &["--json", "--stream", "--chunk", "1", folder]);
+    assert_eq!(counts(&streamed), with_b);
     assert!(text(&output.stderr).contains("binary"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn stream_follows_a_file_uploads_and_shows_progress() {
+    for (arguments, last) in [
+        (&["tail"][..], "line 10\n"),
+        (&["upload", "--mib", "16"], " at most\n"),
+        (&["progress"], "the work is done\n"),
+    ] {
+        let output = example("stream", arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).ends_with(last), "{}", text(&output.stdout));
+    }
 }
 
 #[test]
@@ -279,10 +295,19 @@ fn server_lists_its_functions() {
     let mut lines = BufReader::new(stdout).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().starts_with("listening on tcp://127.0.0.1:"));
     assert!(lines.next().unwrap().starts_with("listening on ipc:///"));
-    let functions: Vec<_> = lines.by_ref().take(8).collect();
-    for function in
-        ["add", "count_words", "crash", "divide", "echo", "sleep_ms", "spin_ms", "visits"]
-    {
+    let functions: Vec<_> = lines.by_ref().take(10).collect();
+    for function in [
+        "add",
+        "count_stream",
+        "count_words",
+        "crash",
+        "divide",
+        "echo",
+        "primes",
+        "sleep_ms",
+        "spin_ms",
+        "visits",
+    ] {
         assert!(functions.iter().any(|line| line.contains(function)), "{function}: {functions:?}");
     }
     // SIGTERM instead of SIGKILL, so that the server removes its socket file.

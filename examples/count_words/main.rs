@@ -10,6 +10,8 @@
 //! # On servers that run elsewhere:
 //! cargo run --release --example count_words -- \
 //!     --server tcp://10.0.0.5:5555 --server tcp://10.0.0.6:5555
+//! # As one stream of text to a server, and one stream of counts back:
+//! cargo run --release --example count_words -- --stream
 //! # On the servers that a name in etcd, in the DNS or in a file stands for, now and later:
 //! cargo run --release --features etcd --example count_words -- \
 //!     --discover etcd://127.0.0.1:2379/words
@@ -41,9 +43,10 @@ use std::{
 };
 
 use clap::Parser;
-use examples::{count_words, names, text};
+use examples::{count_stream, count_words, names, text};
+use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use rpc_core::{Client, Connectivity, RpcError, Server};
+use rpc_core::{CallError, Client, Connectivity, RpcError, Server};
 
 use self::output::{Counts, Summary};
 
@@ -61,6 +64,9 @@ struct Options {
     /// there, and others may help. It has the form `amqp://user:password@host:5672/vhost?queue=name`.
     #[arg(long, value_name = "ENDPOINT", conflicts_with = "servers")]
     broker: Option<String>,
+    /// Sends the text as one stream, and takes the counts as they merge. Only one worker counts.
+    #[arg(long, conflicts_with = "broker")]
+    stream: bool,
     /// The name of the servers to call: `etcd://host:2379/service`, `dns://name:port` or
     /// `file:///path`.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["servers", "broker"])]
@@ -105,7 +111,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let mut own_server = None;
     let mut endpoints = options.servers;
     if endpoints.is_empty() && options.discover.is_none() {
-        let builder = Server::builder().serve::<count_words>();
+        let builder = Server::builder().serve::<count_words>().serve::<count_stream>();
         let bind = options.broker.as_deref().unwrap_or("tcp://127.0.0.1:0");
         let server = builder.bind(bind).await?.spawn()?;
         // The endpoint that a server states is without the password.
@@ -122,7 +128,12 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // More servers may come, and need calls as well.
     let servers = if options.discover.is_some() { EXPECTED_SERVERS } else { endpoints.len() };
     let concurrency = options.concurrency.get() * servers;
-    let counts = count(&client, &tasks, concurrency).await?;
+    let counts = if options.stream {
+        let tasks = tasks.iter().map(|task| (*task).to_owned()).collect();
+        stream_counts(&client, tasks).await?
+    } else {
+        count(&client, &tasks, concurrency).await?
+    };
     let took = start.elapsed();
 
     if let Some(server) = own_server {
@@ -134,7 +145,8 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         let summary = Summary {
             files: texts.len(),
             bytes: texts.iter().map(String::len).sum(),
-            calls: tasks.len(),
+            parts: tasks.len(),
+            unit: if options.stream { "items" } else { "calls" },
             // As the client names them: without the password of a broker.
             endpoints: client.endpoints().iter().map(ToString::to_string).collect(),
             took,
@@ -150,6 +162,26 @@ fn cut(texts: &[String], size: usize) -> Vec<&str> {
     texts.iter().flat_map(|text| text::chunks(text, size)).collect()
 }
 
+fn add(all: &mut Counts, counts: Counts) {
+    for (word, count) in counts {
+        *all.entry(word).or_default() += count;
+    }
+}
+
+/// Sends the tasks as one stream, and adds up the counts that come back.
+async fn stream_counts(client: &Client, tasks: Vec<String>) -> Result<Counts, CallError<String>> {
+    let progress = progress_bar(tasks.len());
+    let moving = progress.clone();
+    let tasks = stream::iter(tasks).inspect(move |_| moving.inc(1));
+    let mut merged = count_stream::call(client, tasks);
+    let mut all = Counts::new();
+    while let Some(counts) = merged.next().await {
+        add(&mut all, counts?);
+    }
+    progress.finish_and_clear();
+    Ok(all)
+}
+
 /// Calls the function for every task, and adds up the counts.
 async fn count(client: &Client, tasks: &[&str], concurrency: usize) -> Result<Counts, RpcError> {
     let mut results = count_words::map(client, tasks).concurrency(concurrency).timeout(PATIENCE);
@@ -162,9 +194,7 @@ async fn count(client: &Client, tasks: &[&str], concurrency: usize) -> Result<Co
                 let Some((_, counts)) = result else { break };
                 // The first error ends this function. That drops the calls in flight, which cancels
                 // them.
-                for (word, count) in counts? {
-                    *all.entry(word).or_default() += count;
-                }
+                add(&mut all, counts?);
                 progress.inc(1);
             }
             _ = look_again.tick() => progress.set_message(what_happens(client)),

@@ -13,7 +13,10 @@ pub(crate) type Counts = HashMap<String, u64>;
 pub(crate) struct Summary {
     pub(crate) files: usize,
     pub(crate) bytes: usize,
-    pub(crate) calls: usize,
+    /// The number of calls, or of items of one call.
+    pub(crate) parts: usize,
+    /// What these are.
+    pub(crate) unit: &'static str,
     pub(crate) endpoints: Vec<String>,
     /// The time from the first call to the last result.
     pub(crate) took: Duration,
@@ -37,18 +40,18 @@ pub(crate) fn print(counts: &Counts, top: usize, summary: &Summary) -> io::Resul
         writeln!(out, "{count:>10}  {}", shown(word))?;
     }
 
-    let Summary { files, bytes, calls, endpoints, took } = summary;
+    let Summary { files, bytes, parts, unit, endpoints, took } = summary;
     let (total, different) = (counts.values().sum::<u64>(), counts.len());
     let seconds = took.as_secs_f64();
     #[allow(clippy::cast_precision_loss)] // The output shows only a few digits.
     let (per_second, megabytes_per_second) =
-        (*calls as f64 / seconds, *bytes as f64 / 1e6 / seconds);
+        (*parts as f64 / seconds, *bytes as f64 / 1e6 / seconds);
     writeln!(out)?;
     writeln!(out, "words    {total} ({different} different)")?;
     writeln!(out, "files    {files} ({bytes} bytes)")?;
     writeln!(
         out,
-        "calls    {calls} in {seconds:.3} s ({per_second:.0} calls/s, {megabytes_per_second:.1} MB/s)"
+        "{unit:<8} {parts} in {seconds:.3} s ({per_second:.0} {unit}/s, {megabytes_per_second:.1} MB/s)"
     )?;
     writeln!(out, "servers  {}", endpoints.join(", "))?;
     out.flush()

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpc_core::{Context, Server, ServerBuilder, remote};
+use rpc_core::{Context, Incoming, Server, ServerBuilder, remote};
 use serde::{Deserialize, Serialize};
 
 use crate::text::words;
@@ -35,6 +35,30 @@ pub fn count_words(text: &str) -> HashMap<String, u64> {
     counts.into_iter().map(|(word, count)| (word.to_owned(), count)).collect()
 }
 
+/// Counts the words of texts that come one by one.
+///
+/// The counts come back as they merge: those of 64 texts at a time, which the caller adds up.
+#[remote]
+pub fn count_stream(
+    texts: Incoming<String>,
+) -> impl Iterator<Item = Result<HashMap<String, u64>, String>> + Send {
+    let mut texts = texts.wait();
+    std::iter::from_fn(move || {
+        let mut merged = None;
+        for text in texts.by_ref().take(64) {
+            let text = match text {
+                Ok(text) => text,
+                Err(error) => return Some(Err(error.to_string())),
+            };
+            let merged: &mut HashMap<_, _> = merged.get_or_insert_default();
+            for (word, count) in count_words(&text) {
+                *merged.entry(word).or_default() += count;
+            }
+        }
+        merged.map(Ok)
+    })
+}
+
 /// Returns its argument.
 #[remote(idempotent)]
 pub fn echo(data: Bytes) -> Bytes {
@@ -48,6 +72,15 @@ pub fn echo(data: Bytes) -> Bytes {
 #[remote(inline, idempotent)]
 pub fn add(a: i64, b: i64) -> i64 {
     a.wrapping_add(b)
+}
+
+/// Finds the prime numbers below a limit, one by one.
+///
+/// The caller gets each as soon as it is found. If it takes none, the function waits, and holds no
+/// worker.
+#[remote(idempotent)]
+pub fn primes(below: u64) -> impl Iterator<Item = u64> + Send {
+    (2..below).filter(|n| (2..=n.isqrt()).all(|d| !n.is_multiple_of(d)))
 }
 
 /// Sleeps for some milliseconds.

@@ -10,7 +10,7 @@ pub mod text;
 pub use crate::{
     exit::exit,
     functions::{
-        DivideError, Visits, add, count_words, crash, divide, echo, server, sleep_ms, spin_ms,
-        visits,
+        DivideError, Visits, add, count_stream, count_words, crash, divide, echo, primes, server,
+        sleep_ms, spin_ms, visits,
     },
 };

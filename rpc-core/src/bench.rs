@@ -126,6 +126,7 @@ impl Stages {
             context: context.clone(),
             usage: Usage { requests: 1, bytes: body.len() },
             started: None,
+            streams: None,
         };
         let workers = Arc::new(Workers::start(PoolSize { threads: 1, max_threads: 1 }, MANY)?);
         Ok(Self {
@@ -141,7 +142,14 @@ impl Stages {
             admission: Admission::new(MANY, DEFAULT_MAX_MESSAGE_SIZE, DEFAULT_MAX_MESSAGE_SIZE),
             requests: Requests::new(),
             request: Some(request),
-            invocation: Invocation { function, body, params_at, id: Some(id), context },
+            invocation: Invocation {
+                function,
+                body,
+                params_at,
+                id: Some(id),
+                context,
+                arrivals: None,
+            },
             executor: Executor::new(workers, Handle::current(), CompletionQueue::default()),
             completions: VecDeque::new(),
         })
@@ -161,11 +169,12 @@ impl Stages {
             policy,
             deadline: self.deadline,
             signature: self.signature,
+            flows: None,
         };
         let mut wakers = Wakers::default();
         let (waker, now) = (Waker::noop(), self.now);
         let id = self.calls.submit(call, waker, now, &mut wakers).expect("there is capacity");
-        self.calls.poll_transmit(self.link, MANY, now, waker, &mut self.out, &mut wakers);
+        self.calls.poll_transmit(self.link, MANY, || now, waker, &mut self.out, &mut wakers);
         black_box(&self.out).first().expect("it is sent");
         self.out.clear();
         self.calls.handle_reply(self.link, id, self.reply.clone(), &mut wakers);
@@ -212,13 +221,14 @@ impl Stages {
     /// # Panics
     /// If the call is not accepted, or has no completion.
     pub async fn dispatch(&mut self) {
-        let Invocation { function, body, params_at, id, context } = &self.invocation;
+        let Invocation { function, body, params_at, id, context, .. } = &self.invocation;
         let invocation = Invocation {
             function: Arc::clone(function),
             body: body.clone(),
             params_at: *params_at,
             id: *id,
             context: context.clone(),
+            arrivals: None,
         };
         let call =
             AdmittedCall { invocation, ticket: Ticket(0), permit: self.permit(), facts: None };

@@ -8,6 +8,7 @@ mod builder;
 mod call;
 pub(crate) mod calls;
 mod config;
+mod connect;
 mod core;
 #[cfg(feature = "curve")]
 mod curve;
@@ -23,7 +24,9 @@ mod notify;
 mod raw_call;
 mod span;
 mod status;
+mod streaming;
 mod targets;
+mod upload;
 pub(crate) mod window;
 
 use std::{
@@ -40,13 +43,16 @@ use crate::util::io_thread::{IoThread, LINGER};
 
 pub use self::{
     balancing::{Balancing, UnknownBalancing},
-    builder::{ClientBuilder, Connect},
+    builder::ClientBuilder,
     call::{Call, Dynamic},
     calls::capacity::WhenFull,
+    connect::Connect,
     hooks::{ClientHook, EndedCall, StartingCall},
     map::{CollectOrdered, Map, MapItem},
     notify::Notify,
     status::{ClientStatus, Connectivity, EndpointStatus, SourceStatus},
+    streaming::Streaming,
+    upload::Upload,
 };
 
 /// A client of one server, or of several servers that offer the same functions.

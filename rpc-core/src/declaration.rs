@@ -37,6 +37,18 @@ pub trait Declares<const N: usize>: Declaration {
 pub trait SameAs<T: ?Sized> {}
 impl<T: ?Sized> SameAs<T> for T {}
 
+/// The bound of the error of a function, beside that of the items of the stream that it returns.
+#[diagnostic::on_unimplemented(
+    message = "the items fail with another type: `{E}`",
+    label = "not the error of the items",
+    note = "a call has one type of errors: use the same for the function and for its items, such as an \
+            enum of both"
+)]
+pub trait IsErrorOfItems<E> {}
+impl<E> IsErrorOfItems<E> for E {}
+
+pub fn assert_one_error<E, F: IsErrorOfItems<E>>() {}
+
 pub fn assert_same<T: ?Sized, U: SameAs<T> + ?Sized>() {}
 
 /// Compares two texts at compile time.

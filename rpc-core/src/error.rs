@@ -151,6 +151,12 @@ impl RpcError {
         self
     }
 
+    /// States that the function has run.
+    pub(crate) fn has_run(mut self) -> Self {
+        self.0.ran = Ran::Yes;
+        self
+    }
+
     pub(crate) fn after_retries(mut self, retries: u32) -> Self {
         self.0.retries = retries;
         self

@@ -51,6 +51,24 @@ pub trait RemoteFn: Sized + Send + Sync + 'static {
     fn decode_output(reader: &mut Reader<'_>) -> Result<Self::Output, DecodeError>;
 }
 
+/// A remote function that returns many items, one by one: an iterator, or a stream.
+///
+/// `#[remote]` implements the trait. For generic code that asks for no stream, such a function is a
+/// [`RemoteFn`] whose output is a `Vec` of all items.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no remote function that returns a stream",
+    note = "such a function returns `impl Iterator<Item = T> + Send`, or is async and returns \
+            `impl Stream<Item = T> + Send`"
+)]
+pub trait RemoteStream: RemoteFn {
+    /// The type of an item.
+    type Item: Send + 'static;
+
+    /// Decodes an item.
+    #[doc(hidden)]
+    fn decode_item(reader: &mut Reader<'_>) -> Result<Self::Item, DecodeError>;
+}
+
 /// The name, parameters and options of a remote function.
 ///
 /// A server has the signature of the implementation. A caller that has only a declaration without a

@@ -21,6 +21,7 @@ use crate::{
         msgpack,
         request::{self, ClientMessage, Head, Malformed, Request},
         response::{self, ServerMessage},
+        stream::Chunk,
     },
     value::{DecodeBySerde, EncodeBySerde, Value},
 };
@@ -118,7 +119,23 @@ fn message_of(method: &str, head: Head<'_>, params: &[u8]) -> Vec<u8> {
 fn as_a_client(body: &Bytes) {
     let (id, failed) = match response::classify(body) {
         ServerMessage::Response { id, failed } => (id, failed),
-        ServerMessage::GoAway | ServerMessage::Window(_) | ServerMessage::Other => return,
+        ServerMessage::Items(head) => {
+            let mut chunk = Chunk::new(body.clone(), head);
+            let mut length = 0;
+            while let Some((_, value)) = chunk.next() {
+                length += value.len();
+                let _ = codec::from_slice::<Point>(value);
+                if value.is_empty() {
+                    assert!(chunk.next().is_none(), "nothing is behind the end");
+                }
+            }
+            assert!(length <= body.len());
+            return;
+        }
+        ServerMessage::GoAway
+        | ServerMessage::Window(_)
+        | ServerMessage::Credit { .. }
+        | ServerMessage::Other => return,
     };
     let response = response::parse_response(body);
     assert!(response.as_ref().is_none_or(|response| response.is_err() == failed));

@@ -13,10 +13,13 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
+    arrivals::Arrivals,
     codec::{self, EncodeError, Writer},
     context::Context,
     error::Ran,
     function::{RemoteFn, Signature},
+    inlet::{Decode, Incoming, Passed},
+    outlet::Outlet,
     params::Params,
     protocol::{
         MsgId,
@@ -49,6 +52,8 @@ pub struct Entry {
     pub(crate) line: u32,
     /// The path of the module that has the function.
     pub(crate) module: &'static str,
+    /// True if a parameter is a stream.
+    pub(crate) takes_stream: bool,
 }
 
 impl Entry {
@@ -62,7 +67,14 @@ impl Entry {
         line: u32,
         module: &'static str,
     ) -> Self {
-        Self { signature, handler, states, file, line, module }
+        Self { signature, handler, states, file, line, module, takes_stream: false }
+    }
+
+    /// Notes that a parameter is a stream.
+    #[must_use]
+    pub const fn taking_stream(mut self) -> Self {
+        self.takes_stream = true;
+        self
     }
 
     /// Returns true if both entries come from the same place in the source. A crate whose unit
@@ -105,6 +117,8 @@ pub enum Handler {
     Sync(fn(&Invocation) -> HandlerResult),
     /// For [`Execution::Async`](crate::Execution).
     Async(fn(Invocation) -> HandlerFuture),
+    /// For a function that returns a stream, async or blocking.
+    Stream(fn(Invocation, Outlet) -> HandlerFuture),
 }
 
 /// The type of a `#[state]` parameter.
@@ -181,6 +195,8 @@ pub struct Invocation {
     /// `None` for a notification, which has no response.
     pub(crate) id: Option<MsgId>,
     pub(crate) context: Context,
+    /// The items of the stream among its arguments. `None` if there can be none.
+    pub(crate) arrivals: Option<Arc<Arrivals>>,
 }
 
 impl Invocation {
@@ -190,6 +206,35 @@ impl Invocation {
     /// `bad_arguments` if there are too many arguments, or if one has a name that no parameter has.
     pub fn params(&self) -> Result<Params<'_>, WireError> {
         Params::new(&self.body, self.params_at, self.function.signature().params)
+    }
+
+    /// Makes the stream for the parameter number `index`, counted among those that travel. To be
+    /// called after all params were read, because the caller begins to send now.
+    ///
+    /// # Errors
+    /// `bad_arguments` if nobody can send the items.
+    pub fn incoming<T>(
+        &self,
+        index: usize,
+        passed: Passed<T>,
+        decode: Decode<T>,
+    ) -> Result<Incoming<T>, WireError> {
+        let signature = self.function.signature();
+        let name = signature.params[index].name;
+        match (passed, &self.arrivals) {
+            (Passed::Items(items), _) => Ok(items.into()),
+            (Passed::Stream, Some(arrivals)) => {
+                Ok(Incoming::begin(Arc::clone(arrivals), signature.name, name, decode))
+            }
+            (Passed::Stream, None) => Err(WireError::new(
+                Code::BadArguments,
+                Ran::No,
+                format!(
+                    "parameter `{name}`: a notification, or a call with a key, passes an array of all \
+                     items"
+                ),
+            )),
+        }
     }
 
     /// Returns the state of the `#[state]` parameter with this index, which has the type `T`.
@@ -221,7 +266,7 @@ impl Invocation {
         let mut buffer = Vec::with_capacity(128);
         buffer.extend_from_slice(&response::response_head(id));
         let mut writer = Writer::new(buffer);
-        encode(&mut writer).map_err(|error| unencodable("result", &error))?;
+        encode(&mut writer).map_err(|error| WireError::unencodable("result", &error))?;
         Ok(Bytes::from(writer.into_buffer()))
     }
 
@@ -230,19 +275,11 @@ impl Invocation {
     /// # Errors
     /// Always, because a handler returns the function's error as an `Err`.
     pub fn fail<E: Serialize + fmt::Display>(&self, error: &E) -> HandlerResult {
-        let data = codec::to_vec(error).map_err(|cause| unencodable("error", &cause))?;
+        let data = codec::to_vec(error).map_err(|cause| WireError::unencodable("error", &cause))?;
         let mut failed = WireError::new(Code::Failed, Ran::Yes, error.to_string());
         failed.data = Some(data);
         Err(failed)
     }
-}
-
-fn unencodable(what: &str, error: &EncodeError) -> WireError {
-    WireError::new(
-        Code::Failed,
-        Ran::Yes,
-        format!("the function's {what} cannot be encoded: {error}"),
-    )
 }
 
 impl fmt::Debug for Invocation {

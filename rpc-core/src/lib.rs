@@ -3,7 +3,8 @@
 //! Put [`#[remote]`](remote) on a function and link it into a [`Server`]. Other processes call it
 //! through a [`Client`], by the same name and with the same types. ZeroMQ carries the calls, and
 //! MessagePack encodes them. The server runs blocking functions on a pool of worker threads, and
-//! async functions on tokio. The caller awaits a future with the type of the result.
+//! async functions on tokio. The caller awaits a future with the type of the result, or takes the
+//! items of a stream.
 //!
 //! ```standalone_crate
 //! use std::collections::HashMap;
@@ -38,6 +39,7 @@
 //! - Remote functions: [`#[remote]`](remote) lists the functions that it accepts, and all options.
 //! - Calls: [`Client`], [`Call`], [`Map`] and [`Notify`]. Without an async runtime, end each with
 //!   `.wait()` instead of `.await`.
+//! - Streams: [`Streaming`] is what a function returns, and [`Incoming`] what it takes.
 //! - Servers: [`Server`]. A function learns about its call from [`Context`].
 //! - Errors: [`RpcError`] and [`CallError`] report a failed call, [`ServeError`] a server that
 //!   cannot start.
@@ -45,7 +47,8 @@
 //! # Deadlines
 //! Every call has a timeout: 30 s, unless the call, its function or the client sets another. The
 //! call ends by that deadline, with its result or a typed error. A call that is made by a remote
-//! function also ends no later than the call that this function runs for.
+//! function also ends no later than the call that this function runs for. A call with a stream may
+//! last as long as items come, unless it or its function sets a timeout: see [`Streaming`].
 
 // Also built for tests, so that a change that breaks a benchmark is seen at once.
 #[cfg(any(feature = "bench", test))]
@@ -62,6 +65,7 @@ pub mod __private;
 #[cfg(feature = "curve")]
 mod access;
 mod args;
+mod arrivals;
 mod bounds;
 mod client;
 mod codec;
@@ -75,8 +79,12 @@ mod error;
 mod fingerprint;
 mod function;
 mod handler;
+mod inflow;
+mod inlet;
 #[cfg(feature = "curve")]
 mod keys;
+mod outflow;
+mod outlet;
 mod params;
 mod peer;
 mod protocol;
@@ -93,7 +101,7 @@ pub use crate::{
     client::{
         Balancing, Call, Client, ClientBuilder, ClientHook, ClientStatus, Close, CollectOrdered,
         Connect, Connectivity, Dynamic, EndedCall, EndpointStatus, Map, MapItem, Notify,
-        SourceStatus, StartingCall, UnknownBalancing, WhenFull,
+        SourceStatus, StartingCall, Streaming, UnknownBalancing, WhenFull,
     },
     context::Context,
     discover::{FunctionDescription, ParamDescription, ServiceDescription},
@@ -101,8 +109,9 @@ pub use crate::{
     endpoint::texts::Endpoints,
     engine::Engine,
     error::{CallError, CallFailure, ErrorKind, Ran, RpcError},
-    function::{Execution, Param, RemoteFn, Signature},
+    function::{Execution, Param, RemoteFn, RemoteStream, Signature},
     handler::ServedFn,
+    inlet::Incoming,
     server::{
         CallEnd, MissingState, Refusal, RefusedRequest, Registration, ServeError, ServedCall,
         Server, ServerBuilder, ServerHandle, ServerHook, Withdrawal,

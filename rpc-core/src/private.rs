@@ -1,24 +1,30 @@
 //! The only paths that generated code may name. They are not public API, and may change at any
 //! time.
 
+pub use futures_core::Stream;
 pub use inventory;
 
 pub use crate::{
     args::Args,
     bounds::{
-        Check, IsError, IsNoResult, IsOutput, IsParam, IsState, assert_borrowed_param,
+        Check, IsError, IsItem, IsNoResult, IsOutput, IsParam, IsState, NoMap, NoMapOfStreams,
+        NoNotify, NoNotifyOfStreams, PassedStream, assert_borrowed_param, assert_item,
         assert_output, assert_param, assert_state,
     },
-    client::{Call, Client, Map, Notify},
+    client::{Call, Client, Map, Notify, Streaming, Upload},
     codec::{DecodeError, Reader, Writer},
     context::Context,
-    declaration::{Declaration, Declares, SameAs, assert_same, same_text},
+    declaration::{
+        Declaration, Declares, IsErrorOfItems, SameAs, assert_one_error, assert_same, same_text,
+    },
     error::{CallError, RpcError},
-    function::{Execution, Param, RemoteFn, Signature},
+    function::{Execution, Param, RemoteFn, RemoteStream, Signature},
     handler::{
         Declared, Entry, Handler, HandlerFuture, HandlerResult, Invocation, ResultParts, ServedFn,
         StateType,
     },
+    inlet::{Incoming, IsIncoming, Passed, assert_incoming},
+    outlet::{Iterate, Outlet, SendStream, iterate, send_stream},
     value::{
         AlwaysSent, DecodeBySerde, DecodeSliceBySerde, EncodeBySerde, FailBySerde, Refused,
         RefusedSlice, Value, sent,

@@ -11,6 +11,7 @@ pub(crate) mod msgpack;
 pub(crate) mod outgoing;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod stream;
 
 /// The version of the protocol, as `rpc.hello` states it.
 pub(crate) const PROTOCOL_VERSION: u32 = 1;

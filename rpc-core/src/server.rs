@@ -21,6 +21,7 @@ mod idempotency;
 pub(crate) mod invoke;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod quota;
 mod registration;
 pub(crate) mod registry;
 mod reply_cache;
@@ -39,7 +40,6 @@ use self::{
     completion::CompletionQueue,
     config::ServerConfig,
     dispatch::Dispatcher,
-    egress::Egress,
     event_loop::{EventLoop, Lifecycle},
     executor::Executor,
     registration::{Pending, Registrations, pending},
@@ -175,7 +175,6 @@ impl Server {
         let workers = Workers::start(size, config.max_waiting.unwrap_or(config.max_in_flight))
             .map_err(ServeError::Thread)?;
         let workers = Arc::new(workers);
-        let egress_limit = egress::limit(config.max_unread_bytes, config.max_message_size);
         let (lifecycle, _) = watch::channel(Lifecycle::Serving);
         let mut loops = Loops(JoinSet::new());
         for listener in listeners {
@@ -183,9 +182,8 @@ impl Server {
             let executor =
                 Executor::new(Arc::clone(&workers), runtime.clone(), completions.clone());
             let dispatcher = Dispatcher::new(Arc::clone(&service), executor);
-            let egress = Egress::new(Arc::clone(&egress_limit));
             let lifecycle = lifecycle.subscribe();
-            let event_loop = EventLoop::new(listener, dispatcher, completions, egress, lifecycle);
+            let event_loop = EventLoop::new(listener, dispatcher, completions, lifecycle);
             loops.0.spawn_on(event_loop.run(), io.handle());
         }
         let signatures = service.registry.signatures();

@@ -1,6 +1,7 @@
 //! Building blocks that know nothing of RPC. Any other network program could use them as well.
 
 pub(crate) mod cut;
+pub(crate) mod deadline;
 pub(crate) mod doublings;
 pub(crate) mod fair_queue;
 pub(crate) mod fair_share;
@@ -8,7 +9,9 @@ pub(crate) mod fnv;
 pub(crate) mod gauged;
 pub(crate) mod home_process;
 pub(crate) mod io_thread;
+pub(crate) mod item_turn;
 pub(crate) mod panics;
+pub(crate) mod park;
 pub(crate) mod setters;
 pub(crate) mod slab;
 pub(crate) mod wakers;

@@ -13,7 +13,7 @@ use quote::{ToTokens, quote_spanned};
 use syn::{Ident, Type, spanned::Spanned as _};
 
 use crate::{
-    function::{Execution, Output, RemoteFunction},
+    function::{Execution, Items, Output, RemoteFunction},
     params::Param,
     types::{Shape, has_elided_lifetime, text},
 };
@@ -125,7 +125,9 @@ fn signature_text(function: &RemoteFunction<'_>) -> String {
     let params = params.collect::<Vec<_>>().join(", ");
     let result = match &function.output {
         Output::Unit => String::new(),
-        Output::Value(ty) | Output::Result { ty, .. } => {
+        Output::Value(ty)
+        | Output::Result { ty, .. }
+        | Output::Stream(Items { written: ty, .. }) => {
             format!(" -> {}", text(ty.to_token_stream()))
         }
     };
@@ -137,6 +139,16 @@ fn yields(function: &RemoteFunction<'_>) -> String {
     match &function.output {
         Output::Unit => "`Result<(), RpcError>`".to_owned(),
         Output::Value(ty) => format!("`Result<{}, RpcError>`", text(ty.to_token_stream())),
+        Output::Stream(Items { item, error, .. }) => {
+            let item = text(item.to_token_stream());
+            match error {
+                None => format!("a stream of `Result<{item}, RpcError>`"),
+                Some(error) => {
+                    let error = text(error.to_token_stream());
+                    format!("a stream of `Result<{item}, CallError<{error}>>`")
+                }
+            }
+        }
         // An alias may hide the type of the error, or both.
         Output::Result { ok, error, ty } if std::ptr::eq(*error, *ty) || std::ptr::eq(*ok, *ty) => {
             let ty = text(ty.to_token_stream());
@@ -158,7 +170,13 @@ fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {
     let end = quote_spanned!(last=> ;);
     let output = quote_spanned!(first=> type Output = #ok #end);
     let error = error_type(&function.output);
+    let remote_stream = match &function.output {
+        Output::Stream(items) => Some(remote_stream(function, items)),
+        _ => None,
+    };
     quote_spanned! {here()=>
+        #remote_stream
+
         impl __rpc::RemoteFn for #ty {
             #output
             type Error = #error;
@@ -167,6 +185,25 @@ fn remote_fn(function: &RemoteFunction<'_>) -> TokenStream {
             fn decode_output(
                 reader: &mut __rpc::Reader<'_>,
             ) -> ::core::result::Result<Self::Output, __rpc::DecodeError> {
+                #decode(reader)
+            }
+        }
+    }
+}
+
+fn remote_stream(function: &RemoteFunction<'_>, items: &Items<'_>) -> TokenStream {
+    let (ty, item) = (&function.ty, items.item);
+    let decode = codec(item, "decode");
+    let (first, last) = ends(item);
+    let end = quote_spanned!(last=> ;);
+    let item = quote_spanned!(first=> type Item = #item #end);
+    quote_spanned! {here()=>
+        impl __rpc::RemoteStream for #ty {
+            #item
+
+            fn decode_item(
+                reader: &mut __rpc::Reader<'_>,
+            ) -> ::core::result::Result<Self::Item, __rpc::DecodeError> {
                 #decode(reader)
             }
         }
@@ -186,7 +223,11 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
         };
     }
     let params = function.travelling().map(|param| {
-        let (name, ty) = (&param.name, text(param.ty.to_token_stream()));
+        let name = &param.name;
+        let ty = match &param.shape {
+            Shape::Incoming(item) => format!("stream of {}", text(item.to_token_stream())),
+            _ => text(param.ty.to_token_stream()),
+        };
         quote_spanned!(here()=> __rpc::Param::new(#name, #ty))
     });
     let output = match &function.output {
@@ -198,6 +239,15 @@ fn signature(function: &RemoteFunction<'_>) -> TokenStream {
         Output::Result { ty, ok, error } => {
             let (text, error) = (text(ok.to_token_stream()), part(ty, "Err", error));
             quote_spanned!(here()=> #text, ::core::option::Option::Some(__rpc::type_name::<#error>))
+        }
+        Output::Stream(Items { item, error, .. }) => {
+            let text = format!("stream of {}", text(item.to_token_stream()));
+            match error {
+                None => quote_spanned!(here()=> #text, ::core::option::Option::None),
+                Some(error) => quote_spanned! {here()=>
+                    #text, ::core::option::Option::Some(__rpc::type_name::<#error>)
+                },
+            }
         }
     };
     let timeout =
@@ -219,6 +269,12 @@ fn ok_type(output: &Output<'_>) -> TokenStream {
         Output::Unit => quote_spanned!(here()=> ()),
         Output::Value(ty) => ty.to_token_stream(),
         Output::Result { ty, ok, .. } => part(ty, "Ok", ok),
+        // A caller that asks for no stream gets all items at once.
+        Output::Stream(Items { item, .. }) => {
+            let (first, last) = ends(item);
+            let items = quote_spanned!(last=> <#item>);
+            quote_spanned!(first=> ::std::vec::Vec #items)
+        }
     }
 }
 
@@ -226,8 +282,15 @@ fn ok_type(output: &Output<'_>) -> TokenStream {
 /// type that the user wrote.
 fn error_type(output: &Output<'_>) -> TokenStream {
     match output {
-        Output::Unit => quote_spanned!(here()=> __rpc::RpcError),
+        Output::Unit | Output::Stream(Items { error: None, .. }) => {
+            quote_spanned!(here()=> __rpc::RpcError)
+        }
         Output::Value(ty) => quote_spanned!(blame(ty.span())=> __rpc::RpcError),
+        Output::Stream(Items { error: Some(error), .. }) => {
+            let (first, last) = ends(error);
+            let arguments = quote_spanned!(last=> <#error>);
+            quote_spanned!(first=> __rpc::CallError #arguments)
+        }
         Output::Result { ty, error, .. } => {
             let (first, last) = ends(error);
             let error = part(ty, "Err", error);
@@ -252,6 +315,13 @@ fn checks(function: &RemoteFunction<'_>) -> TokenStream {
     let output = match &function.output {
         Output::Unit => TokenStream::new(),
         Output::Value(ty) => quote_spanned!(blame(ty.span())=> __rpc::assert_output::<#ty>();),
+        Output::Stream(Items { item, error, outer_error, .. }) => {
+            let one_error = outer_error.zip(*error).map(|(outer, inner)| {
+                quote_spanned!(blame(outer.span())=> __rpc::assert_one_error::<#inner, #outer>();)
+            });
+            let item = quote_spanned!(blame(item.span())=> __rpc::assert_item::<#item>(););
+            quote_spanned!(here()=> #item #one_error)
+        }
         // The bounds of `RemoteFn::Error` already check the error type.
         Output::Result { ty, ok, .. } => {
             let ok = part(ty, "Ok", ok);
@@ -286,6 +356,14 @@ fn check_param(param: &Param<'_>) -> TokenStream {
         }
         Param::Travels(param) => match &param.shape {
             Shape::Str => return TokenStream::new(),
+            Shape::Incoming(item) => {
+                let ty = param.ty;
+                let is_ours = quote_spanned! {blame(ty.span())=>
+                    __rpc::assert_incoming::<#ty, #item>();
+                };
+                let travels = quote_spanned!(blame(item.span())=> __rpc::assert_item::<#item>(););
+                return quote_spanned!(here()=> #is_ours #travels);
+            }
             Shape::Owned => param.ty,
             Shape::Slice(ty) | Shape::Ref(ty) => ty,
         },

@@ -12,7 +12,7 @@ use crate::{
     doc::Doc,
     item::Item,
     params::{self, Param},
-    types::{check_result, last_segment, type_arguments},
+    types::{StreamType, check_result, last_segment, type_arguments},
 };
 
 /// A function that satisfies all rules for remote functions.
@@ -67,6 +67,26 @@ pub(crate) enum Output<'a> {
     /// A type that is called `Result`. `ok` and `error` are the places in the source where its two
     /// types are written. If an alias hides one of them, its place is the whole type.
     Result { ty: &'a Type, ok: &'a Type, error: &'a Type },
+    /// Items, one by one.
+    Stream(Items<'a>),
+}
+
+/// The items of a function that returns a stream.
+pub(crate) struct Items<'a> {
+    /// The type of the function's result, as it is written.
+    pub(crate) written: &'a Type,
+    /// The type of the iterator or the stream.
+    pub(crate) stream: &'a Type,
+    /// The type of an item. For items that are a `Result`, the type of those that are `Ok`.
+    pub(crate) item: &'a Type,
+    /// The error of the function, or of its items. It ends the stream.
+    pub(crate) error: Option<&'a Type>,
+    /// The error of the function, if it returns a `Result` with the stream. It is the same type as
+    /// that of fallible items.
+    pub(crate) outer_error: Option<&'a Type>,
+    /// True if each item is a `Result`.
+    pub(crate) fallible: bool,
+    pub(crate) is_iterator: bool,
 }
 
 impl<'a> RemoteFunction<'a> {
@@ -83,6 +103,17 @@ impl<'a> RemoteFunction<'a> {
         }
         let params = params::parse(item, errors);
         let output = output(item, errors);
+        if let (Some(span), Output::Stream(_)) = (args.inline, &output) {
+            let message =
+                "a stream waits for its caller, which no inline function may: remove `inline`";
+            errors.push(Error::new(span, message));
+        }
+        let takes_stream = params.iter().any(Param::is_stream);
+        if let (Some(span), true) = (args.inline, takes_stream) {
+            let message =
+                "the next item is waited for, which no inline function may: remove `inline`";
+            errors.push(Error::new(span, message));
+        }
         if !errors.is_empty() {
             return None;
         }
@@ -206,6 +237,9 @@ fn output<'a>(item: &'a Item, errors: &mut Vec<Error>) -> Output<'a> {
     let ReturnType::Type(_, ty) = &item.sig.output else {
         return Output::Unit;
     };
+    if let Some(items) = items(ty, item, errors) {
+        return Output::Stream(items);
+    }
     check_result(ty, &item.lifetimes(), errors);
     match last_segment(ty) {
         Some(segment) if segment.ident == "Result" => {
@@ -215,6 +249,55 @@ fn output<'a>(item: &'a Item, errors: &mut Vec<Error>) -> Output<'a> {
         }
         _ => Output::Value(ty),
     }
+}
+
+/// Recognizes a function that returns a stream, and checks its items.
+fn items<'a>(ty: &'a Type, item: &'a Item, errors: &mut Vec<Error>) -> Option<Items<'a>> {
+    let parts = |ty| {
+        let segment = last_segment(ty).filter(|segment| segment.ident == "Result")?;
+        let mut parts = type_arguments(segment);
+        Some((parts.next()?, parts.next()))
+    };
+    let (stream, outer) = match parts(ty) {
+        Some((ok, error)) => (ok, Some(error)),
+        None => (ty, None),
+    };
+    let StreamType { item: of, is_iterator } = StreamType::of(stream)?;
+    let (value, inner) = match parts(of) {
+        Some((ok, error)) => (ok, Some(error)),
+        None => (of, None),
+    };
+    for (result, error) in [(ty, outer), (of, inner)] {
+        if matches!(error, Some(None)) {
+            let message =
+                "write both types of this `Result`: the caller of a stream must know its error";
+            errors.push(Error::new_spanned(result, message));
+        }
+    }
+    let error = inner.flatten().or(outer.flatten());
+    for ty in [Some(value), error].into_iter().flatten() {
+        check_result(ty, &item.lifetimes(), errors);
+    }
+    let is_async = item.sig.asyncness.is_some();
+    if item.body.is_some() && is_async == is_iterator {
+        let message = if is_async {
+            "an iterator would block the runtime, on which an async function runs: return \
+             `impl Stream<Item = T> + Send`, or make the function sync"
+        } else {
+            "a sync function runs on a worker, where nobody polls a stream: return \
+             `impl Iterator<Item = T> + Send`, or make the function async"
+        };
+        errors.push(Error::new_spanned(stream, message));
+    }
+    Some(Items {
+        written: ty,
+        stream,
+        item: value,
+        error,
+        outer_error: outer.flatten(),
+        fallible: inner.is_some(),
+        is_iterator,
+    })
 }
 
 #[cfg(test)]
@@ -287,7 +370,7 @@ mod tests {
                 let text = |ty: &Type| crate::types::text(quote::quote!(#ty));
                 let found = match function.output {
                     Output::Result { ok, error, .. } => Some((text(ok), text(error))),
-                    Output::Unit | Output::Value(_) => None,
+                    Output::Unit | Output::Value(_) | Output::Stream(_) => None,
                 };
                 assert_eq!(found, parts.map(|(ok, error)| (ok.to_owned(), error.to_owned())));
             });

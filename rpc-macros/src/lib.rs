@@ -51,7 +51,7 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 ///
 /// | function               | returns                                                            |
 /// |------------------------|--------------------------------------------------------------------|
-/// | `call(&client, ...)`   | a `Call`: a future of the result                                   |
+/// | `call(&client, ...)`   | a `Call`: a future of the result; or a [stream](#streams) of items |
 /// | `map(&client, inputs)` | a `Map`: a stream of the results for many inputs, some at a time   |
 /// | `notify(&client, ...)` | a `Notify`: a future that sends the call and expects no response   |
 /// | `args(...)`            | the encoded `Args`, for code that is generic over remote functions |
@@ -164,6 +164,66 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 ///   its caller could do nothing with it but show it. Write an enum of your own, or a `String` with
 ///   `.map_err(|error| format!("{error:#}"))`.
 ///
+/// # Streams
+/// A function that returns an iterator or a stream is remote as well. Its items travel one by one,
+/// as fast as the caller takes them, and their number has no limit. Each of them is at most as large
+/// as a message (`max_message_size`):
+///
+/// | the function returns                          | a call is a `Streaming`, a stream of |
+/// |-----------------------------------------------|--------------------------------------|
+/// | `impl Iterator<Item = T> + Send`              | `Result<T, RpcError>`                |
+/// | `impl Stream<Item = T> + Send` (`async`)      | `Result<T, RpcError>`                |
+/// | one of them, with `Item = Result<T, E>`       | `Result<T, CallError<E>>`            |
+/// | `Result` of one of them and `E`               | `Result<T, CallError<E>>`            |
+/// | `Box<dyn Iterator>`, `Pin<Box<dyn Stream>>`, `BoxStream` | the same                  |
+///
+/// A parameter `rows: Incoming<T>` is a stream that the caller passes: any
+/// `impl Stream<Item = T> + Send + 'static`. A function has one at most, and may return a stream as
+/// well.
+///
+/// Streams are recognized by how they are written: by these names, and not by an alias or the type
+/// behind them. They must be `Send`, whether or not that is written. What a function returns may
+/// borrow from its parameters; if it does not, and borrows would get in the way, `+ use<>` says so.
+///
+/// ```standalone_crate
+/// use futures_util::{Stream, StreamExt, stream};
+/// use rpc_core::{Client, Incoming, Server, remote};
+///
+/// /// Sync: it runs on the workers, and holds none while its caller takes nothing.
+/// #[remote]
+/// fn squares(below: u64) -> impl Iterator<Item = u64> + Send {
+///     (0..below).map(|n| n * n)
+/// }
+///
+/// /// Both at once.
+/// #[remote]
+/// async fn double(numbers: Incoming<u64>) -> impl Stream<Item = Result<u64, String>> + Send {
+///     numbers.map(|number| Ok(2 * number.map_err(|error| error.to_string())?))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::bind("inproc://streams").await?.spawn()?;
+/// # let client = Client::connect("inproc://streams").await?;
+/// let mut squares = squares::call(&client, 1_000_000);
+/// assert_eq!(squares.next().await.transpose()?, Some(0));
+/// drop(squares); // which ends the iterator on the server
+///
+/// let mut doubled = double::call(&client, stream::iter([1, 2]));
+/// while let Some(number) = doubled.next().await {
+///     println!("{}", number?);
+/// }
+/// # server.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// - `call(...).wait()` is an iterator, for programs without an async runtime.
+/// - Such a function has no `map` and no `notify`, and with `Incoming` no `args`. `inline` is
+///   refused.
+/// - A server collects the items for a caller that asks for no stream, such as
+///   `client.call(squares::args(10))`, which yields a `Vec`.
+///
 /// # Declarations
 /// A function without a body is only declared, for callers that do not link its implementation:
 ///
@@ -207,12 +267,12 @@ use crate::{args::RemoteArgs, function::RemoteFunction, item::Item};
 /// | lifetimes: `<'a>`, `&'a T`, `&'static T` | `&T`, and `'_` inside a type                    |
 /// | a hidden lifetime: `Cow<str>`            | `Cow<'_, str>`; in a result `Cow<'static, str>` |
 /// | `&mut T`                                 | `&T`, and a result that holds what has changed  |
-/// | `impl Trait`                             | the type, such as `&str` or `Vec<T>`            |
-/// | `dyn Trait`                              | an enum with a variant for each case            |
+/// | `impl Trait`, but for [streams](#streams) | the type, such as `&str` or `Vec<T>`           |
+/// | `dyn Trait`, but for [streams](#streams) | an enum with a variant for each case            |
 /// | `&OsStr`, `&CStr`, `&[str]`              | `&OsString`, `&CString`, `&[&str]`              |
 /// | a variable number of parameters: `...`   | `Vec<T>`                                        |
 /// | `#[cfg]` on a parameter                  | `#[cfg]` on the function, or an `Option`        |
-/// | a result that borrows                    | an owned type, such as `String`                 |
+/// | a result that borrows, or an item        | an owned type, such as `String`                 |
 /// | a function that never returns: `-> !`    | a result type, or none                          |
 #[proc_macro_attribute]
 pub fn remote(

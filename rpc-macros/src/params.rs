@@ -24,6 +24,13 @@ pub(crate) enum Param<'a> {
     Context { ty: &'a Type, owned: bool },
 }
 
+impl Param<'_> {
+    /// Returns true for a stream that the caller passes.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self, Self::Travels(Travels { shape: Shape::Incoming(_), .. }))
+    }
+}
+
 /// A parameter that travels: the caller sends it to the server.
 pub(crate) struct Travels<'a> {
     /// The name of the parameter in the generated functions.
@@ -71,6 +78,7 @@ pub(crate) fn parse<'a>(item: &'a Item, errors: &mut Vec<Error>) -> Vec<Param<'a
             None => {
                 check_param(&param.ty, &declared, errors);
                 let travels = travels(param, &params);
+                refuse_second_stream(&travels, &params, errors);
                 refuse_same_name(param, &travels, &params, errors);
                 params.push(Param::Travels(travels));
             }
@@ -182,6 +190,17 @@ fn travels<'a>(param: &'a PatType, before: &[Param<'_>]) -> Travels<'a> {
     };
     let name = ident.unraw().to_string();
     Travels { ident, name, ty: &param.ty, shape: Shape::of(&param.ty) }
+}
+
+/// Reports a stream in a function that takes one already.
+fn refuse_second_stream(travels: &Travels<'_>, before: &[Param<'_>], errors: &mut Vec<Error>) {
+    let is_stream = |travels: &Travels<'_>| matches!(travels.shape, Shape::Incoming(_));
+    let has_one = |param: &Param<'_>| matches!(param, Param::Travels(other) if is_stream(other));
+    if is_stream(travels) && before.iter().any(has_one) {
+        let message =
+            "a call passes one stream: take one `Incoming<T>`, with an enum of both kinds of items";
+        errors.push(Error::new_spanned(travels.ty, message));
+    }
 }
 
 /// Reports a parameter whose wire name is already taken. The compiler refuses two parameters with

@@ -1,6 +1,8 @@
 //! Types as users write them: checks whether a type may travel, how a parameter is passed, and how
 //! the text of a type looks in a message.
 
+mod stream;
+
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::{
@@ -9,6 +11,9 @@ use syn::{
     visit::{self, Visit},
     visit_mut::{self, VisitMut},
 };
+
+pub(crate) use self::stream::StreamType;
+use self::stream::wrong_stream;
 
 /// The form in which the function takes a parameter.
 pub(crate) enum Shape<'a> {
@@ -20,14 +25,22 @@ pub(crate) enum Shape<'a> {
     Slice(&'a Type),
     /// `&T`.
     Ref(&'a Type),
+    /// `Incoming<T>`.
+    Incoming(&'a Type),
 }
 
 impl<'a> Shape<'a> {
     pub(crate) fn of(ty: &'a Type) -> Self {
         match peel(ty) {
             Type::Reference(reference) => Self::of_reference(reference),
-            _ => Self::Owned,
+            ty => Self::of_owned(ty),
         }
+    }
+
+    fn of_owned(ty: &'a Type) -> Self {
+        let segment = last_segment(ty).filter(|segment| segment.ident == "Incoming");
+        let item = segment.and_then(|segment| type_arguments(segment).next());
+        item.map_or(Self::Owned, Self::Incoming)
     }
 
     fn of_reference(reference: &'a TypeReference) -> Self {
@@ -73,6 +86,9 @@ pub(crate) fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Typ
 /// lifetime parameters of the function. Their declaration is already an error, so their uses are
 /// not reported again.
 pub(crate) fn check_param(ty: &Type, declared: &[&Lifetime], errors: &mut Vec<Error>) {
+    if let Some((written, message)) = wrong_stream(ty) {
+        return errors.push(Error::new_spanned(written, message));
+    }
     if let Some(instead) = instead(ty) {
         let message = format!("the server cannot decode this type: write `{instead}`");
         return errors.push(Error::new_spanned(ty, message));
@@ -103,7 +119,16 @@ fn instead(ty: &Type) -> Option<String> {
             "CStr" => Some("&CString".to_owned()),
             _ => None,
         },
-        Shape::Owned | Shape::Str => None,
+        Shape::Owned | Shape::Str | Shape::Incoming(_) => None,
+    }
+}
+
+/// Returns what to write instead of a reference where nothing can be borrowed.
+fn owned(reference: &TypeReference) -> String {
+    match Shape::of_reference(reference) {
+        Shape::Str => "String".to_owned(),
+        Shape::Slice(elem) => format!("Vec<{}>", text(elem.to_token_stream())),
+        _ => text(reference.elem.to_token_stream()),
     }
 }
 
@@ -125,11 +150,7 @@ impl Visit<'_> for TypeCheck<'_> {
     fn visit_type_reference(&mut self, reference: &TypeReference) {
         let inner = text(reference.elem.to_token_stream());
         if self.of_result {
-            let owned = match Shape::of_reference(reference) {
-                Shape::Str => "String".to_owned(),
-                Shape::Slice(elem) => format!("Vec<{}>", text(elem.to_token_stream())),
-                Shape::Owned | Shape::Ref(_) => inner,
-            };
+            let owned = owned(reference);
             self.refuse(
                 reference,
                 format!("a result travels to its caller and cannot borrow: write `{owned}`"),
@@ -194,7 +215,8 @@ impl Visit<'_> for TypeCheck<'_> {
 
     fn visit_type_impl_trait(&mut self, ty: &TypeImplTrait) {
         let message = if self.of_result {
-            "the caller must know the type of the result: write it out, such as `Vec<T>` for an iterator"
+            "the caller must know the type of the result: write it out. For many items, one by one, return \
+             `impl Iterator<Item = T> + Send`, or from an async function `impl Stream<Item = T> + Send`"
         } else {
             "the server must know the type to decode: write it out, such as `&str` or `Vec<T>`"
         };

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{Stream, StreamExt, stream};
 use rpc_core::{Call, Context, ErrorKind, Ran, RemoteFn, RpcError, WhenFull, remote};
 use tests::{Gate, RawClient, soon, unique};
 
@@ -159,6 +160,50 @@ async fn nested_calls_inherit_the_remaining_time() {
     assert!((1..=10_000).contains(&left), "{left}");
     let left = nested_time_left_sync::call(&client).timeout(timeout).await.unwrap().unwrap();
     assert!((1..=10_000).contains(&left), "{left}");
+    server.shutdown().await;
+}
+
+#[remote]
+async fn ticks(count: u32) -> impl Stream<Item = u32> + Send {
+    stream::iter(0..count).then(async |n| {
+        tokio::time::sleep(SHORT / 2).await;
+        n
+    })
+}
+
+/// Forwards the items of another call.
+#[remote]
+async fn relay(
+    #[state] inner: Arc<Inner>,
+    count: u32,
+) -> impl Stream<Item = Result<u32, String>> + Send {
+    let client = inner.0.get().expect("the test has set it");
+    ticks::call(client, count).map(|item| item.map_err(|error| error.to_string()))
+}
+
+#[tokio::test]
+async fn timeout_of_a_client_limits_no_stream() {
+    let inner: Arc<Inner> = Arc::default();
+    let builder = builder(&Arc::default()).shared_state(Arc::clone(&inner));
+    let server = builder.bind(format!("inproc://{}", unique())).await.unwrap().spawn().unwrap();
+    let client = tests::client().timeout(SHORT).connect(server.endpoint()).await.unwrap();
+    inner.0.set(client.clone()).unwrap();
+    let items: Vec<_> = ticks::call(&client, 6).map(Result::unwrap).collect().await;
+    assert_eq!(items, [0, 1, 2, 3, 4, 5]);
+    let items: Vec<_> = relay::call(&client, 6).map(Result::unwrap).collect().await;
+    assert_eq!(items, [0, 1, 2, 3, 4, 5]);
+    // What is asked for limits the call within it too.
+    let mut items = relay::call(&client, 1_000).timeout(10 * SHORT);
+    let error = loop {
+        match soon("an item", items.next()).await.unwrap() {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    let error = format!("{error:#}");
+    let limits = ["the timeout of this call", "what was left of the call in which it was made"];
+    assert!(limits.iter().any(|limit| error.contains(limit)), "{error}");
+    client.close().await;
     server.shutdown().await;
 }
 

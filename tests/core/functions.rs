@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicUsize},
 };
 
 use bytes::Bytes;
-use rpc_core::{Client, Context, ServerBuilder, ServerHandle, remote};
+use rpc_core::{Client, Context, ErrorKind, ServerBuilder, ServerHandle, remote};
 use serde::{Deserialize, Serialize};
 use tests::Gate;
 
@@ -110,6 +110,17 @@ pub(crate) fn metadata(#[context] cx: &Context) -> Vec<String> {
     cx.metadata_names().map(show).collect()
 }
 
+/// Counts the items that functions have made, and the functions that were dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) items: AtomicUsize,
+    pub(crate) dropped: AtomicUsize,
+    /// The client of a server that calls itself.
+    pub(crate) client: OnceLock<Client>,
+    /// How a function ended that took a stream.
+    pub(crate) ends: Mutex<Vec<ErrorKind>>,
+}
+
 /// The number of this server among several.
 #[derive(Debug, Default)]
 pub(crate) struct Which(pub(crate) usize);
@@ -125,6 +136,7 @@ pub(crate) fn builder(gate: &Arc<Gate>) -> ServerBuilder {
         .state(Notes::default())
         .state(Inner::default())
         .state(Which::default())
+        .state(Made::default())
         .workers(2)
 }
 

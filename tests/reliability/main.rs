@@ -15,6 +15,7 @@ mod load;
 mod memory;
 mod overload;
 mod rolling;
+mod streams;
 
 use tests::process::ServerProcess;
 use tokio::sync::Mutex;

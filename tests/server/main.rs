@@ -9,12 +9,23 @@
 //! exits with 0. It also ends when its stdin is closed, so that it never outlives the test that
 //! started it.
 
-#![allow(clippy::unnecessary_wraps)] // `served.rs` declares these signatures.
+#![allow(clippy::unnecessary_wraps, clippy::unused_async)] // `served.rs` declares these signatures.
 
-use std::{error::Error, io::Read, process, thread, time::Duration};
+use std::{
+    error::Error,
+    io::Read,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use rpc_core::{ServerBuilder, remote};
+use futures_util::{Stream, StreamExt as _, stream};
+use rpc_core::{Incoming, ServerBuilder, remote};
 use tests::{ledger::Pen, served::REFUSED};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -63,6 +74,71 @@ fn count_on_worker(#[state] pen: &Pen, id: u64, ms: u64) -> Result<u64, String> 
     unless_refused(id)
 }
 
+#[remote(idempotent)]
+async fn numbers(first: u64, count: u64) -> impl Stream<Item = u64> + Send {
+    stream::iter(first..first + count).then(async |number| {
+        pause(number).await;
+        number
+    })
+}
+
+async fn pause(number: u64) {
+    if number.is_multiple_of(50) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What `items` has made.
+#[derive(Debug, Default)]
+struct Made {
+    items: AtomicU64,
+    open: AtomicU64,
+}
+
+/// An open stream of `items`.
+struct Open(Arc<Made>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[remote(idempotent)]
+fn items(#[state] made: Arc<Made>, size: usize, count: u64) -> impl Iterator<Item = Bytes> + Send {
+    made.open.fetch_add(1, Ordering::SeqCst);
+    let (item, open) = (Bytes::from(vec![7; size]), Open(made));
+    (0..count).map(move |_| {
+        open.0.items.fetch_add(1, Ordering::Relaxed);
+        item.clone()
+    })
+}
+
+#[remote(idempotent)]
+fn made(#[state] made: &Made) -> (u64, u64) {
+    (made.items.load(Ordering::SeqCst), made.open.load(Ordering::SeqCst))
+}
+
+#[remote]
+async fn take(first: u64, mut numbers: Incoming<u64>) -> Result<u64, String> {
+    let mut next = first;
+    while let Some(number) = numbers.next().await {
+        let number = number.map_err(|error| error.to_string())?;
+        if number != next {
+            return Err(format!("{number} came instead of {next}"));
+        }
+        pause(number).await;
+        next += 1;
+    }
+    Ok(next - first)
+}
+
+#[remote]
+fn take_bytes(items: Incoming<Bytes>) -> Result<u64, String> {
+    let len = |item: Bytes| u64::try_from(item.len()).unwrap_or(0);
+    items.wait().map(|item| item.map(len).map_err(|error| error.to_string())).sum()
+}
+
 #[remote]
 fn die() {
     process::abort();
@@ -109,5 +185,5 @@ fn options(
             _ => return Err(format!("there is no option {option}").into()),
         };
     }
-    Ok((builder.state(Pen::open(&ledger)?), endpoint))
+    Ok((builder.state(Pen::open(&ledger)?).state(Made::default()), endpoint))
 }

@@ -2,7 +2,7 @@
 //! `tests/server/main.rs`, so that a test that links this library does not serve them.
 
 use bytes::Bytes;
-use rpc_core::remote;
+use rpc_core::{Incoming, remote};
 
 /// Adds two numbers on the server's I/O thread.
 #[remote(idempotent)]
@@ -37,6 +37,27 @@ pub async fn count(id: u64, ms: u64) -> Result<u64, String>;
 /// Works like `count`, on a worker.
 #[remote]
 pub fn count_on_worker(id: u64, ms: u64) -> Result<u64, String>;
+
+/// Returns `count` numbers, with a pause of a millisecond after each 50.
+#[remote(idempotent)]
+pub async fn numbers(first: u64, count: u64) -> impl Stream<Item = u64>;
+
+/// Returns `count` items of `size` bytes each, from a worker.
+#[remote(idempotent)]
+pub fn items(size: usize, count: u64) -> impl Iterator<Item = Bytes>;
+
+/// The number of items that `items` has made, and of its streams that are open.
+#[remote(idempotent)]
+pub fn made() -> (u64, u64);
+
+/// Takes numbers that follow each other, and returns how many there were. Fails at one that does
+/// not follow. Pauses as `numbers` does.
+#[remote]
+pub async fn take(first: u64, numbers: Incoming<u64>) -> Result<u64, String>;
+
+/// Returns how many bytes the items have together.
+#[remote]
+pub fn take_bytes(items: Incoming<Bytes>) -> Result<u64, String>;
 
 /// Ends the server process, as a fault in a function may.
 #[remote]

@@ -22,7 +22,7 @@ async fn malformed_messages_are_answered_or_ignored() {
         b"\x92\x01\x02",
     ]
     .concat();
-    let answered: [(&[u8], &str); 30] = [
+    let answered: [(&[u8], &str); 32] = [
         (b"", "bad_request"),
         (b"\x00", "bad_request"),
         (b"GET / HTTP/1.1\r\n\r\n", "bad_request"),
@@ -40,6 +40,8 @@ async fn malformed_messages_are_answered_or_ignored() {
         (b"\x95\x00\x07\xa3add\x81\xa4meta\x81\x01\xa0\x92\x01\x02", "bad_request"),
         (b"\x95\x00\x07\xa3add\x81\xa4meta\x81\xa0\xff\x92\x01\x02", "bad_request"),
         (b"\x95\x00\x07\xa3add\x81\xa5trace\xc1\x92\x01\x02", "bad_request"),
+        (b"\x95\x00\x07\xa3add\x81\xa6stream\xff\x92\x01\x02", "bad_request"),
+        (b"\x95\x00\x07\xa3add\x81\xa6stream\xa0\x92\x01\x02", "bad_request"),
         (b"\x94\x00\x07\xa3add\x92\x01\x02\xc0", "bad_request"),
         (b"\x94\x00\x07\xa3add\x92\x01", "bad_arguments"),
         (b"\x94\x00\x07\xa3add\x92\x01\xa1x", "bad_arguments"),
@@ -66,7 +68,7 @@ async fn malformed_messages_are_answered_or_ignored() {
         let reply = peer.ask(&body).await;
         assert_eq!(reply, &b"\x94\x01\xce\0\0\0\x07\xc0\x03"[..], "{trace:?}");
     }
-    let ignored: [&[u8]; 12] = [
+    let ignored: [&[u8]; 20] = [
         b"\x94\x02\xa3add\x81\xa4meta\xc0\x92\x01\x02",
         b"\x93\x02\xc0\x90",
         b"\x93\x02\xa3add\x91\x01",
@@ -74,6 +76,14 @@ async fn malformed_messages_are_answered_or_ignored() {
         b"\x93\x02\xaarpc.cancel\x91\xa1x",
         b"\x93\x02\xaarpc.cancel\x91\x63",
         b"\x94\x02\xa8rpc.item\x80\x90",
+        b"\x93\x02\xa8rpc.item\x92\x63\x01",
+        b"\x93\x02\xa8rpc.item\x91\x63",
+        b"\x93\x02\xa8rpc.item\xdd\xff\xff\xff\xff\x63\x01\x02",
+        b"\x93\x02\xa8rpc.item\x92\xff\x01",
+        b"\x93\x02\xaarpc.credit\x90",
+        b"\x93\x02\xaarpc.credit\x91\x63",
+        b"\x93\x02\xaarpc.credit\x92\x63\xff",
+        b"\x93\x02\xaarpc.credit\x92\x63\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
         b"\x93\x02\xaarpc.window\x90",
         b"\x93\x02\xaarpc.window\x91\x83\xa6number\xff\xa5calls\x02\xa5bytes\x02",
         b"\x93\x02\xaarpc.window\x91\x83\xa6number\x00\xa5calls\x02\xa5bytes\x02",
@@ -88,6 +98,86 @@ async fn malformed_messages_are_answered_or_ignored() {
         peer.ask(b"\x94\x00\x09\xa3add\x92\x01\x02").await,
         &b"\x94\x01\xce\0\0\0\x09\xc0\x03"[..]
     );
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn credit_without_measure_ends_its_stream() {
+    let server = server(&Arc::default()).bind("tcp://127.0.0.1:0").await.unwrap().spawn().unwrap();
+    let mut peer = RawClient::connect(server.endpoint()).await;
+    let most = b"\x93\x02\xaarpc.credit\x92\x07\xcf\x7f\xff\xff\xff\xff\xff\xff\xff";
+    // Without credit, the function waits for it.
+    let waits = b"\x95\x00\x07\xa7numbers\x81\xa6stream\x00\x91\x03";
+    peer.send(&[b"", waits]).await;
+    peer.send(&[b"", b"\x93\x02\xaarpc.credit\x92\x07\xcf\xff\xff\xff\xff\xff\xff\xff\xff"]).await;
+    let reply = peer.recv().await;
+    assert!(contains(&reply[1], "bad_request") && contains(&reply[1], "too much credit"));
+    peer.send(&[b"", waits]).await;
+    for _ in 0..3 {
+        peer.send(&[b"", most]).await;
+    }
+    // It got its items, before or after the credit was too much.
+    let mut items = 0;
+    loop {
+        let message = peer.recv().await;
+        if message[1].starts_with(b"\x94") {
+            break;
+        }
+        items += 1;
+    }
+    assert!(items <= 3);
+    // A function that returns no stream is called as ever.
+    let sum = peer.ask(b"\x95\x00\x08\xa3add\x81\xa6stream\x05\x92\x01\x02").await;
+    assert_eq!(sum, &b"\x94\x01\xce\0\0\0\x08\xc0\x03"[..]);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn wrong_items_end_their_call() {
+    const ITEM: &[u8] = b"\x93\x02\xa8rpc.item\x92\x07\x05";
+    const END: &[u8] = b"\x93\x02\xa8rpc.item\x91\x07";
+    let gate = Arc::<Gate>::default();
+    let server = server(&gate).max_message_size(100_000).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = server.spawn().unwrap();
+    let mut peer = RawClient::connect(server.endpoint()).await;
+    let value = |value: &[u8]| [&b"\x93\x02\xa8rpc.item\x92\x07"[..], value].concat();
+    // Longer than the first window of the server, so that nothing may follow.
+    let long = value(&[&b"\xc5\x40\x00"[..], &vec![0; 0x4000]].concat());
+    let too_large = value(&[&b"\xc6\x00\x01\x86\xa0"[..], &vec![0; 100_000]].concat());
+    let (text, negative, nothing, two) =
+        (value(b"\xa1x"), value(b"\xff"), value(b""), value(b"\x05\x05"));
+    // The function takes its items at once (`total`), or not before the end (`later`).
+    let cases: [(&str, &[&[u8]], &str); 8] = [
+        ("total", &[&text], "does not decode"),
+        ("total", &[&negative], "does not decode"),
+        ("total", &[&nothing], "does not decode"),
+        ("total", &[&two], "does not decode"),
+        ("later", &[&long, ITEM], "bad_request"),
+        ("later", &[&too_large], "bad_request"),
+        ("later", &[END, ITEM], "bad_request"),
+        ("later", &[END, END], "bad_request"),
+    ];
+    for (function, messages, expected) in cases {
+        let begin = [b"\x94\x00\x07\xa5", function.as_bytes(), b"\x91\xc0"].concat();
+        assert!(contains(&peer.ask(&begin).await, "rpc.credit"));
+        for message in messages {
+            peer.send(&[b"", message]).await;
+        }
+        let reply = peer.recv().await;
+        let shown = String::from_utf8_lossy(&reply[1]);
+        assert!(contains(&reply[1], expected), "{function} {messages:.40?}: {shown}");
+        assert!(contains(&reply[1], "yes"), "{shown}");
+    }
+    // Before the function has begun: the only worker is busy.
+    peer.send(&[b"", b"\x94\x00\x01\xa4hold\x90"]).await;
+    gate.entered(1).await;
+    for early in [ITEM, END] {
+        peer.send(&[b"", b"\x94\x00\x07\xaatotal_sync\x91\xc0"]).await;
+        let reply = peer.ask(early).await;
+        assert!(contains(&reply, "bad_request") && contains(&reply, "before the function started"));
+    }
+    gate.open();
+    peer.recv().await;
     server.shutdown().await;
 }
 

@@ -3,10 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, stream};
 use tests::{Gate, RawClient, RawServer, soon};
 
-use crate::{add, half, server};
+use crate::{add, half, numbers, server, total};
 
 /// Compares messages with the file. Collects the differences, so that one run shows all of them.
 struct Golden {
@@ -81,7 +81,8 @@ async fn client_messages_match_golden_file() {
     let welcome = [
         b"\x94\x01",
         id,
-        b"\xc0\x83\xa8protocol\x01\xa8instance\xa1x\xb0max_message_size\xcd\xff\xff",
+        b"\xc0\x84\xa8protocol\x01\xa8instance\xa1x\xb0max_message_size\xcd\xff\xff",
+        b"\xaccapabilities\x91\xa7streams",
     ];
     peer.send(&identity, &welcome.concat()).await;
 
@@ -119,6 +120,37 @@ async fn client_messages_match_golden_file() {
     golden.check("client_request_with_metadata", &with_id(9, &peer.recv().await[2]));
     add::notify(&client, 1, -1).metadata("tenant", "a").await.unwrap();
     golden.check("client_notification_with_metadata", &peer.recv().await[2]);
+    let mut items = numbers::call(&client, 10).window(1_000);
+    let items = tokio::spawn(async move {
+        while let Some(item) = items.next().await {
+            item.unwrap();
+        }
+    });
+    let request = peer.recv().await[2].clone();
+    golden.check("client_stream", &with_id(10, &request));
+    for _ in 0..28 {
+        let item = [b"\x93\x02\xa8rpc.item\x92", &request[2..7], b"\x00"].concat();
+        peer.send(&identity, &item).await;
+    }
+    let mut credit = peer.recv().await[2].to_vec();
+    credit[14] = 10;
+    golden.check("client_credit", &credit);
+    peer.send(&identity, &[b"\x94\x01", &request[2..7], b"\xc0\xc0"].concat()).await;
+    items.await.unwrap();
+    let all = tokio::spawn(total::call(&client, stream::iter([1, 2])).timeout(Duration::MAX));
+    let request = peer.recv().await[2].clone();
+    golden.check("client_stream_argument", &with_id(11, &request));
+    let id = &request[2..7];
+    peer.send(&identity, &[b"\x93\x02\xaarpc.credit\x92", id, b"\x64"].concat()).await;
+    let mut items = Vec::new();
+    for id_at in [18, 18, 16] {
+        let mut message = peer.recv().await[2].to_vec();
+        message[id_at] = 11;
+        items.extend_from_slice(&message);
+    }
+    golden.check("client_items", &items);
+    peer.send(&identity, &[b"\x94\x01", id, b"\xc0\x03"].concat()).await;
+    assert_eq!(all.await.unwrap().unwrap(), 3);
     for task in [
         with_metadata.abort_handle(),
         without.abort_handle(),
@@ -240,6 +272,28 @@ async fn server_messages_match_golden_file() {
     golden.check("server_key_of_another_call", &other_call);
     let too_large = [b"\x94\x00\x07\xa4echo\x91\xc5\x10\x00".as_slice(), &[0; 4_096]].concat();
     golden.check("server_too_large", &peer.ask(&too_large).await);
+    let streamed = |credit, below| {
+        [b"\x95\x00\x07\xa7numbers\x81\xa6stream", &[credit][..], b"\x91", &[below]].concat()
+    };
+    let mut items = peer.ask(&streamed(20, 3)).await.to_vec();
+    for credit in [20, 21] {
+        let credit = [&b"\x93\x02\xaarpc.credit\x92\x07"[..], &[credit]].concat();
+        items.extend_from_slice(&peer.ask(&credit).await);
+    }
+    items.extend_from_slice(&peer.recv().await[1]);
+    golden.check("server_items", &items);
+    let array = peer.ask(b"\x94\x00\x07\xa7numbers\x91\x03").await;
+    golden.check("server_items_in_an_array", &array);
+    let mut failed = peer.ask(&streamed(30, 2)).await.to_vec();
+    failed.extend_from_slice(&peer.recv().await[1]);
+    golden.check("server_stream_failed", &failed);
+    let credit = peer.ask(b"\x94\x00\x07\xa5total\x91\xc0").await;
+    golden.check("server_credit", &credit);
+    peer.send(&[b"", b"\x93\x02\xa8rpc.item\x92\x07\x05"]).await;
+    let total = peer.ask(b"\x93\x02\xa8rpc.item\x91\x07").await;
+    golden.check("server_response_to_a_stream", &total);
+    let array = peer.ask(b"\x94\x00\x07\xa5total\x91\x92\x05\x00").await;
+    assert_eq!(array, total);
     let add = |id| [b"\xc4\x0a\x94\x00", &[id][..], b"\xa3add\x92\x01\x02"].concat();
     // Before the hello, the server answers each request of a batch in a message of its own.
     peer.send(&[b"", &[&b"\x93\x03"[..], &add(7), &add(8)].concat()]).await;

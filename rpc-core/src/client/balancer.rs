@@ -3,6 +3,8 @@
 
 use std::{collections::VecDeque, sync::Arc, task::Waker, time::Instant};
 
+use bytes::Bytes;
+
 use crate::{
     client::{
         agreed::Agreed,
@@ -37,6 +39,12 @@ pub(crate) struct Link {
     /// The calls to be cancelled. Each of them was sent, and cancels are sent before more calls.
     /// There are therefore never more cancels than calls that may be in flight.
     pub(crate) cancels: VecDeque<MsgId>,
+    /// The credit to be given for the items of streams. There is at most one for each half of a
+    /// window.
+    pub(crate) credits: VecDeque<(MsgId, u64)>,
+    /// The items of streams that calls pass as arguments. Each of these calls may have 256 KiB
+    /// here.
+    pub(crate) items: VecDeque<(MsgId, Bytes)>,
     /// True if a ping is to be sent.
     pub(crate) ping: bool,
     /// The calls whose replies are awaited, and the bytes of their requests.
@@ -74,7 +82,12 @@ impl Link {
 
     /// Returns true if messages wait to be sent.
     pub(crate) fn has_outgoing(&self) -> bool {
-        !self.queue.is_empty() || !self.cancels.is_empty() || self.ping
+        !self.queue.is_empty() || self.has_more_than_calls() || self.ping
+    }
+
+    /// Returns true if cancels, credit or items wait to be sent.
+    pub(crate) fn has_more_than_calls(&self) -> bool {
+        !self.cancels.is_empty() || !self.credits.is_empty() || !self.items.is_empty()
     }
 
     /// Queues a call.
@@ -150,6 +163,8 @@ impl Balancer {
             peer,
             queue: VecDeque::new(),
             cancels: VecDeque::new(),
+            credits: VecDeque::new(),
+            items: VecDeque::new(),
             ping: false,
             sent: Amount::default(),
             window,

@@ -5,9 +5,8 @@ use std::{
     collections::BTreeSet,
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
+    sync::{Mutex, PoisonError},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -15,16 +14,8 @@ use crate::{
     client::core::ClientCore,
     context::Context as CallContext,
     error::{ErrorKind, Ran, RpcError},
-    util::{io_thread::is_io_thread, worker_waits::Waiting},
+    util::{io_thread::is_io_thread, park::park_until_ready, worker_waits::Waiting},
 };
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
 
 /// Refuses to wait on an I/O thread, which would stop all clients or the whole server. Foreign code
 /// runs there in inline functions, and in a subscriber of `tracing`.
@@ -78,20 +69,4 @@ pub(crate) fn wait_until<F: Future>(by: Instant, future: F) -> Option<F::Output>
         Poll::Pending => Poll::Pending,
     });
     park_until_ready(in_time, || Some(by))
-}
-
-/// Polls `future` whenever it is woken, and at the times that `look_again` returns.
-fn park_until_ready<F: Future>(future: F, look_again: impl Fn() -> Option<Instant>) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-        match look_again() {
-            None => thread::park(),
-            Some(moment) => thread::park_timeout(moment.saturating_duration_since(Instant::now())),
-        }
-    }
 }

@@ -1,12 +1,8 @@
 //! The options of a client, and the functions that connect it.
 
 use std::{
-    fmt,
-    future::Future,
     io,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -17,9 +13,9 @@ use crate::{
     client::{
         Client,
         balancing::Balancing,
-        blocking,
         calls::capacity::WhenFull,
-        config::{ClientConfig, deadline_after},
+        config::ClientConfig,
+        connect::Connect,
         core::{
             ClientCore,
             run::{Changes, EndOnDrop, run},
@@ -34,7 +30,7 @@ use crate::{
     engine::Engine,
     error::{ErrorKind, Ran, RpcError},
     function::RemoteFn,
-    util::{io_thread::IoThread, setters::setters},
+    util::{deadline::deadline_after, io_thread::IoThread, setters::setters},
 };
 
 #[cfg(feature = "metrics")]
@@ -90,10 +86,29 @@ impl Client {
 
 setters! { ClientBuilder {
     /// Sets the timeout of calls. A timeout of the call itself, or of its function, takes
-    /// precedence.
+    /// precedence. It does not limit calls with streams: see
+    /// [`stream_idle_timeout`](Self::stream_idle_timeout).
     ///
     /// The default is 30 s: users of other frameworks expect it, and most functions are faster.
     timeout: Duration,
+
+    /// Sets the longest time that a server may take for the next item of a stream that a call
+    /// returns, and for the next credit, or the reply, if a call passes a stream. A caller that takes
+    /// its time for its own part is waited for. The same time limits how long such a call may wait
+    /// until it is sent.
+    ///
+    /// An [idle timeout](crate::Streaming::idle_timeout) of the stream itself takes precedence. The
+    /// default is 30 s, as for calls. `Duration::MAX` is no limit.
+    stream_idle_timeout: Duration,
+
+    /// Sets the bytes of items of a stream that may be on their way or wait for the caller. There is
+    /// at least one. A window of the stream itself takes precedence.
+    ///
+    /// The default is 1 MiB, which keeps a connection with a round trip of 1 ms busy at 8 Gbit/s. A
+    /// stream begins with 16 KiB, and its window grows only while its reader waits for the sender:
+    /// ten thousand streams that nobody reads hold 160 MB. What waits counts against
+    /// [`max_bytes_in_flight`](Self::max_bytes_in_flight).
+    stream_window: u64,
 
     /// Sets the longest time for which [`connect`](Self::connect) waits until a server answers.
     ///
@@ -284,7 +299,7 @@ impl ClientBuilder {
                 RpcError::new(ErrorKind::Disconnected, Ran::No, message).with_source(&*cause);
             Err(error.at(&names.into()))
         };
-        Connect { connecting: Box::pin(connecting), by }
+        Connect::new(connecting, by)
     }
 
     /// Returns a client at once, and connects it in the background.
@@ -352,47 +367,4 @@ fn shared_io_thread() -> io::Result<Arc<IoThread>> {
     let started = Arc::new(IoThread::start("rpc-client-io")?);
     *shared = Arc::downgrade(&started);
     Ok(started)
-}
-
-/// The future that [`Client::connect`] returns. Await it, or block with [`wait`](Self::wait).
-///
-/// Connecting begins when the future is created, not when it is first polled.
-///
-/// # Cancellation
-/// Dropping the future ends the connections.
-#[must_use = "await it, or call `.wait()`, to get the client"]
-pub struct Connect {
-    connecting: Pin<Box<dyn Future<Output = Result<Client, RpcError>> + Send>>,
-    by: Instant,
-}
-
-impl Connect {
-    /// Blocks the current thread until a server has answered, for programs without an async
-    /// runtime.
-    ///
-    /// # Errors
-    /// The errors of [`ClientBuilder::connect`].
-    pub fn wait(self) -> Result<Client, RpcError> {
-        /// The delay after which the client's own task counts as stopped. That task keeps the time.
-        const GRACE: Duration = Duration::from_millis(500);
-        blocking::check_thread()?;
-        blocking::wait_until(self.by + GRACE, self.connecting).unwrap_or_else(|| {
-            let message = "the connection's runtime does not run: `.await` instead of `.wait()`";
-            Err(RpcError::new(ErrorKind::Disconnected, Ran::No, message))
-        })
-    }
-}
-
-impl Future for Connect {
-    type Output = Result<Client, RpcError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.connecting.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for Connect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connect").finish_non_exhaustive()
-    }
 }

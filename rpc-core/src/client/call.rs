@@ -18,6 +18,7 @@ use crate::{
         Client, blocking,
         calls::{CallKind, Reply},
         raw_call::{CallOptions, RawCall},
+        upload::Upload,
     },
     codec::{DecodeError, Reader, read_whole},
     discover::ServiceDescription,
@@ -130,10 +131,21 @@ impl<F: RemoteFn> Call<F> {
         self
     }
 
+    /// Passes a stream as an argument.
+    #[doc(hidden)]
+    pub fn passing(mut self, upload: Upload) -> Self {
+        self.raw.streams.get_or_insert_default().upload = Some(upload);
+        self
+    }
+
     /// Sets the timeout of the call, from its first poll to the reply.
     ///
     /// If it is not set, the timeout of the function applies, or else that of the client, which is
     /// 30 s by default.
+    ///
+    /// If the call passes a stream, this limits the whole call. Without it, and without a timeout of
+    /// the function, such a call may last for as long as its items flow: only the
+    /// [idle timeout](crate::ClientBuilder::stream_idle_timeout) applies.
     ///
     /// A call that is made in a remote function never gets more time than is left of the outer
     /// call. The deadline of the outer call is looked up when this call is created, on the thread

@@ -11,9 +11,11 @@
 
 pub(crate) mod capacity;
 mod endpoints;
+pub(crate) mod flows;
 pub(crate) mod retry;
 mod route;
 mod slot;
+pub(crate) mod streams;
 mod timeouts;
 mod transmit;
 
@@ -43,7 +45,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    slot::{CallKind, NewCall, Outcome, Reply},
+    slot::{CallKind, NewCall, Next, Outcome, Reply},
     transmit::{LinkProgress, Transmit},
 };
 
@@ -111,7 +113,7 @@ impl Calls {
         wakers: &mut Wakers,
     ) -> Result<MsgId, RpcError> {
         let (len, deadline) = (call.message.len(), call.deadline);
-        let fits = self.waiting.is_empty() && self.capacity.fits(len);
+        let fits = self.waiting.is_empty() && self.capacity.fits(call.needs());
         if !fits && self.capacity.when_full == WhenFull::Fail {
             return Err(self.full());
         }
@@ -143,7 +145,8 @@ impl Calls {
 
     /// Makes the error of a call for which there is no capacity.
     fn full(&self) -> RpcError {
-        let Capacity { calls, bytes, max_calls, max_bytes, .. } = self.capacity;
+        let Capacity { calls, bytes, windows, max_calls, max_bytes, .. } = self.capacity;
+        let bytes = bytes + windows;
         let message = format!(
             "{calls} calls with {bytes} bytes are in flight on this client, whose limits are \
              {max_calls} calls (max_in_flight) and {max_bytes} bytes (max_bytes_in_flight)"
@@ -156,6 +159,9 @@ impl Calls {
         self.capacity.acquire(len);
         if let Some(slot) = self.slots.get_mut(id.0) {
             slot.charged = Some(len);
+            if let Some(flows) = &slot.call.flows {
+                self.capacity.windows += flows.window();
+            }
             self.route(id, now, wakers);
         }
     }
@@ -166,8 +172,9 @@ impl Calls {
         while let Some(id) = self.waiting.front().copied() {
             let slot = self.slots.get_mut(id.0);
             let waits = slot.filter(|slot| matches!(slot.state, CallState::AwaitsCapacity));
-            let len = waits.map(|slot| slot.call.message.len());
-            if len.is_some_and(|len| !self.capacity.fits(len)) {
+            let call = waits.map(|slot| &slot.call);
+            let len = call.map(|call| call.message.len());
+            if call.is_some_and(|call| !self.capacity.fits(call.needs())) {
                 break;
             }
             self.waiting.pop_front();
@@ -231,6 +238,10 @@ impl Calls {
         let slot = self.slots.remove(id.0)?;
         if let Some(bytes) = slot.charged {
             self.capacity.release(bytes);
+        }
+        if let Some(flows) = &slot.call.flows {
+            self.capacity.bytes -= flows.unsent();
+            self.capacity.windows -= slot.charged.map_or(0, |_| flows.window());
         }
         Some(slot)
     }
@@ -328,13 +339,17 @@ impl Calls {
         let mut open = Vec::new();
         for (id, slot) in self.slots.iter_mut() {
             match slot.state {
-                CallState::Sent(_) => open.push((MsgId(id), Ran::Maybe)),
+                CallState::Sent(_) => open.push((MsgId(id), Ran::Maybe, slot.progress())),
                 CallState::Done(_) => {}
-                _ => open.push((MsgId(id), Ran::No)),
+                _ => open.push((MsgId(id), Ran::No, None)),
             }
         }
-        for (id, ran) in open {
-            self.fail(id, RpcError::new(ErrorKind::Disconnected, ran, message), wakers);
+        for (id, ran, progress) in open {
+            let mut error = RpcError::new(ErrorKind::Disconnected, ran, message);
+            if let Some(progress) = progress {
+                error = error.and(progress).has_run();
+            }
+            self.fail(id, error, wakers);
         }
     }
 }

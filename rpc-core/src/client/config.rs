@@ -1,6 +1,6 @@
 //! The limits and timeouts of a client, with their defaults.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::{
     client::{
@@ -29,6 +29,8 @@ const MIN_KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub(crate) struct ClientConfig {
     pub(crate) timeout: Duration,
+    pub(crate) stream_window: u64,
+    pub(crate) stream_idle_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) keepalive_timeout: Duration,
     pub(crate) retries: u32,
@@ -54,6 +56,8 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(30),
+            stream_window: 1024 * 1024,
+            stream_idle_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(5),
             retries: u32::MAX,
@@ -109,11 +113,4 @@ impl ClientConfig {
     pub(crate) fn keepalive_timeout(&self) -> Duration {
         self.keepalive_timeout.max(MIN_KEEPALIVE_TIMEOUT)
     }
-}
-
-/// Returns the time at which `timeout` has passed. A timeout of more than a century counts as a
-/// century, because the sum could exceed the range of the clock.
-pub(crate) fn deadline_after(now: Instant, timeout: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
-    now + timeout.min(CENTURY)
 }

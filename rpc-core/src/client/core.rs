@@ -6,8 +6,10 @@
 pub(crate) mod connect;
 mod connecting;
 pub(crate) mod link;
+mod received;
 pub(crate) mod run;
 mod silence;
+mod streams;
 
 use std::{
     future::poll_fn,
@@ -16,7 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use tokio::{sync::watch, time};
 
 use crate::{
@@ -39,10 +40,6 @@ use crate::{
     transport::TransportConfig,
     util::{home_process::HomeProcess, io_thread::LINGER, wakers::Wakers},
 };
-
-/// The number of replies that are handed to their calls each time the lock is taken. It is so small
-/// that another thread that wants the lock does not go to sleep.
-const REPLIES_PER_LOCK: usize = 32;
 
 /// The shortest interval between two checks whether the process was forked. A check is a system call,
 /// which takes longer than many calls.
@@ -282,35 +279,6 @@ impl ClientCore {
         self.with_calls(|calls, wakers| calls.handle_go_away(link, Instant::now(), wakers));
     }
 
-    /// Ends calls with their replies. The lock is released now and then, because callers on other
-    /// threads want it as well.
-    fn handle_replies(
-        &self,
-        link: LinkId,
-        replies: impl Iterator<Item = (MsgId, Bytes)>,
-        wakers: &mut Wakers,
-    ) {
-        let mut replies = replies.peekable();
-        while replies.peek().is_some() {
-            let some = replies.by_ref().take(REPLIES_PER_LOCK);
-            let mut state = self.lock();
-            for (id, body) in some {
-                state.calls.handle_reply(link, id, body, wakers);
-            }
-            if state.calls.await_room() {
-                state.calls.fill_links(Instant::now(), wakers);
-            }
-            drop(state);
-            wakers.wake();
-        }
-    }
-
-    fn handle_refusal(&self, link: LinkId, id: MsgId, error: RpcError) {
-        self.with_calls(|calls, wakers| {
-            calls.handle_refusal(link, id, error, Instant::now(), wakers);
-        });
-    }
-
     fn handle_window(&self, link: LinkId, window: Window) {
         self.with_calls(|calls, wakers| {
             calls.handle_window(link, window, Instant::now(), wakers);
@@ -325,8 +293,9 @@ impl ClientCore {
         sender: &Waker,
         out: &mut Vec<Transmit>,
     ) -> LinkProgress {
-        let now = Instant::now();
-        self.with_calls(|calls, wakers| calls.poll_transmit(link, max, now, sender, out, wakers))
+        self.with_calls(|calls, wakers| {
+            calls.poll_transmit(link, max, Instant::now, sender, out, wakers)
+        })
     }
 
     /// Returns true if messages wait to be sent on a link.
@@ -365,6 +334,7 @@ impl ClientCore {
             policy,
             deadline,
             signature: Signature::UNKNOWN,
+            flows: None,
         };
         let id = self.with_calls(|calls, wakers| calls.submit_ping(link, ping, wakers));
         let Some(id) = id else { return };

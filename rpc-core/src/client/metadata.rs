@@ -1,9 +1,9 @@
 //! The setters for metadata: small pairs that travel with a call.
 
 use crate::{
-    client::{Call, ClientBuilder, Map, Notify},
+    client::{Call, ClientBuilder, Map, Notify, Streaming},
     context::Context,
-    function::RemoteFn,
+    function::{RemoteFn, RemoteStream},
     protocol::metadata::Value,
 };
 
@@ -75,6 +75,7 @@ macro_rules! forward {
 metadata! {
     (<F: RemoteFn>) Call<F>: "the call", |self| self.raw.options.extras().metadata;
     (<F: RemoteFn, I: Iterator>) Map<F, I>: "each call", |self| self.options.extras().metadata;
+    (<F: RemoteStream>) Streaming<F>: "the call", |self| self.raw.options.extras().metadata;
     () Notify: "the notification", |self| self.raw.options.extras().metadata;
     #[must_use]
     () ClientBuilder: "all calls and notifications", |self| self.config.metadata;
@@ -83,5 +84,6 @@ metadata! {
 forward! {
     (<F: RemoteFn>) Call<F>, |self| self.raw.options.extras().metadata;
     (<F: RemoteFn, I: Iterator>) Map<F, I>, |self| self.options.extras().metadata;
+    (<F: RemoteStream>) Streaming<F>, |self| self.raw.options.extras().metadata;
     () Notify, |self| self.raw.options.extras().metadata;
 }

@@ -15,21 +15,23 @@ use crate::{
     client::{
         Client,
         calls::{
-            CallKind, NewCall, Outcome,
+            CallKind, NewCall, Next, Outcome,
+            flows::{Flows, Outbox, StreamOptions},
             retry::{CallPolicy, Extras},
         },
-        config::deadline_after,
         hooks::WatchedCall,
+        upload::Upload,
     },
     context::inherited_deadline,
     error::{ErrorKind, Ran, RpcError},
     function::{RemoteFn, Signature},
+    inflow::Inflow,
     protocol::{
         MAX_KEY_LEN, MsgId,
         metadata::{MAX_BYTES, MAX_PAIRS},
         outgoing::EncodedArgs,
     },
-    util::worker_waits::all_waited,
+    util::{deadline::deadline_after, worker_waits::all_waited},
 };
 
 /// The options of a call, which override those of its function and of its client.
@@ -61,6 +63,22 @@ pub(super) struct RawCall {
     limit: (Duration, LimitedBy),
     stage: Stage,
     watch: Option<Box<WatchedCall>>,
+    /// `None` if items go neither way.
+    pub(super) streams: Option<Box<CallStreams>>,
+}
+
+/// The streams of a call.
+#[derive(Debug, Default)]
+pub(super) struct CallStreams {
+    /// The stream that the call passes. `None` unless it has one, and the server may take more of
+    /// it.
+    pub(super) upload: Option<Upload>,
+    pub(super) takes_stream: bool,
+    /// The limits of the stream that the call takes, which override those of its client.
+    pub(super) window: Option<u64>,
+    pub(super) idle: Option<Duration>,
+    /// The time by which the call must have ended, if anybody has asked for one.
+    pub(super) deadline: Option<Instant>,
 }
 
 /// The setting that decides how much time a call has.
@@ -70,6 +88,7 @@ enum LimitedBy {
     Function,
     Client,
     OuterCall,
+    Idle,
 }
 
 impl fmt::Display for LimitedBy {
@@ -79,6 +98,7 @@ impl fmt::Display for LimitedBy {
             Self::Function => "the timeout of the function",
             Self::Client => "the timeout of the client",
             Self::OuterCall => "what was left of the call in which it was made",
+            Self::Idle => "the idle timeout of the stream (`stream_idle_timeout`)",
         })
     }
 }
@@ -114,13 +134,43 @@ impl RawCall {
             limit: (Duration::ZERO, LimitedBy::Call),
             stage: Stage::New(args),
             watch: None,
+            streams: None,
+        }
+    }
+
+    /// Polls for the next items of a stream, or its end.
+    pub(super) fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        match self.stage {
+            Stage::Waiting(id) => {
+                let next = self.client.core().poll_items(id, cx.waker());
+                if let Poll::Ready(Next::End(outcome)) = next {
+                    return Poll::Ready(Next::End(self.end(outcome)));
+                }
+                // What is passed does not wait for the caller to take all that has come.
+                match self.pass(id, cx) {
+                    Ok(()) => next,
+                    Err(error) => Poll::Ready(Next::End(self.end(Err(error)))),
+                }
+            }
+            _ => match self.begin(cx) {
+                Ok(()) => Poll::Pending,
+                Err(refusal) => Poll::Ready(Next::End(self.end(Err(refusal)))),
+            },
         }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         match self.stage {
             Stage::Waiting(id) => {
-                self.client.core().poll_outcome(id, cx.waker()).map(|outcome| self.end(outcome))
+                let outcome = self.client.core().poll_outcome(id, cx.waker());
+                // It was polled before, so that credit which comes now wakes the caller.
+                if outcome.is_pending()
+                    && self.streams.is_some()
+                    && let Err(error) = self.pass(id, cx)
+                {
+                    return Poll::Ready(self.end(Err(error)));
+                }
+                outcome.map(|outcome| self.end(outcome))
             }
             _ => match self.begin(cx) {
                 Ok(()) => Poll::Pending,
@@ -129,11 +179,29 @@ impl RawCall {
         }
     }
 
+    /// Passes items of the stream among the arguments, if there is one, as far as the server takes
+    /// them. To be called after the call was polled: credit that comes later wakes the caller.
+    ///
+    /// # Errors
+    /// Returns an error if an item cannot be sent. The call is cancelled.
+    #[cold]
+    fn pass(&mut self, id: MsgId, cx: &mut Context<'_>) -> Result<(), RpcError> {
+        let Some(streams) = &mut self.streams else { return Ok(()) };
+        let Some(upload) = &mut streams.upload else { return Ok(()) };
+        let core = self.client.core();
+        let passed = upload.pass(core, id, cx);
+        if passed.as_ref().is_ok_and(|more| *more) {
+            return Ok(());
+        }
+        streams.upload = None;
+        passed.map(drop).inspect_err(|_| core.cancel(id))
+    }
+
     /// Ends the call with its outcome. A call that is dropped before is cancelled.
     #[inline]
     fn end(&mut self, outcome: Outcome) -> Outcome {
         self.stage = Stage::Ended;
-        if outcome.is_ok() && self.watch.is_none() {
+        if outcome.is_ok() && self.watch.is_none() && self.streams.is_none() {
             return outcome;
         }
         self.tell_end(outcome)
@@ -141,6 +209,10 @@ impl RawCall {
 
     #[cold]
     fn tell_end(&mut self, outcome: Outcome) -> Outcome {
+        // The stream that was passed is dropped with the call, and not when its caller drops that.
+        if let Some(streams) = &mut self.streams {
+            streams.upload = None;
+        }
         let outcome = outcome.map_err(|error| self.complete(error));
         if let Some(watch) = self.watch.take() {
             watch.end(&self.function, self.kind, Some(&outcome));
@@ -150,9 +222,11 @@ impl RawCall {
 
     /// Adds to an error what only the call knows: its function, and whose time has run out.
     pub(super) fn complete(&self, error: RpcError) -> RpcError {
-        let (time, limited_by) = self.limit;
         let error = match error.kind() {
-            ErrorKind::DeadlineExceeded => error.and(format_args!("it had {time:?}, {limited_by}")),
+            ErrorKind::DeadlineExceeded => {
+                let (time, limited_by) = self.passed_limit();
+                error.and(format_args!("it had {time:?}, {limited_by}"))
+            }
             _ => error,
         };
         let error = match all_waited().filter(|_| error.kind() == ErrorKind::DeadlineExceeded) {
@@ -164,6 +238,18 @@ impl RawCall {
             None => error,
         };
         error.of(self.function.clone())
+    }
+
+    /// Returns the limit that the call has passed.
+    fn passed_limit(&self) -> (Duration, LimitedBy) {
+        match self.streams.as_deref() {
+            Some(CallStreams { deadline, idle: Some(idle), .. })
+                if deadline.is_none_or(|deadline| Instant::now() < deadline) =>
+            {
+                (*idle, LimitedBy::Idle)
+            }
+            _ => self.limit,
+        }
     }
 
     /// Takes the extras, with the metadata that all calls of the client have.
@@ -178,6 +264,25 @@ impl RawCall {
         self.options.extras.take()
     }
 
+    /// Makes the streams of a call, which must have ended by the `deadline` if anything limits all
+    /// of it.
+    #[cold]
+    fn flows(&mut self, deadline: Instant) -> Option<Box<Flows>> {
+        let config = self.client.config();
+        let streams = self.streams.as_mut()?;
+        let is_limited = !matches!(self.limit, (_, LimitedBy::Idle));
+        streams.deadline = is_limited.then_some(deadline);
+        let idle = *streams.idle.get_or_insert(config.stream_idle_timeout);
+        let window = streams.window.unwrap_or(config.stream_window).max(1);
+        let window = usize::try_from(window).unwrap_or(usize::MAX);
+        let options = StreamOptions { idle, deadline: streams.deadline };
+        Some(Box::new(Flows {
+            options,
+            inbox: streams.takes_stream.then(|| Inflow::new(window)),
+            outbox: streams.upload.is_some().then(Outbox::default),
+        }))
+    }
+
     /// Begins the call: its timeout starts, and the client core takes it in.
     fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), RpcError> {
         let Stage::New(args) = std::mem::replace(&mut self.stage, Stage::Ended) else {
@@ -190,6 +295,8 @@ impl RawCall {
         let (timeout, limited_by) = match (self.options.timeout, self.signature.timeout) {
             (Some(timeout), _) => (timeout, LimitedBy::Call),
             (None, Some(timeout)) => (timeout, LimitedBy::Function),
+            // A stream may take as long as it likes.
+            (None, None) if self.streams.is_some() => (Duration::MAX, LimitedBy::Idle),
             (None, None) => (self.client.config().timeout, LimitedBy::Client),
         };
         let own = deadline_after(now, timeout);
@@ -201,6 +308,10 @@ impl RawCall {
             let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
             self.limit = (left, LimitedBy::OuterCall);
             deadline = inherited;
+        }
+        let flows = if self.streams.is_some() { self.flows(deadline) } else { None };
+        if let Some(flows) = &flows {
+            deadline = flows.next_deadline(now);
         }
         if deadline <= now {
             return refuse(ErrorKind::DeadlineExceeded, "no time was left before it could be sent");
@@ -223,7 +334,7 @@ impl RawCall {
                 .with_source(cause)
         })?;
         let Self { kind, signature, .. } = *self;
-        let call = NewCall { message, kind, policy, deadline, signature };
+        let call = NewCall { message, kind, policy, deadline, signature, flows };
         let id = self.client.core().submit(call, cx.waker(), now)?;
         self.stage = Stage::Waiting(id);
         Ok(())
@@ -245,16 +356,23 @@ fn check(extras: &Extras) -> Result<(), RpcError> {
     }
 }
 
-impl Drop for RawCall {
-    fn drop(&mut self) {
+impl RawCall {
+    /// Cancels the call, unless it has ended.
+    pub(super) fn cancel(&mut self) {
         // The reply may arrive at this very moment. The lock of the client core decides this race.
         // If the call has ended already, no cancel is sent. A reply that comes later is ignored.
-        if let Stage::Waiting(id) = self.stage {
+        if let Stage::Waiting(id) = std::mem::replace(&mut self.stage, Stage::Ended) {
             self.client.core().cancel(id);
         }
         if let Some(watch) = self.watch.take() {
             watch.end(&self.function, self.kind, None);
         }
+    }
+}
+
+impl Drop for RawCall {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
 

@@ -87,6 +87,11 @@ impl<'de> Reader<'de> {
         Ok(part.map(|part| self.buffer.slice_ref(part)))
     }
 
+    /// Returns true if the value was left out.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.deserializer.is_none()
+    }
+
     /// Returns true if no bytes follow the values that were read.
     ///
     /// rmp-serde does not tell its position, but it reports that there is no further marker. So

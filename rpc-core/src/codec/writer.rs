@@ -30,6 +30,11 @@ impl Writer {
             .expect("a Vec takes any number of bytes");
     }
 
+    /// Appends nil, in the place of a stream.
+    pub fn nil(&mut self) {
+        self.buffer.push(rmp::Marker::Null.to_u8());
+    }
+
     /// Appends any serde value.
     ///
     /// # Errors

@@ -66,19 +66,19 @@ fn any_value() -> impl Strategy<Value = Any> {
 
 fn any_head() -> impl Strategy<Value = Head<'static>> {
     const KEYS: [&[u8]; 2] = [b"k", &[0xff; 64]];
-    let options = (option::of(0..KEYS.len()), any::<[bool; 4]>()).prop_map(
-        |(key, [instance, params, meta, trace])| {
+    let options = (option::of(0..KEYS.len()), option::of(any::<u64>()), any::<[bool; 4]>())
+        .prop_map(|(key, stream, [instance, params, meta, trace])| {
             let options = Options {
                 key: key.map(|key| KEYS[key]),
                 instance: instance.then_some("0123456789abcdef"),
                 params: params.then_some(b"\x92\xa1a\xa2to"),
                 meta: meta.then_some(b"\x82\xa1a\xa2to\xa1b\xc4\x01\xff"),
                 trace: trace.then_some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+                stream,
             };
             // A head borrows its options.
             (options != Options::NONE).then(|| &*Box::leak(Box::new(options)))
-        },
-    );
+        });
     prop_oneof![
         options.clone().prop_map(Head::Notification),
         any::<u32>().prop_map(|id| Head::request(MsgId(id))),

@@ -25,6 +25,11 @@ pub(crate) const GO_AWAY: &str = "rpc.goodbye";
 /// another.
 pub(crate) const WINDOW: &str = "rpc.window";
 
+/// The notification with an item of a stream.
+pub(crate) const ITEM: &str = "rpc.item";
+/// The notification with which a receiver lets more items of a stream come.
+pub(crate) const CREDIT: &str = "rpc.credit";
+
 /// Returns true for a name that only the protocol may define.
 pub(crate) fn is_reserved(method: &str) -> bool {
     method.starts_with("rpc.")
@@ -49,6 +54,9 @@ impl Capabilities {
     /// this, and not the peer.
     pub(crate) const STORED: Self = Self(1 << 6);
 
+    /// Streams: functions that return many items, one by one.
+    pub(crate) const STREAMS: Self = Self(1 << 7);
+
     /// The features that every version of this protocol has. A plain MessagePack-RPC peer has none.
     pub(crate) const BASE: Self =
         Self(Self::OPTIONS.0 | Self::CANCEL.0 | Self::PING.0 | Self::GO_AWAY.0);
@@ -65,6 +73,8 @@ impl Capabilities {
 
 /// The name of [`Capabilities::WINDOWS`] in a hello.
 const WINDOWS: &str = "windows";
+/// The name of [`Capabilities::STREAMS`] in a hello.
+const STREAMS: &str = "streams";
 
 /// The calls, and their bytes, that a client may have in flight at a server, or would like to have.
 ///
@@ -127,6 +137,8 @@ struct ReceivedServerHello {
     #[serde(default)]
     batches: bool,
     #[serde(default)]
+    capabilities: Vec<String>,
+    #[serde(default)]
     instance: Option<String>,
     #[serde(default)]
     window: Option<Window>,
@@ -161,7 +173,7 @@ pub(crate) fn server_hello(
         instance,
         max_message_size,
         batches: true,
-        capabilities: &[WINDOWS],
+        capabilities: &[WINDOWS, STREAMS],
         window,
     })
 }
@@ -172,7 +184,8 @@ pub(crate) fn server_hello(
 pub(crate) fn read_server_hello(result: Option<&[u8]>, max_message_size: usize) -> PeerInfo {
     match result.map(codec::from_slice::<ReceivedServerHello>) {
         Some(Ok(hello)) => PeerInfo {
-            capabilities: Capabilities::BASE,
+            capabilities: Capabilities::BASE
+                .with(Capabilities::STREAMS, hello.capabilities.iter().any(|it| it == STREAMS)),
             max_message_size: hello.max_message_size.min(max_message_size),
             max_batch: if hello.batches { usize::MAX } else { 1 },
             instance: hello.instance.map(Arc::from),

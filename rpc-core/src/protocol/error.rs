@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    codec,
+    codec::{self, EncodeError},
     error::{ErrorKind, Ran, RpcError},
     protocol::msgpack::find_key,
 };
@@ -54,6 +54,12 @@ impl Code {
         }
         CODES.iter().find(|(code, ..)| *code == self).map_or("", |(_, text, _)| text)
     }
+
+    /// Returns the kind that a caller sees.
+    pub(crate) fn kind(self) -> ErrorKind {
+        let found = CODES.iter().find(|(code, ..)| *code == self);
+        found.map_or(ErrorKind::Remote, |(.., kind)| *kind)
+    }
 }
 
 /// Returns the same code, if the protocol has it.
@@ -92,6 +98,12 @@ impl WireError {
             format!("the {what} has {size} bytes, and the server's max_message_size is {limit}");
         let data = codec::to_vec(&Sizes { size, limit }).ok();
         Self { data, ..Self::new(Code::TooLarge, ran, text) }
+    }
+
+    /// Makes the error of a result, item or error (`what`) of a function that cannot be encoded.
+    pub(crate) fn unencodable(what: &str, error: &EncodeError) -> Self {
+        let text = format!("the function's {what} cannot be encoded: {error}");
+        Self::new(Code::Failed, Ran::Yes, text)
     }
 
     /// Makes the error of a server that has as much in flight as it accepts, and expects capacity

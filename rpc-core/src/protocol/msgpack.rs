@@ -8,6 +8,7 @@ pub(crate) const NIL: u8 = 0xc0;
 pub(crate) const EMPTY_ARRAY: u8 = 0x90;
 /// The marker of an integer that always takes four bytes, so that it can be overwritten in place.
 pub(crate) const U32: u8 = 0xce;
+pub(crate) const U64: u8 = 0xcf;
 
 /// Reads an unsigned integer of any width. After `None` the caller must stop, because the marker of
 /// another value may have been consumed.
@@ -108,13 +109,22 @@ pub(crate) fn find_key<'a>(mut map: &'a [u8], key: &str) -> Option<&'a [u8]> {
 
 /// Moves `rest` behind one value of any kind. Returns `None` if the bytes end too early, nest too
 /// deeply, or contain the reserved marker (`c1`).
+#[inline]
 pub(crate) fn skip_value(rest: &mut &[u8]) -> Option<()> {
-    // The number of values that are still to come on each level: outside, in the array or map that
-    // the protocol puts around values, and in the values. The array has a fixed length, so that no
+    match skip_head(rest)? {
+        0 => Some(()),
+        values => skip_values(rest, values),
+    }
+}
+
+/// Moves `rest` behind the values of an array or a map.
+fn skip_values(rest: &mut &[u8], values: u64) -> Option<()> {
+    // The number of values that are still to come on each level: in the array or map that the
+    // protocol puts around values, and in the values. The array has a fixed length, so that no
     // input makes it grow.
-    let mut open = [0u64; MAX_DEPTH + 2];
+    let mut open = [0u64; MAX_DEPTH + 1];
     let mut depth = 0;
-    open[0] = 1;
+    open[0] = values;
     loop {
         while open[depth] == 0 {
             if depth == 0 {
@@ -123,14 +133,22 @@ pub(crate) fn skip_value(rest: &mut &[u8]) -> Option<()> {
             depth -= 1;
         }
         open[depth] -= 1;
-        let marker = decode::read_marker(rest).ok()?;
-        let (bytes, values) = size_behind(marker, rest)?;
-        *rest = rest.get(bytes..)?;
-        if let Some(values) = values {
+        let values = skip_head(rest)?;
+        if values > 0 {
             depth += 1;
             *open.get_mut(depth)? = values;
         }
     }
+}
+
+/// Moves `rest` behind a value that contains no others, or to the first value in an array or a map.
+/// Returns the number of values in it.
+#[inline]
+fn skip_head(rest: &mut &[u8]) -> Option<u64> {
+    let marker = decode::read_marker(rest).ok()?;
+    let (bytes, values) = size_behind(marker, rest)?;
+    *rest = rest.get(bytes..)?;
+    Some(values.unwrap_or(0))
 }
 
 /// Returns the number of plain bytes that follow `marker` or, for an array or a map, the number of

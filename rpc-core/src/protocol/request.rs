@@ -8,7 +8,7 @@ use super::{MAX_KEY_LEN, MsgId, NOTIFICATION, REQUEST, RESPONSE};
 use crate::protocol::{
     metadata,
     msgpack::{
-        U32, is_params_marker, put_str, read_str, read_str_or_bin, read_u32, skip_value,
+        U32, U64, is_params_marker, put_str, read_str, read_str_or_bin, read_u32, skip_value,
         str_header_len,
     },
 };
@@ -19,6 +19,7 @@ const INSTANCE_OPTION: &str = "instance";
 const PARAMS_OPTION: &str = "params";
 const META_OPTION: &str = "meta";
 const TRACE_OPTION: &str = "trace";
+const STREAM_OPTION: &str = "stream";
 
 /// The part of a message that stands in front of its params, without the method.
 #[derive(Debug, Clone, Copy)]
@@ -58,11 +59,13 @@ pub(crate) struct Options<'a> {
     pub(crate) meta: Option<&'a [u8]>,
     /// The `traceparent` of the caller.
     pub(crate) trace: Option<&'a str>,
+    /// The credit, in bytes, for the first items of the stream that the function returns.
+    pub(crate) stream: Option<u64>,
 }
 
 impl Options<'_> {
     pub(crate) const NONE: Self =
-        Self { key: None, instance: None, params: None, meta: None, trace: None };
+        Self { key: None, instance: None, params: None, meta: None, trace: None, stream: None };
 
     /// Returns the number of options.
     fn count(&self) -> u8 {
@@ -71,6 +74,7 @@ impl Options<'_> {
             + u8::from(self.params.is_some())
             + u8::from(self.meta.is_some())
             + u8::from(self.trace.is_some())
+            + u8::from(self.stream.is_some())
     }
 
     /// Returns the length of the encoded options, in bytes.
@@ -83,7 +87,8 @@ impl Options<'_> {
         let params = self.params.map_or(0, |names| text_len(PARAMS_OPTION) + names.len());
         let meta = self.meta.map_or(0, |map| text_len(META_OPTION) + map.len());
         let trace = self.trace.map_or(0, |text| text_len(TRACE_OPTION) + text_len(text));
-        key + instance + params + meta + trace
+        let stream = self.stream.map_or(0, |_| text_len(STREAM_OPTION) + 1 + size_of::<u64>());
+        key + instance + params + meta + trace + stream
     }
 
     #[cold]
@@ -108,6 +113,11 @@ impl Options<'_> {
         if let Some(trace) = self.trace {
             put_str(TRACE_OPTION, put);
             put_str(trace, put);
+        }
+        if let Some(credit) = self.stream {
+            put_str(STREAM_OPTION, put);
+            put(&[U64]);
+            put(&credit.to_be_bytes());
         }
     }
 }
@@ -323,6 +333,10 @@ fn read_options<'a>(
             TRACE_OPTION => {
                 options.trace = metadata::trace_parent(rest);
                 skip_value(rest).ok_or(NO_MAP)?;
+            }
+            STREAM_OPTION => {
+                let credit = decode::read_int(rest).map_err(|_| "stream is no unsigned integer")?;
+                options.stream = Some(credit);
             }
             _ => skip_value(rest).ok_or(NO_MAP)?,
         }

@@ -12,11 +12,15 @@ use crate::{
         control::{self, Window},
         error::{self, WireError},
         msgpack::{NIL, U32, read_str, read_u32, skip_value},
+        stream::{self, ItemsHead},
     },
 };
 
+/// The length of the head of a successful response, in bytes.
+pub(crate) const HEAD_LEN: usize = 8;
+
 /// Returns the head of a successful response. The result follows, and ends the body.
-pub(crate) fn response_head(id: MsgId) -> [u8; 8] {
+pub(crate) fn response_head(id: MsgId) -> [u8; HEAD_LEN] {
     let [a, b, c, d] = id.0.to_be_bytes();
     [0x94, 0x01, U32, a, b, c, d, NIL]
 }
@@ -93,6 +97,10 @@ pub(crate) enum ServerMessage {
     GoAway,
     /// The server states the window of this client.
     Window(Window),
+    /// Items of the stream that a call returns.
+    Items(ItemsHead),
+    /// The server takes more bytes of items of the stream that a call passes.
+    Credit { id: MsgId, bytes: u64 },
     /// The message is unknown to this version, or cannot be matched with a call. The client ignores
     /// it.
     Other,
@@ -118,6 +126,9 @@ pub(crate) fn classify(body: &[u8]) -> ServerMessage {
     if let Some(id) = plain_response(body) {
         return ServerMessage::Response { id, failed: false };
     }
+    if let Some(head) = stream::plain_items(body).filter(|head| head.count > 0) {
+        return ServerMessage::Items(head);
+    }
     let mut rest = body;
     if decode::read_array_len(&mut rest).is_err() {
         return ServerMessage::Other;
@@ -131,6 +142,14 @@ pub(crate) fn classify(body: &[u8]) -> ServerMessage {
             Some(control::WINDOW) => {
                 control::read_window(rest).map_or(ServerMessage::Other, ServerMessage::Window)
             }
+            Some(control::ITEM) => match stream::read_items(body, body.len() - rest.len()) {
+                Some(head) if head.count > 0 => ServerMessage::Items(head),
+                _ => ServerMessage::Other,
+            },
+            Some(control::CREDIT) => match stream::read_credit(rest) {
+                Some((id, bytes)) => ServerMessage::Credit { id, bytes },
+                None => ServerMessage::Other,
+            },
             _ => ServerMessage::Other,
         },
         _ => ServerMessage::Other,

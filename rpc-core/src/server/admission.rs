@@ -1,7 +1,7 @@
 //! Admission control. It limits the number and the bytes of the requests in flight, over all
 //! endpoints of a server and for each peer. No I/O, no clock.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use crate::{
     protocol::error::WireError,
@@ -33,9 +33,15 @@ struct Limits {
 /// end when the caller is answered, because the function may still run.
 #[derive(Debug)]
 pub(crate) struct Permit {
+    bytes: BytesPermit,
+    _counted: Gauged,
+}
+
+/// The bytes that a request in flight holds until this is dropped.
+#[derive(Debug)]
+pub(crate) struct BytesPermit {
     limits: Arc<Limits>,
     bytes: usize,
-    _counted: Gauged,
 }
 
 impl Admission {
@@ -49,6 +55,11 @@ impl Admission {
         }))
     }
 
+    /// Returns the limit of the bytes in flight.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.0.bytes.limit()
+    }
+
     /// Admits a request of `bytes` from a peer that has `usage` in flight.
     ///
     /// # Errors
@@ -59,12 +70,26 @@ impl Admission {
             let limit = &limits.requests;
             return Err(refusal(limit, "requests", "max_in_flight", usage.requests, 1));
         }
-        if !limits.bytes.acquire(usage.bytes, bytes) {
-            limits.requests.release(1);
-            let (limit, what) = (&limits.bytes, "bytes of requests");
-            return Err(refusal(limit, what, "max_bytes_in_flight", usage.bytes, bytes));
+        match self.admit_bytes(usage, bytes) {
+            Ok(bytes) => Ok(Permit { bytes, _counted: Gauged::new(SERVER_IN_FLIGHT) }),
+            Err(error) => {
+                limits.requests.release(1);
+                Err(error)
+            }
         }
-        Ok(Permit { limits: Arc::clone(limits), bytes, _counted: Gauged::new(SERVER_IN_FLIGHT) })
+    }
+
+    /// Admits `bytes` for a request that was admitted, from a peer that has `usage` in flight.
+    ///
+    /// # Errors
+    /// Returns `overloaded` if there is no capacity.
+    pub(crate) fn admit_bytes(&self, usage: Usage, bytes: usize) -> Result<BytesPermit, WireError> {
+        let limit = &self.0.bytes;
+        if limit.acquire(usage.bytes, bytes) {
+            return Ok(BytesPermit { limits: Arc::clone(&self.0), bytes });
+        }
+        let what = "bytes of requests";
+        Err(refusal(limit, what, "max_bytes_in_flight", usage.bytes, bytes))
     }
 }
 
@@ -86,10 +111,27 @@ pub(crate) fn overloaded(text: impl Into<String>) -> WireError {
     WireError::overloaded(text, RETRY_AFTER)
 }
 
+impl BytesPermit {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns a permit for the bytes of both, which were admitted by the same server.
+    pub(crate) fn and(mut self, mut other: Self) -> Self {
+        self.bytes += mem::take(&mut other.bytes);
+        self
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.bytes.limits.requests.release(1);
+    }
+}
+
+impl Drop for BytesPermit {
+    fn drop(&mut self) {
         self.limits.bytes.release(self.bytes);
-        self.limits.requests.release(1);
     }
 }
 

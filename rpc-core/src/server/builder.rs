@@ -149,6 +149,9 @@ setters! { ServerBuilder {
     /// half of the limit. Further replies to it are dropped, and their calls end at their
     /// deadlines.
     ///
+    /// The items of streams have as much again. A function that returns them waits once its peer
+    /// holds a quarter of what is still free.
+    ///
     /// The default is 256 MiB, which is sixteen replies of the largest size. There is always
     /// capacity for two of them.
     max_unread_bytes: usize,
@@ -199,6 +202,21 @@ setters! { ServerBuilder {
     /// The default is 8 s, because `docker stop` kills a process after 10 s. Other supervisors wait
     /// longer.
     drain_timeout: Duration,
+
+    /// Sets the bytes of items of an [`Incoming`](crate::Incoming) stream that may be on their way
+    /// or wait for the function, at least 1. One item may exceed it.
+    ///
+    /// The default is 256 KiB. A stream begins with 16 KiB, and its window grows while the function
+    /// waits for its caller. A call with such a stream counts with its whole window against
+    /// [`max_bytes_in_flight`](Self::max_bytes_in_flight), and the window is an eighth of that at
+    /// most.
+    stream_window: u64,
+
+    /// Sets the longest time for which a caller may send nothing of an
+    /// [`Incoming`](crate::Incoming) stream, while its function waits.
+    ///
+    /// The default is 30 s, as for the stream that a client waits for. `Duration::MAX` is no limit.
+    stream_idle_timeout: Duration,
 } }
 
 impl ServerBuilder {

@@ -43,6 +43,12 @@ pub(crate) struct WindowId(pub(crate) u32);
 pub(crate) enum Completion {
     /// The function has ended, or never started.
     Ended { ticket: Ticket, result: HandlerResult },
+    /// There are items of the stream that a function returns, in its outflow.
+    Items(Ticket),
+    /// The function takes more bytes of items of the stream among its arguments.
+    Credit { ticket: Ticket, bytes: u64 },
+    /// A function that returns a stream waits for a worker again.
+    Waits,
     /// No request waits any more for a function that runs on behalf of an idempotency key.
     Unwanted(Ticket),
     /// The window of a client of this event loop has changed, and is to be sent.
@@ -52,8 +58,10 @@ pub(crate) enum Completion {
 /// The queue of completions for one event loop.
 ///
 /// The queue needs no limit of its own, because the number of admitted requests is limited. Each of
-/// them causes one completion, and up to two more if it has an idempotency key. Each client has at
-/// most one window in the queue.
+/// them causes one completion, and up to two more if it has an idempotency key. A stream that a
+/// function returns has one, until its items were taken. A stream among the arguments causes one for
+/// each half of its window. One between two checks of the workers tells that a function waits. Each
+/// client has at most one window in the queue.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CompletionQueue(Arc<Inner>);
 
@@ -231,7 +239,7 @@ mod tests {
         queue.recv(&mut out).now_or_never().expect("there are completions");
         let tickets = out.drain(..).map(|completion| match completion {
             Completion::Unwanted(ticket) => ticket.0,
-            Completion::Ended { .. } | Completion::Window(_) => panic!("{completion:?}"),
+            _ => panic!("{completion:?}"),
         });
         assert!(tickets.eq(0..=count));
         assert!(!queue.try_recv(&mut out));

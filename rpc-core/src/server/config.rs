@@ -42,6 +42,8 @@ pub(crate) struct ServerConfig {
     pub(crate) max_remembered_replies: usize,
     pub(crate) max_remembered_bytes: usize,
     pub(crate) drain_timeout: Duration,
+    pub(crate) stream_window: u64,
+    pub(crate) stream_idle_timeout: Duration,
 }
 
 impl Default for ServerConfig {
@@ -63,6 +65,8 @@ impl Default for ServerConfig {
             max_remembered_replies: 16_384,
             max_remembered_bytes: 64 * 1024 * 1024,
             drain_timeout: Duration::from_secs(8),
+            stream_window: 256 * 1024,
+            stream_idle_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -87,7 +91,10 @@ impl ServerConfig {
         ServiceLimits {
             max_in_flight: self.max_in_flight.max(1),
             max_bytes_in_flight: self.max_bytes_in_flight,
+            max_unread_bytes: self.max_unread_bytes,
             max_message_size: self.max_message_size,
+            stream_window: self.stream_window,
+            stream_idle_timeout: self.stream_idle_timeout,
             reply_cache: CacheLimits {
                 ttl: self.remember_replies_for,
                 calls: self.max_remembered_replies,

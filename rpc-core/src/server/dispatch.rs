@@ -9,7 +9,10 @@ mod call;
 mod draining;
 mod keyed;
 mod outbound;
+mod outcome;
 mod reserved;
+mod stalled;
+mod streams;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -23,16 +26,17 @@ use crate::{
     protocol::{
         MsgId, control,
         error::{Code, WireError},
-        request::{self, ClientMessage, Head, Malformed},
-        response,
+        request::{self, ClientMessage, Malformed},
+        stream,
     },
     server::{
         admission, agreement,
-        completion::{Completion, Ticket},
+        completion::Ticket,
         error_log::ErrorLog,
         executor::Execute,
         gate,
         invoke::{AdmittedCall, run_inline},
+        quota::EgressQuota,
         requests::{ActiveRequest, Caller, Owner, Requests},
         service::Service,
         sessions::Sessions,
@@ -42,10 +46,11 @@ use crate::{
     usage::Usage,
 };
 
-pub(crate) use self::outbound::Outbound;
+pub(crate) use self::outbound::{Outbound, StreamPart};
 use self::{
     call::Call,
-    outbound::{bad_request, ran, refuse, respond_again},
+    outbound::{bad_request, refuse},
+    stalled::StalledStreams,
 };
 
 /// The dispatcher of one listener, with its requests and sessions.
@@ -55,6 +60,8 @@ pub(crate) struct Dispatcher<E> {
     requests: Requests,
     executor: E,
     sessions: Sessions,
+    quota: EgressQuota,
+    stalled: StalledStreams,
     log: ErrorLog,
     /// The time at which the server began to drain.
     draining_since: Option<Instant>,
@@ -72,6 +79,8 @@ impl<E: Execute> Dispatcher<E> {
     pub(crate) fn new(service: Arc<Service>, executor: E) -> Self {
         Self {
             log: ErrorLog::new(service.hooks.clone()),
+            quota: EgressQuota::new(service.unread.clone()),
+            stalled: StalledStreams::new(),
             service,
             requests: Requests::new(),
             executor,
@@ -88,6 +97,11 @@ impl<E: Execute> Dispatcher<E> {
     /// Returns the sessions: the clients that sent `rpc.hello` and are still connected.
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// Returns what egress needs to know about the clients.
+    pub(crate) fn sessions_and_quota(&mut self) -> (&Sessions, &mut EgressQuota) {
+        (&self.sessions, &mut self.quota)
     }
 
     /// Returns the number of functions that have not ended, by name.
@@ -205,13 +219,13 @@ impl<E: Execute> Dispatcher<E> {
     ) {
         let request::Notification { method, ref options, params_at } = *notification;
         let (size, limit) = (body.len(), self.service.max_message_size);
-        if size > limit {
+        // The call of an item that is too large is told.
+        if size > limit && method != control::ITEM {
             reply_to.reject();
             return tracing::debug!(size, limit, "ignored a notification that is too large");
         }
         if control::is_reserved(method) {
-            let params = &body[params_at..];
-            return self.handle_control(reply_to, method, params, now, out);
+            return self.handle_control(reply_to, body, method, params_at, now, out);
         }
         if !self.service.gate.permits(reply_to.peer(), method) {
             return self.log.refused(method, reply_to.peer(), &gate::denied(), now);
@@ -249,24 +263,33 @@ impl<E: Execute> Dispatcher<E> {
 
     /// Starts a function, whose outcome goes to `owner`.
     fn start(&mut self, call: Call, context: Context, owner: Owner, now: Instant) -> Start {
-        let Call { function, body, params_at, .. } = call;
+        let Call { function, body, params_at, stream: credit, .. } = call;
         if self.is_closed_to(context.peer_id(), now) {
             let error = WireError::new(Code::ShuttingDown, Ran::No, "the server is shutting down");
             return self.over(owner, &context, Err(error), now);
         }
         let (execution, handler) = (function.signature().execution, function.handler());
-        let bytes = body.len();
+        let mut bytes = body.len();
         // A notification has no msgid, and so no response. A keyed call has the msgid 0: each
         // waiter is sent the response with its own msgid.
         let id = match &owner {
             Owner::Nobody { .. } => None,
             owner => Some(owner.caller().map_or(MsgId(0), |caller| caller.id)),
         };
-        let invocation = Invocation { function, body, params_at, id, context };
+        let mut invocation = Invocation { function, body, params_at, id, context, arrivals: None };
         let facts = Facts::new(self.service.hooks.as_ref(), &invocation, now);
         if let (Execution::Inline, Handler::Sync(function)) = (execution, handler) {
             let result = run_inline(function, &invocation, facts, now);
             return self.over(owner, invocation.context(), result, now);
+        }
+        if invocation.function.entry.takes_stream || matches!(handler, Handler::Stream(_)) {
+            // It keeps its request for as long as it lasts.
+            invocation.body = stream::own(invocation.body);
+        }
+        let has_caller = matches!(owner, Owner::Caller(_));
+        let takes_stream = has_caller && invocation.function.entry.takes_stream;
+        if takes_stream {
+            bytes = self.service.with_stream(bytes);
         }
         let usage = self.requests.usage(invocation.context().peer_id());
         let permit = match self.service.admission.admit(usage, bytes) {
@@ -275,12 +298,20 @@ impl<E: Execute> Dispatcher<E> {
         };
         let usage = Usage { requests: 1, bytes };
         let context = invocation.context().clone();
-        let request = ActiveRequest { owner, context, usage, started: None };
+        let request = ActiveRequest { owner, context, usage, started: None, streams: None };
         let ticket = self.requests.insert(request);
+        if takes_stream {
+            invocation.arrivals = Some(self.open_arrivals(ticket));
+        }
         let admitted = AdmittedCall { invocation, ticket, permit, facts };
         let started = match handler {
             Handler::Sync(function) => self.executor.run_sync(function, admitted),
             Handler::Async(function) => Ok(self.executor.run_async(function, admitted)),
+            Handler::Stream(function) => {
+                let peer = admitted.invocation.context().peer_id();
+                let outlet = self.open_outlet(id, ticket, peer, credit.filter(|_| has_caller));
+                self.executor.run_stream(function, execution, outlet, admitted)
+            }
         };
         if let Ok(started) = started {
             self.requests.started(ticket, started);
@@ -320,70 +351,10 @@ impl<E: Execute> Dispatcher<E> {
         self.executor.flush(now);
     }
 
-    /// Handles a completion from the queue of this event loop.
-    pub(crate) fn handle_completion(
-        &mut self,
-        completion: Completion,
-        now: Instant,
-        out: &mut Vec<Outbound>,
-    ) {
-        match completion {
-            Completion::Ended { ticket, result } => {
-                if let Some(ActiveRequest { owner, context, .. }) = self.requests.remove(ticket) {
-                    if let Err(error) = &result {
-                        self.log.note_end(&context, error, now);
-                    }
-                    self.tell(owner, result, now, out);
-                }
-            }
-            Completion::Unwanted(ticket) => self.abort_unwanted(ticket, now, out),
-            Completion::Window(id) => {
-                if let Some((client, window)) = self.service.windows.take(id) {
-                    let body = control::window(window).into_message(Head::NOTIFICATION);
-                    out.push(Outbound::new(client, body));
-                }
-            }
-        }
-    }
-
-    /// Passes the outcome of a request on to its owner.
-    fn tell(&mut self, owner: Owner, result: HandlerResult, now: Instant, out: &mut Vec<Outbound>) {
-        match owner {
-            Owner::Caller(caller) => out.push(self.respond(caller, result)),
-            Owner::Key(key) => drop(self.end_keyed(&key, result, now)),
-            Owner::Waiter { caller, .. } => out.push(match result {
-                // The response was made for another msgid.
-                Ok(reply) => respond_again(caller, &reply),
-                Err(_) => self.respond(caller, result),
-            }),
-            Owner::Nobody { .. } | Owner::Settled => {}
-        }
-    }
-
     /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        match (self.requests.next_deadline(), self.executor.next_timeout()) {
-            (Some(deadline), Some(check)) => Some(deadline.min(check)),
-            (deadline, check) => deadline.or(check),
-        }
-    }
-
-    fn respond(&self, caller: Caller, result: HandlerResult) -> Outbound {
-        let Caller { reply_to, id } = caller;
-        Outbound::new(reply_to, self.response_body(id, result))
-    }
-
-    /// Makes the response to the request `id`. A successful result is already an encoded response.
-    /// A response that is too large becomes an error.
-    fn response_body(&self, id: MsgId, result: HandlerResult) -> Bytes {
-        let ran = ran(&result);
-        let body = result.unwrap_or_else(|error| response::error_response(Some(id), &error));
-        let (size, limit) = (body.len(), self.service.max_message_size);
-        if size <= limit {
-            return body;
-        }
-        let error = WireError::too_large("reply", ran, size, limit);
-        response::error_response(Some(id), &error)
+        let timeouts = [self.requests.next_deadline(), self.executor.next_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    mem,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -20,7 +21,7 @@ use tokio::{
 use crate::{
     protocol::batch,
     server::{
-        completion::{Completion, CompletionQueue, POLL_INTERVAL},
+        completion::{Completion, CompletionQueue, POLL_INTERVAL, Ticket},
         dispatch::{Dispatcher, Outbound},
         egress::Egress,
         executor::Executor,
@@ -85,14 +86,13 @@ impl EventLoop {
         listener: Box<dyn Listener>,
         dispatcher: Dispatcher<Executor>,
         completions: CompletionQueue,
-        egress: Egress,
         lifecycle: watch::Receiver<Lifecycle>,
     ) -> Self {
         Self {
             listener,
             dispatcher,
             completions,
-            egress,
+            egress: Egress::default(),
             lifecycle,
             taken: VecDeque::new(),
             out: Vec::new(),
@@ -107,6 +107,9 @@ impl EventLoop {
     /// Runs until the listener has drained or the server stops.
     pub(crate) async fn run(mut self) {
         let mut timer = pin!(time::sleep(Duration::ZERO));
+        // True if the turn before was one of completions. Streams may go on faster than they are
+        // sent, so that there are always completions.
+        let mut completed = false;
         loop {
             let has_timeout = self.set_timer(timer.as_mut());
             let drained_at = self.drained_at();
@@ -132,11 +135,17 @@ impl EventLoop {
                 () = timer.as_mut(), if has_timeout => self.handle_timeout(Instant::now()),
                 () = sleep_until(drained_at) => return self.settle().await,
                 () = self.completions.recv(&mut self.taken) => {
-                    self.handle_completions(Instant::now());
+                    let now = Instant::now();
+                    self.handle_completions(now);
+                    if mem::replace(&mut completed, true)
+                        && let Poll::Ready(event) = self.listener.poll_recv(&mut noop())
+                    {
+                        self.handle_events(event, now);
+                    }
                 }
                 event = self.listener.recv() => {
                     self.handle_events(event, Instant::now());
-                    more = false;
+                    (more, completed) = (false, false);
                 }
             }
             self.dispatcher.divide_windows();
@@ -189,7 +198,7 @@ impl EventLoop {
         self.poll_at = self.poll_at.filter(|at| *at > now);
         if self.dispatcher.next_timeout().is_some_and(|deadline| deadline <= now) {
             // Completions first: a function that has ended in time must not be reported as overdue.
-            self.handle_all_completions(now);
+            self.handle_completions_until(now);
             self.dispatcher.handle_timeout(now, &mut self.out);
         }
     }
@@ -212,19 +221,21 @@ impl EventLoop {
         self.poll_at = Some(now + POLL_INTERVAL);
     }
 
-    /// Handles all completions, including those without a notification.
-    fn handle_all_completions(&mut self, now: Instant) {
-        while !self.taken.is_empty() || self.completions.try_recv(&mut self.taken) {
-            if let Some(completion) = self.taken.pop_front() {
+    /// Handles all completions that are there `now`, including those without a notification. Streams
+    /// go on meanwhile, so that there may be others then.
+    fn handle_completions_until(&mut self, now: Instant) {
+        for _ in 0..2 {
+            while let Some(completion) = self.taken.pop_front() {
                 self.dispatcher.handle_completion(completion, now, &mut self.out);
             }
+            self.completions.try_recv(&mut self.taken);
         }
     }
 
     /// Handles an event, and all others that have arrived, until the yield budget is spent.
     fn handle_events(&mut self, event: Event, now: Instant) {
         self.handle_event(event, now);
-        let mut cx = Context::from_waker(Waker::noop());
+        let mut cx = noop();
         while !self.budget.is_spent()
             && let Poll::Ready(event) = self.listener.poll_recv(&mut cx)
         {
@@ -242,7 +253,6 @@ impl EventLoop {
                 self.budget.add(1, 0);
             }
             Event::PeerGone(peer) => {
-                self.egress.handle_peer_gone(&peer);
                 self.dispatcher.handle_peer_gone(&peer, now);
                 self.budget.add(1, 0);
             }
@@ -285,8 +295,24 @@ impl EventLoop {
     /// Sends all outbound messages.
     fn flush(&mut self) {
         self.out_bytes = 0;
-        let sessions = self.dispatcher.sessions();
-        self.egress.send(&mut self.out, sessions, &mut *self.listener, &mut self.budget);
+        if self.out.is_empty() {
+            return;
+        }
+        let lost = self.send();
+        if !lost.is_empty() {
+            for ticket in lost {
+                self.dispatcher.handle_lost_part(ticket, Instant::now(), &mut self.out);
+            }
+            // The calls have ended, so that nothing of them is lost again.
+            self.send();
+        }
+    }
+
+    /// Sends all outbound messages. Returns the requests of which a part was dropped.
+    fn send(&mut self) -> Vec<Ticket> {
+        let (sessions, quota) = self.dispatcher.sessions_and_quota();
+        let (listener, budget) = (&mut *self.listener, &mut self.budget);
+        self.egress.send(&mut self.out, sessions, quota, listener, budget)
     }
 
     /// Waits until a carrier that stores messages has taken the last replies.
@@ -305,19 +331,29 @@ impl EventLoop {
             tracing::warn!(?functions, "the server stops, and gives up what still runs");
         }
         // What has just ended is answered, and not run again.
-        self.handle_all_completions(Instant::now());
+        self.handle_completions_until(Instant::now());
         self.flush();
         let given_back = self.listener.give_back();
         self.dispatcher.abort_all(Instant::now(), &mut self.out);
         // Requests that waited for a call with an idempotency key now have a completion in the
-        // queue.
-        self.handle_all_completions(Instant::now());
+        // queue. Streams do not go on any more.
+        loop {
+            self.handle_completions_until(Instant::now());
+            if self.taken.is_empty() {
+                break;
+            }
+        }
         if given_back {
             self.out.clear();
         }
         self.flush();
         self.settle().await;
     }
+}
+
+/// Returns the context in which a poll only looks.
+fn noop() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 /// Waits until `moment`, or forever if it is `None`.

@@ -15,6 +15,7 @@ use crate::{
     context::Context,
     error::Ran,
     handler::{HandlerFuture, HandlerResult, Invocation},
+    outlet::Outlet,
     protocol::error::{Code, WireError},
     server::{
         admission::Permit,
@@ -26,6 +27,7 @@ use crate::{
 
 pub(crate) type SyncFn = fn(&Invocation) -> HandlerResult;
 pub(crate) type AsyncFn = fn(Invocation) -> HandlerFuture;
+pub(crate) type StreamFn = fn(Invocation, Outlet) -> HandlerFuture;
 
 /// A call that was admitted, on its way to the thread that runs it.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl AdmittedCall {
     /// also if the future is dropped before.
     pub(crate) fn run_async(
         self,
-        function: AsyncFn,
+        function: impl FnOnce(Invocation) -> HandlerFuture,
         queue: CompletionQueue,
     ) -> impl Future<Output = ()> + Send + 'static {
         let Self { invocation, ticket, permit, facts } = self;
@@ -193,6 +195,20 @@ impl Future for AsyncCall {
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let call = self.get_mut();
         call.poll_result(cx).map(|result| call.guard.complete(result))
+    }
+}
+
+/// What the future holds may panic when it is dropped, here on whatever thread drops the task.
+impl Drop for AsyncCall {
+    fn drop(&mut self) {
+        if let Err(text) = panics::catch(|| self.future = None) {
+            let function = self.guard.context.function();
+            tracing::error!(
+                function,
+                panic = text,
+                "a remote function panicked when it was dropped"
+            );
+        }
     }
 }
 

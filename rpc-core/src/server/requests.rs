@@ -1,16 +1,24 @@
 //! The table of the requests that a listener has in flight: their callers, their deadlines, and the
 //! handles that stop their functions. No I/O, no clock.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use foldhash::HashMap;
 
 use crate::{
+    arrivals::Arrivals,
     context::Context,
+    error::{ErrorKind, Ran, RpcError},
+    outflow::Outflow,
     peer::PeerId,
     protocol::MsgId,
-    server::{admission::Permit, completion::Ticket, executor::Started, idempotency::Key},
+    server::{
+        admission::{BytesPermit, Permit},
+        completion::Ticket,
+        executor::Started,
+        idempotency::Key,
+    },
     transport::ReplyTo,
     usage::Usage,
     util::slab::Slab,
@@ -26,6 +34,39 @@ pub(crate) struct ActiveRequest {
     /// The handle that stops the function. `None` until the request was given to the executor, and
     /// for a request that waits for the completion of another one.
     pub(crate) started: Option<Started>,
+    /// `None` if items go neither way.
+    pub(crate) streams: Option<Box<Streams>>,
+}
+
+/// The streams of a request in flight.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    /// The items that the function returns. `None` if it returns no stream, or has not been asked
+    /// for it.
+    pub(crate) outflow: Option<Arc<Outflow>>,
+    /// The items that the caller sends. `None` if the function takes no stream.
+    pub(crate) arrivals: Option<Arc<Arrivals>>,
+    /// The capacity for an item that is larger than the window, which was admitted with the call.
+    pub(crate) large_item: Option<BytesPermit>,
+}
+
+impl ActiveRequest {
+    /// Returns the items that the function returns.
+    pub(crate) fn outflow(&self) -> Option<&Arc<Outflow>> {
+        self.streams.as_ref()?.outflow.as_ref()
+    }
+
+    /// Returns the items that the caller sends.
+    pub(crate) fn arrivals(&self) -> Option<&Arc<Arrivals>> {
+        self.streams.as_ref()?.arrivals.as_ref()
+    }
+
+    /// Ends the items that the caller sends, for a function that still takes them.
+    pub(crate) fn end_arrivals(&self, kind: ErrorKind, message: &str) {
+        if let Some(arrivals) = self.arrivals() {
+            arrivals.fail(RpcError::new(kind, Ran::Yes, message));
+        }
+    }
 }
 
 /// The recipient of the outcome of a request.
@@ -141,6 +182,7 @@ impl Requests {
     /// Removes a request that has ended.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<ActiveRequest> {
         let request = self.active.remove(ticket.0)?;
+        request.end_arrivals(ErrorKind::Cancelled, "the call has ended");
         let peer = request.context.peer_id();
         if let Some(verified) = peer.verification() {
             verified.account.subtract(request.usage);
@@ -155,6 +197,19 @@ impl Requests {
             load.waiting.remove(&(caller.id, ticket));
         }
         Some(request)
+    }
+
+    /// Adds to the bytes of a request.
+    pub(crate) fn add_bytes(&mut self, ticket: Ticket, bytes: usize) {
+        let Some(request) = self.active.get_mut(ticket.0) else { return };
+        request.usage.bytes += bytes;
+        let peer = request.context.peer_id();
+        if let Some(load) = self.by_peer.get_mut(peer) {
+            load.usage.bytes += bytes;
+        }
+        if let Some(verified) = peer.verification() {
+            verified.account.add(Usage { requests: 0, bytes });
+        }
     }
 
     /// Settles a request: takes its owner, but keeps the request in the table, because its function
@@ -174,15 +229,17 @@ impl Requests {
     pub(crate) fn find(&mut self, reply_to: &ReplyTo, id: MsgId) -> Vec<Ticket> {
         let Some(load) = self.by_peer.get(reply_to.peer()) else { return Vec::new() };
         let range = (id, Ticket(0))..=(id, Ticket(u32::MAX));
-        let tickets: Vec<_> = load.waiting.range(range).map(|(_, ticket)| *ticket).collect();
-        // Clients behind one proxy appear as the same peer, and each of them counts its msgids from
-        // one. Only the whole return address identifies a client.
-        let same = |ticket: &Ticket| {
-            let request = self.active.get_mut(ticket.0);
-            let caller = request.and_then(|request| request.owner.caller());
-            caller.is_some_and(|caller| caller.reply_to == *reply_to)
-        };
-        tickets.into_iter().filter(same).collect()
+        let mut tickets: Vec<_> = load.waiting.range(range).map(|(_, ticket)| *ticket).collect();
+        tickets.retain(|ticket| is_of(self.active.get_mut(ticket.0), reply_to));
+        tickets
+    }
+
+    /// Returns the newest of the requests of a client that have this msgid.
+    pub(crate) fn find_newest(&mut self, reply_to: &ReplyTo, id: MsgId) -> Option<Ticket> {
+        let load = self.by_peer.get(reply_to.peer())?;
+        let range = (id, Ticket(0))..=(id, Ticket(u32::MAX));
+        let mut tickets = load.waiting.range(range).map(|(_, ticket)| *ticket);
+        tickets.rfind(|ticket| is_of(self.active.get_mut(ticket.0), reply_to))
     }
 
     /// Returns all requests of a peer that wait for a response, the newest first. Notifications are
@@ -218,7 +275,13 @@ impl Requests {
         self.next_deadline
     }
 
-    /// Returns the requests whose deadline has passed, apart from settled ones.
+    /// Makes sure that [`overdue`](Self::overdue) is called by `deadline`.
+    pub(crate) fn await_by(&mut self, deadline: Option<Instant>) {
+        self.next_deadline = [self.next_deadline, deadline].into_iter().flatten().min();
+    }
+
+    /// Returns the requests whose deadline has passed, apart from settled ones. Ends the items of
+    /// callers that have been silent for too long.
     pub(crate) fn overdue(&mut self, now: Instant) -> Vec<Ticket> {
         if self.next_deadline.is_none_or(|next| now < next) {
             return Vec::new();
@@ -227,6 +290,9 @@ impl Requests {
         let mut overdue = Vec::new();
         for (ticket, request) in self.active.iter_mut() {
             let is_settled = matches!(request.owner, Owner::Settled);
+            if let Some(at) = request.arrivals().and_then(|arrivals| arrivals.check(now)) {
+                next_deadline = Some(next_deadline.map_or(at, |next| next.min(at)));
+            }
             match request.context.deadline().filter(|_| !is_settled) {
                 Some(deadline) if deadline <= now => overdue.push(Ticket(ticket)),
                 Some(deadline) => {
@@ -240,9 +306,17 @@ impl Requests {
     }
 }
 
-/// The account of a key outlives this server, if others have the same access list.
+/// The account of a key outlives this server, if others have the same access list. So does a sync
+/// function that waits for items.
 impl Drop for Requests {
     fn drop(&mut self) {
+        for (_, request) in self.active.iter_mut() {
+            request.end_arrivals(ErrorKind::Cancelled, "the server has stopped");
+            // Nobody takes items any more, and so it would wait forever.
+            if let (Some(_), Some(Started::Task(task))) = (request.outflow(), &request.started) {
+                task.abort();
+            }
+        }
         for (peer, load) in &self.by_peer {
             if let Some(verified) = peer.verification() {
                 verified.account.subtract(load.usage);
@@ -251,78 +325,18 @@ impl Drop for Requests {
     }
 }
 
+/// Returns true if a request waits for a response to a client. Clients behind one proxy appear as
+/// the same peer, and each of them counts its msgids from one. Only the whole return address
+/// identifies a client.
+fn is_of(request: Option<&mut ActiveRequest>, reply_to: &ReplyTo) -> bool {
+    let caller = request.and_then(|request| request.owner.caller());
+    caller.is_some_and(|caller| caller.reply_to == *reply_to)
+}
+
 fn newest_first(mut tickets: Vec<Ticket>) -> Vec<Ticket> {
     tickets.sort_unstable_by(|a, b| b.cmp(a));
     tickets
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn reply_to(client: &'static str) -> ReplyTo {
-        ReplyTo::of(&["proxy", client, ""])
-    }
-
-    fn request(client: &'static str, id: u32, deadline: Option<Instant>) -> ActiveRequest {
-        let reply_to = reply_to(client);
-        let peer = reply_to.peer().clone();
-        ActiveRequest {
-            owner: Owner::Caller(Caller { reply_to, id: MsgId(id) }),
-            context: Context::new(peer, "f", deadline),
-            usage: Usage { requests: 1, bytes: 10 },
-            started: None,
-        }
-    }
-
-    #[test]
-    fn proxied_clients_have_separate_msgids() {
-        let mut requests = Requests::new();
-        let a = requests.insert(request("a", 1, None));
-        let b = requests.insert(request("b", 1, None));
-        let twice = requests.insert(request("b", 1, None));
-        assert_eq!(requests.find(&reply_to("a"), MsgId(1)), [a]);
-        assert_eq!(requests.find(&reply_to("b"), MsgId(1)), [b, twice]);
-        assert_eq!(requests.find(&reply_to("b"), MsgId(2)), []);
-        assert_eq!(requests.find(&reply_to("c"), MsgId(1)), []);
-        assert_eq!(requests.of_peer(reply_to("a").peer()), [twice, b, a]);
-    }
-
-    #[test]
-    fn ended_request_releases_its_load() {
-        let mut requests = Requests::new();
-        let removed = requests.insert(request("a", 1, None));
-        let answered = requests.insert(request("a", 2, None));
-        assert!(requests.remove(removed).is_some());
-        assert!(requests.remove(removed).is_none());
-        let owner = requests.settle(answered).unwrap();
-        assert_eq!(owner.caller().unwrap().id, MsgId(2));
-        assert!(matches!(requests.settle(answered), Some(Owner::Settled)));
-        let proxy = reply_to("a").peer().clone();
-        assert_eq!(requests.of_peer(&proxy), []);
-        // The function of the settled request still runs.
-        assert_eq!(requests.usage(&proxy), Usage { requests: 1, bytes: 10 });
-        requests.remove(answered);
-        assert!(requests.is_empty());
-        assert!(requests.by_peer.is_empty());
-    }
-
-    #[test]
-    fn overdue_request_is_reported_until_settled() {
-        let now = Instant::now();
-        let mut requests = Requests::new();
-        let soon = requests.insert(request("a", 1, Some(now + SECOND)));
-        let later = requests.insert(request("a", 2, Some(now + 2 * SECOND)));
-        requests.insert(request("a", 3, None));
-        assert_eq!(requests.next_deadline(), Some(now + SECOND));
-        assert_eq!(requests.overdue(now), []);
-        assert_eq!(requests.overdue(now + SECOND), [soon]);
-        requests.settle(soon);
-        assert_eq!(requests.next_deadline(), Some(now + 2 * SECOND));
-        assert_eq!(requests.overdue(now + 2 * SECOND), [later]);
-    }
-}
+mod tests;

@@ -2,13 +2,14 @@
 //! I/O.
 
 use std::{
-    io,
+    io, mem,
     num::NonZero,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
+use async_task::{Runnable, Task};
 use bytes::Bytes;
 use nix::sys::resource::{UsageWho, getrusage};
 
@@ -68,6 +69,10 @@ struct State {
     /// The number of threads that wait for a job.
     idle: usize,
     threads: usize,
+    /// The number of turns in the queue that follow others. They do not count against its limit.
+    turns: usize,
+    /// True if an event loop was asked to check whether threads are to be added.
+    watched: bool,
     /// The number of jobs that were taken so far.
     taken: u64,
     /// The last check. `None` if no job waited, or a thread was idle.
@@ -110,12 +115,16 @@ fn cpu_time() -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
-/// A call of a sync function that waits for a worker.
+/// Work for a thread.
 #[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) function: SyncFn,
-    pub(crate) call: AdmittedCall,
-    pub(crate) queue: CompletionQueue,
+pub(crate) enum Job {
+    /// A call of a sync function.
+    Call { function: SyncFn, call: AdmittedCall, queue: CompletionQueue },
+    /// The first turn of a function that returns a stream. It ends when the function waits for the
+    /// caller, who has to take items, and not later than after some items.
+    Turn(Runnable),
+    /// Another turn of such a function.
+    NextTurn(Runnable),
 }
 
 /// The identifier of a job that waits.
@@ -129,6 +138,8 @@ impl Workers {
             queue: FairQueue::new(max_waiting, |holder| Bytes::copy_from_slice(holder)),
             idle: 0,
             threads: 0,
+            turns: 0,
+            watched: false,
             taken: 0,
             last: None,
             closed: false,
@@ -176,6 +187,9 @@ impl Workers {
     ) -> Option<Instant> {
         let wanted = {
             let mut state = self.0.lock();
+            // The event loop that checks now may end while turns wait. So the next turn that has to
+            // wait asks again.
+            state.watched = false;
             if state.queue.len() == 0 {
                 state.last = None;
                 return None;
@@ -214,14 +228,36 @@ impl Workers {
     ///
     /// Idle workers are not notified until [`wake`](Self::wake) is called, because waking a thread
     /// takes longer than many functions.
-    pub(crate) fn submit(&self, job: Job) -> Option<JobId> {
-        let holder = job.call.invocation.context().peer_id().holder().clone();
+    pub(crate) fn submit(&self, holder: Bytes, job: Job) -> Option<JobId> {
         let mut state = self.0.lock();
-        let idle = state.idle;
-        let pushed = state.queue.push(holder, job, idle);
+        let extra = state.idle + state.turns;
+        let pushed = state.queue.push(holder, job, extra);
         // A job that is refused must not be dropped under the lock.
         drop(state);
         pushed.ok()
+    }
+
+    /// Runs a future on the threads, in turns. Returns its first turn, and its task. `None` if the
+    /// queue is full or the peer has too many jobs in it. The future is dropped after its task is,
+    /// on a thread of the pool.
+    ///
+    /// A future that is woken is queued again whatever there is in the queue: admission has bounded
+    /// the number of calls. `watch` is called if an event loop is to check, by
+    /// [`relieve`](Self::relieve), whether threads are to be added for it.
+    pub(crate) fn spawn(
+        &self,
+        holder: Bytes,
+        future: impl Future<Output = ()> + Send + 'static,
+        watch: impl Fn() + Send + Sync + 'static,
+    ) -> Option<(JobId, Task<()>)> {
+        let (shared, again) = (Arc::clone(&self.0), holder.clone());
+        let schedule = move |turn| {
+            if shared.queue_turn(&again, turn) {
+                watch();
+            }
+        };
+        let (first, task) = async_task::spawn(future, schedule);
+        self.submit(holder, Job::Turn(first)).map(|job| (job, task))
     }
 
     /// Wakes one idle worker for each waiting job, as far as there are idle workers.
@@ -252,6 +288,26 @@ impl Shared {
         // A poisoned lock can be ignored: jobs run without the lock, and nothing else panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Queues the next turn of a future that was woken. Returns true if it may have to wait, and no
+    /// event loop was asked to check that.
+    fn queue_turn(&self, holder: &Bytes, turn: Runnable) -> bool {
+        let mut state = self.lock();
+        // No thread is left. The future is dropped with its turn, and not under the lock.
+        if state.closed && state.threads == 0 {
+            drop(state);
+            drop(turn);
+            return false;
+        }
+        let pushed = state.queue.push(holder.clone(), Job::NextTurn(turn), usize::MAX);
+        state.turns += 1;
+        let waits = state.idle < state.queue.len();
+        let watch = waits && !mem::replace(&mut state.watched, true);
+        drop(state);
+        debug_assert!(pushed.is_ok(), "it may exceed the limit");
+        self.not_empty.notify_one();
+        watch
+    }
 }
 
 /// Runs jobs on a worker thread until the pool is closed and the queue is empty. An `added` thread
@@ -260,11 +316,19 @@ fn work(shared: &Shared, added: bool) {
     let mut notifier = Notifier::default();
     let mut state = shared.lock();
     loop {
-        if let Some(Job { function, call, queue }) = state.queue.pop() {
+        if let Some(job) = state.queue.pop() {
             state.taken += 1;
+            state.turns -= usize::from(matches!(job, Job::NextTurn(_)));
             drop(state);
-            let completion = call.run(function);
-            notifier.send(&queue, completion);
+            match job {
+                Job::Call { function, call, queue } => {
+                    let completion = call.run(function);
+                    notifier.send(&queue, completion);
+                }
+                Job::Turn(turn) | Job::NextTurn(turn) => {
+                    turn.run();
+                }
+            }
             state = shared.lock();
         } else if notifier.is_pending() {
             drop(state);

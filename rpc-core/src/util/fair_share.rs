@@ -45,10 +45,15 @@ impl SharedLimit {
     /// nothing, if the holder may not have so much.
     pub(crate) fn acquire(&self, held: usize, amount: usize) -> bool {
         let more = |taken| {
-            let free = self.limit - taken;
+            let free = self.limit.saturating_sub(taken);
             is_allowed(held, amount, free, self.reserve).then_some(taken + amount)
         };
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Takes `amount`, even if that exceeds the limit.
+    fn take(&self, amount: usize) {
+        self.taken.fetch_add(amount, Ordering::AcqRel);
     }
 
     /// Releases an amount that was acquired.
@@ -89,6 +94,20 @@ impl Share {
             self.held.fetch_add(amount, Ordering::AcqRel);
             Lease { share: Arc::clone(self), amount }
         })
+    }
+
+    /// Takes `amount`, even if the holder may not have so much: for what exists already.
+    pub(crate) fn hold(self: &Arc<Self>, amount: usize) -> Lease {
+        self.limit.take(amount);
+        self.held.fetch_add(amount, Ordering::AcqRel);
+        Lease { share: Arc::clone(self), amount }
+    }
+
+    /// Returns true if the holder holds no more than a quarter of what is free. A part of what it
+    /// has that stops then leaves capacity for the others.
+    pub(crate) fn has_room(&self) -> bool {
+        let free = self.limit.limit.saturating_sub(self.limit.taken());
+        self.held() <= free / 4
     }
 
     pub(crate) fn held(&self) -> usize {
@@ -169,6 +188,21 @@ mod tests {
         assert_eq!((share.held(), limit.taken()), (10, 10));
         assert!(share.acquire(1).is_none());
         drop((first, second));
+        assert_eq!((share.held(), limit.taken()), (0, 0));
+    }
+
+    #[test]
+    fn what_exists_is_held_in_any_case() {
+        let limit = Arc::new(SharedLimit::new(100, 100));
+        let share = Share::new(&limit);
+        assert!(share.has_room());
+        let first = share.hold(20);
+        assert!(share.has_room(), "80 are free");
+        let second = share.hold(1_000);
+        assert!(!share.has_room() && share.acquire(1).is_none() && !limit.acquire(0, 1));
+        drop(second);
+        assert!(share.has_room() && share.acquire(1).is_some());
+        drop(first);
         assert_eq!((share.held(), limit.taken()), (0, 0));
     }
 }

@@ -1,12 +1,12 @@
 //! The functions of the generated struct, for callers: `args`, `call`, `notify` and `map`.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote_spanned};
+use quote::{ToTokens as _, format_ident, quote_spanned};
 use syn::{Ident, Lifetime, Type, spanned::Spanned as _};
 
 use super::{codec, here, yields};
 use crate::{
-    function::RemoteFunction,
+    function::{Output, RemoteFunction},
     params::Travels,
     types::{Shape, has_elided_lifetime, with_lifetime},
 };
@@ -17,6 +17,11 @@ pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
     let names: Vec<_> = params.iter().map(|param| &param.ident).collect();
     let types: Vec<_> = params.iter().map(|param| &param.ty).collect();
     let args = args(&params);
+    let upload = params.iter().find_map(|param| upload(param));
+    let returns_stream = matches!(function.output, Output::Stream(_));
+    if upload.is_some() || returns_stream {
+        return streaming(function, &params, upload.as_ref(), &args);
+    }
     let map = map(function, &params);
     let call_docs = format!(
         "Calls the function on the server, and yields {}. Nothing is sent until the call is awaited.",
@@ -45,6 +50,88 @@ pub(super) fn functions(function: &RemoteFunction<'_>) -> TokenStream {
     }
 }
 
+/// Returns the functions of a function that returns a stream, or takes one.
+fn streaming(
+    function: &RemoteFunction<'_>,
+    params: &[&Travels<'_>],
+    upload: Option<&TokenStream>,
+    args: &TokenStream,
+) -> TokenStream {
+    let RemoteFunction { vis, ty, .. } = function;
+    let names: Vec<_> = params.iter().map(|param| &param.ident).collect();
+    let types = params.iter().map(|param| match param.shape {
+        Shape::Incoming(item) => quote_spanned! {here()=>
+            impl __rpc::PassedStream<#item>
+        },
+        _ => param.ty.to_token_stream(),
+    });
+    let types: Vec<_> = types.collect();
+    // A stream cannot be encoded beforehand.
+    let public_args = upload.is_none().then(|| {
+        quote_spanned! {here()=>
+            /// Encodes the arguments of a call, for code that is generic over remote functions.
+            #vis fn args(#(#names: #types),*) -> __rpc::Args<Self> {
+                #args
+            }
+        }
+    });
+    let args = if upload.is_some() {
+        quote_spanned!(here()=> { #args })
+    } else {
+        quote_spanned!(here()=> Self::args(#(#names),*))
+    };
+    let passing = upload.map(|upload| quote_spanned!(here()=> .passing(#upload)));
+    let (result, call, no_map, no_notify) = match &function.output {
+        Output::Stream(_) => (
+            quote_spanned!(here()=> __rpc::Streaming<Self>),
+            quote_spanned!(here()=> client.stream(#args) #passing),
+            quote_spanned!(here()=> __rpc::NoMap),
+            quote_spanned!(here()=> __rpc::NoNotify),
+        ),
+        _ => (
+            quote_spanned!(here()=> __rpc::Call<Self>),
+            quote_spanned!(here()=> client.call(#args) #passing),
+            quote_spanned!(here()=> __rpc::NoMapOfStreams),
+            quote_spanned!(here()=> __rpc::NoNotifyOfStreams),
+        ),
+    };
+    let until = match &function.output {
+        Output::Stream(_) => "the first item is asked for",
+        _ => "the call is awaited",
+    };
+    let call_docs = format!(
+        "Calls the function on the server, and returns {}. Nothing is sent until {until}.",
+        yields(function),
+    );
+    quote_spanned! {here()=>
+        impl #ty {
+            #public_args
+
+            #[doc = #call_docs]
+            #vis fn call(client: &__rpc::Client, #(#names: #types),*) -> #result {
+                #call
+            }
+
+            #[doc(hidden)]
+            #vis fn map<__Inputs: #no_map>(_: &__rpc::Client, _: __Inputs) {}
+
+            #[doc(hidden)]
+            #vis fn notify<__Client: #no_notify>(_: __Client, #(#names: #types),*) {
+                let _ = (#(#names,)*);
+            }
+        }
+    }
+}
+
+/// Returns the upload of the stream that the caller passes for a parameter.
+fn upload(param: &Travels<'_>) -> Option<TokenStream> {
+    let Shape::Incoming(item) = param.shape else { return None };
+    let (ident, encode) = (&param.ident, codec(item, "encode"));
+    Some(quote_spanned! {here()=>
+        __rpc::Upload::new(#ident, |item: &#item, writer: &mut __rpc::Writer| #encode(item, writer))
+    })
+}
+
 /// Returns the encoding of all arguments. Those at the end that are `None` are left out, which the
 /// compiler decides by their types.
 fn args(params: &[&Travels<'_>]) -> TokenStream {
@@ -70,7 +157,7 @@ fn args(params: &[&Travels<'_>]) -> TokenStream {
 fn left_out(param: &Travels<'_>) -> Option<TokenStream> {
     let Travels { ident, ty, shape, .. } = param;
     match shape {
-        Shape::Str | Shape::Slice(_) => None,
+        Shape::Str | Shape::Slice(_) | Shape::Incoming(_) => None,
         Shape::Ref(ty) => {
             let left_out = codec(ty, "left_out");
             Some(quote_spanned!(here()=> #left_out(#ident)))
@@ -87,6 +174,7 @@ fn encode(param: &Travels<'_>) -> TokenStream {
     // Bytes that are borrowed can only be decoded from `bin`.
     let by = |ty| if has_elided_lifetime(ty) { "encode_borrowing" } else { "encode" };
     let encode = match shape {
+        Shape::Incoming(_) => return quote_spanned!(here()=> writer.nil();),
         Shape::Str => codec(&quote_spanned!(here()=> ::core::primitive::str), "encode"),
         Shape::Slice(elem) => codec(&quote_spanned!(elem.span()=> [#elem]), by(elem)),
         Shape::Ref(ty) => codec(ty, by(ty)),
@@ -150,7 +238,7 @@ impl MapItem {
         let ident = &param.ident;
         let named = |ty: &Type| (with_lifetime(ty, lifetime), has_elided_lifetime(ty));
         let ((ty, borrows), lend, by) = match &param.shape {
-            Shape::Owned => {
+            Shape::Owned | Shape::Incoming(_) => {
                 let (ty, borrows) = named(param.ty);
                 return Self {
                     ty: quote_spanned!(here()=> #ty),

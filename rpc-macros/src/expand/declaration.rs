@@ -76,6 +76,7 @@ fn checks(function: &RemoteFunction<'_>, declared: &Path) -> TokenStream {
             Output::Unit => function.ident.span(),
             Output::Value(ty) => ty.span(),
             Output::Result { ok, .. } => ok.span(),
+            Output::Stream(items) => items.item.span(),
         },
     );
     let output = quote_spanned!(here()=> <#declared as __rpc::RemoteFn>::Output);

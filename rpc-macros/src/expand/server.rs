@@ -7,7 +7,7 @@ use syn::spanned::Spanned as _;
 
 use super::{blame, codec, here, ok_type, part};
 use crate::{
-    function::{Execution, Output, RemoteFunction},
+    function::{Execution, Items, Output, RemoteFunction},
     params::{Param, Travels},
     types::Shape,
 };
@@ -15,6 +15,11 @@ use crate::{
 pub(super) fn served_fn(function: &RemoteFunction<'_>) -> TokenStream {
     let RemoteFunction { ty, ident, .. } = function;
     let handler = handler(function);
+    let takes_stream = function
+        .params
+        .iter()
+        .any(Param::is_stream)
+        .then(|| quote_spanned!(here()=> .taking_stream()));
     let states = function.params.iter().filter_map(|param| match param {
         Param::State { ty, .. } => Some(quote_spanned!(here()=> __rpc::StateType::of::<#ty>())),
         Param::Travels(_) | Param::Context { .. } => None,
@@ -30,7 +35,8 @@ pub(super) fn served_fn(function: &RemoteFunction<'_>) -> TokenStream {
                 #handler,
                 &[#(#states),*],
                 #place,
-            );
+            )
+            #takes_stream;
         }
 
         __rpc::inventory::submit! { <#ty as __rpc::ServedFn>::ENTRY }
@@ -42,6 +48,18 @@ fn handler(function: &RemoteFunction<'_>) -> TokenStream {
     let decode = decode(function);
     let arguments = arguments(function);
     let run = quote_spanned!(here()=> #ident(#(#arguments),*));
+    if let Output::Stream(items) = &function.output {
+        let pump = pump(function, items, &run);
+        return quote_spanned! {blame(ident.span())=>
+            __rpc::Handler::Stream(|invocation: __rpc::Invocation, outlet: __rpc::Outlet| {
+                ::std::boxed::Box::pin(async move {
+                    let invocation = invocation;
+                    #decode
+                    #pump
+                })
+            })
+        };
+    }
     if function.execution == Execution::Async {
         let respond = respond(function, &quote_spanned!(here()=> #run.await));
         // The compiler reports a future that is not `Send` at the name of the function.
@@ -71,10 +89,18 @@ fn decode(function: &RemoteFunction<'_>) -> TokenStream {
         let (local, value) = (local(index), decode_one(param));
         quote_spanned!(here()=> let #local = params.next(|reader| #value)?;)
     });
+    let streams = function.travelling().enumerate().filter_map(|(index, param)| {
+        let Shape::Incoming(item) = &param.shape else { return None };
+        let (local, decode) = (local(index), codec(item, "decode"));
+        Some(quote_spanned! {here()=>
+            let #local = invocation.incoming(#index, #local, |reader| #decode(reader))?;
+        })
+    });
     quote_spanned! {here()=>
         let mut params = invocation.params()?;
         #(#params)*
         params.finish()?;
+        #(#streams)*
     }
 }
 
@@ -84,6 +110,13 @@ fn decode_one(param: &Travels<'_>) -> TokenStream {
         Shape::Slice(elem) => codec(&quote_spanned!(elem.span()=> [#elem]), "decode_slice"),
         Shape::Ref(ty) => codec(ty, "decode"),
         Shape::Owned => codec(&param.ty, "decode"),
+        Shape::Incoming(item) => {
+            let all = quote_spanned! {item.span()=>
+                ::core::option::Option<::std::vec::Vec<#item>>
+            };
+            let decode = codec(&all, "decode");
+            return quote_spanned!(here()=> __rpc::Passed::read(reader, |reader| #decode(reader)));
+        }
     };
     quote_spanned!(here()=> #decode(reader))
 }
@@ -103,7 +136,9 @@ fn arguments(function: &RemoteFunction<'_>) -> Vec<TokenStream> {
             Param::Travels(param) => {
                 let local = travelling.next().map(local);
                 match param.shape {
-                    Shape::Owned | Shape::Str => quote_spanned!(here()=> #local),
+                    Shape::Owned | Shape::Str | Shape::Incoming(_) => {
+                        quote_spanned!(here()=> #local)
+                    }
                     Shape::Slice(_) | Shape::Ref(_) => quote_spanned!(here()=> &#local),
                 }
             }
@@ -127,6 +162,45 @@ fn arguments(function: &RemoteFunction<'_>) -> Vec<TokenStream> {
     arguments
 }
 
+/// Returns the code that runs the function, and takes its items to the caller.
+fn pump(function: &RemoteFunction<'_>, items: &Items<'_>, run: &TokenStream) -> TokenStream {
+    let awaited = (function.execution == Execution::Async).then(|| quote_spanned!(here()=> .await));
+    let fail = items.error.map(|error| codec(error, "fail"));
+    let unwrap = items.outer_error.map(|error| {
+        let fail = codec(error, "fail");
+        quote_spanned! {here()=>
+            let items = match __rpc::ResultParts::into_result(items) {
+                ::core::result::Result::Ok(items) => items,
+                ::core::result::Result::Err(error) => return #fail(&invocation, &error),
+            };
+        }
+    });
+    // A stream that is not `Send` is reported where its type is written.
+    let written = blame(items.stream.span());
+    let stream = if items.is_iterator {
+        quote_spanned!(written=> __rpc::iterate(items))
+    } else {
+        quote_spanned!(written=> __rpc::send_stream(items))
+    };
+    let encode = codec(items.item, "encode");
+    let send = quote_spanned!(here()=> outlet.item(|writer| #encode(&item, writer)));
+    let put = if items.fallible {
+        quote_spanned! {here()=>
+            match __rpc::ResultParts::into_result(item) {
+                ::core::result::Result::Ok(item) => #send,
+                ::core::result::Result::Err(error) => #fail(&invocation, &error).map(::core::mem::drop),
+            }
+        }
+    } else {
+        send
+    };
+    quote_spanned! {here()=>
+        let items = #run #awaited;
+        #unwrap
+        outlet.pump(#stream, |outlet, item| #put).await
+    }
+}
+
 fn respond(function: &RemoteFunction<'_>, run: &TokenStream) -> TokenStream {
     let ok = ok_type(&function.output);
     let encode = codec(&ok, "encode");
@@ -136,6 +210,8 @@ fn respond(function: &RemoteFunction<'_>, run: &TokenStream) -> TokenStream {
             let result = #run;
             #respond
         },
+        // Its handler pumps the items.
+        Output::Stream(_) => TokenStream::new(),
         Output::Result { ty, error, .. } => {
             let fail = codec(&part(ty, "Err", error), "fail");
             quote_spanned! {here()=>

@@ -1,8 +1,8 @@
 use rpc_core::remote;
 
 #[remote]
-fn f() -> impl Iterator<Item = u8> {
-    0..9
+fn f() -> impl Fn() -> u8 {
+    || 0
 }
 
 fn main() {}

@@ -20,18 +20,26 @@ pub(crate) struct Capacity {
     pub(crate) when_full: WhenFull,
     pub(crate) calls: usize,
     pub(crate) bytes: usize,
+    /// The windows of all streams that calls return: as many bytes of items may come.
+    pub(crate) windows: usize,
 }
 
 impl Capacity {
     pub(crate) fn new(max_calls: usize, max_bytes: usize, when_full: WhenFull) -> Self {
-        Self { max_calls: max_calls.max(1), max_bytes, when_full, calls: 0, bytes: 0 }
+        Self { max_calls: max_calls.max(1), max_bytes, when_full, calls: 0, bytes: 0, windows: 0 }
     }
 
     /// Returns true if there is capacity for one more call of `bytes`. A call that is larger than
     /// the whole capacity may be in flight alone.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.calls == 0
-            || (self.calls < self.max_calls && self.bytes.saturating_add(bytes) <= self.max_bytes)
+            || (self.calls < self.max_calls
+                && self.bytes.saturating_add(self.windows).saturating_add(bytes) <= self.max_bytes)
+    }
+
+    /// Returns the bytes by which windows may grow: half of the capacity is left for calls.
+    pub(crate) fn spare(&self) -> usize {
+        (self.max_bytes / 2).saturating_sub(self.bytes.saturating_add(self.windows))
     }
 
     pub(crate) fn acquire(&mut self, bytes: usize) {
@@ -60,5 +68,8 @@ mod tests {
         assert!(!capacity.fits(0));
         capacity.release(60);
         assert!(capacity.fits(60));
+        capacity.windows = 10;
+        assert!(capacity.fits(50) && !capacity.fits(51));
+        assert_eq!(capacity.spare(), 0);
     }
 }

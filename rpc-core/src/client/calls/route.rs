@@ -153,6 +153,11 @@ impl Calls {
         wakers: &mut Wakers,
     ) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
+        // A stream is not begun again: one side has some of its items.
+        if let Some(progress) = slot.progress() {
+            let error = error.and(progress).has_run();
+            return self.fail(id, error.at(&endpoint.name), wakers);
+        }
         let (policy, history) = (&slot.call.policy, slot.history.as_deref());
         let retries = history.map_or(0, |history| history.retries);
         // The server asked for a pause only for itself. A retry at a healthy alternative need not

@@ -5,10 +5,18 @@ use std::{sync::Arc, task::Waker, time::Instant};
 use bytes::Bytes;
 
 use crate::{
-    client::{balancer::LinkId, calls::retry::CallPolicy, endpoints::EndpointState},
+    client::{
+        balancer::LinkId,
+        calls::{
+            flows::{Flows, Outbox},
+            retry::CallPolicy,
+        },
+        endpoints::EndpointState,
+    },
     error::RpcError,
     function::Signature,
-    protocol::outgoing::OutgoingMessage,
+    protocol::{outgoing::OutgoingMessage, stream::Chunk},
+    util::wakers::Wakers,
 };
 
 /// The kind of a call.
@@ -28,10 +36,28 @@ pub(crate) struct NewCall {
     pub(crate) policy: CallPolicy,
     pub(crate) deadline: Instant,
     pub(crate) signature: &'static Signature,
+    /// `None` if items go neither way.
+    pub(crate) flows: Option<Box<Flows>>,
+}
+
+impl NewCall {
+    /// Returns the bytes of capacity that the call needs: those of its message, and of the items that
+    /// may come.
+    pub(super) fn needs(&self) -> usize {
+        self.message.len() + self.flows.as_ref().map_or(0, |flows| flows.window())
+    }
 }
 
 /// The response to a call, or the reason why there is none.
 pub(crate) type Outcome = Result<Reply, RpcError>;
+
+/// What there is of a stream.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Items(Chunk),
+    /// There are no more items.
+    End(Outcome),
+}
 
 /// A response, which may still report an error.
 #[derive(Debug)]
@@ -61,6 +87,29 @@ pub(super) struct Slot {
     pub(super) states_names: bool,
     /// The earlier tries. `None` during the first try.
     pub(super) history: Option<Box<History>>,
+}
+
+impl Slot {
+    pub(super) fn is_sent_on(&self, link: LinkId) -> bool {
+        matches!(self.state, CallState::Sent(on) if on == link)
+    }
+
+    /// Returns the stream that the call passes as an argument.
+    pub(super) fn outbox(&mut self) -> Option<&mut Outbox> {
+        self.call.flows.as_mut()?.outbox.as_mut()
+    }
+
+    /// Tells of the items that went to or fro. A call that has any is not begun again.
+    pub(super) fn progress(&self) -> Option<String> {
+        self.call.flows.as_ref()?.progress()
+    }
+
+    /// Wakes the caller. It polls again, and then there is its next waker.
+    pub(super) fn wake(&mut self, wakers: &mut Wakers) {
+        if !self.waker.will_wake(Waker::noop()) {
+            wakers.push(std::mem::replace(&mut self.waker, Waker::noop().clone()));
+        }
+    }
 }
 
 /// The progress of a call.

@@ -3,6 +3,7 @@
 mod queues;
 mod retry;
 mod stored;
+mod streams;
 mod transmit;
 mod windows;
 
@@ -92,6 +93,7 @@ impl Tested {
             policy,
             deadline,
             signature: Signature::UNKNOWN,
+            flows: None,
         })
     }
 
@@ -113,7 +115,8 @@ impl Tested {
 
     fn transmit(&mut self, link: LinkId, max: usize) -> Vec<Transmit> {
         let (mut out, waker) = (Vec::new(), Waker::noop());
-        self.calls.poll_transmit(link, max, self.now, waker, &mut out, &mut self.wakers);
+        let now = self.now;
+        self.calls.poll_transmit(link, max, || now, waker, &mut out, &mut self.wakers);
         out
     }
 

@@ -58,6 +58,13 @@ impl Calls {
             if matches!(slot.state, CallState::Done(_)) {
                 continue;
             }
+            // A caller that takes its time is waited for, unless all of it is up.
+            if let Some(flows) = &slot.call.flows
+                && matches!(slot.state, CallState::Sent(_))
+                && flows.await_caller()
+            {
+                slot.call.deadline = flows.next_deadline(now);
+            }
             let deadline = slot.call.deadline;
             if deadline <= now {
                 overdue.push(MsgId(id));
@@ -80,8 +87,11 @@ impl Calls {
         Some(match slot.state {
             CallState::Sent(link) => {
                 let (kind, bytes) = (slot.call.kind, slot.charged.unwrap_or(0));
+                let error = match &slot.call.flows {
+                    Some(flows) => flows.silence(),
+                    None => deadline_exceeded(Ran::Maybe, "before the reply came"),
+                };
                 self.abandon(link, id, kind, bytes, wakers);
-                let error = deadline_exceeded(Ran::Maybe, "before the reply came");
                 match self.balancer.find(link) {
                     Some(link) => error.at(&link.endpoint.name),
                     None => error,

@@ -21,6 +21,7 @@ use crate::{
         calls::Transmit,
         core::{
             ClientCore,
+            received::Received,
             silence::{Silence, Verdict},
         },
         endpoints::EndpointState,
@@ -188,7 +189,7 @@ async fn send(
                 return cause;
             }
             if !calls.is_empty() {
-                let done = calls.into_iter().map(|id| (id, Bytes::new()));
+                let done = calls.into_iter().map(|id| Received::reply(id, Bytes::new()));
                 connection.core.handle_replies(connection.id, done, &mut Wakers::default());
             }
         }
@@ -237,7 +238,7 @@ async fn receive(
 }
 
 /// Handles a body that was received. Replies that end their calls are added to `replies`.
-fn handle_body(connection: &Connection, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
+fn handle_body(connection: &Connection, body: Bytes, replies: &mut Vec<Received>) {
     // Any body proves that the server responds.
     connection.received.fetch_add(1, Ordering::Relaxed);
     match batch::unpack(&body) {
@@ -251,15 +252,21 @@ fn handle_body(connection: &Connection, body: Bytes, replies: &mut Vec<(MsgId, B
     }
 }
 
-fn handle_message(connection: &Connection, body: Bytes, replies: &mut Vec<(MsgId, Bytes)>) {
+fn handle_message(connection: &Connection, body: Bytes, replies: &mut Vec<Received>) {
     let Connection { core, id: link, .. } = connection;
     match response::classify(&body) {
         ServerMessage::Response { id, failed } => {
             match refusal(failed, &body, core.transport.max_message_size) {
-                Some(error) => core.handle_refusal(*link, id, error),
-                None => replies.push((id, body)),
+                Some(error) => {
+                    // The items of its call that came before it are among them.
+                    core.handle_replies(*link, replies.drain(..), &mut Wakers::default());
+                    core.handle_refusal(*link, id, error);
+                }
+                None => replies.push(Received::reply(id, body)),
             }
         }
+        ServerMessage::Items(head) => replies.extend(Received::items(head, body)),
+        ServerMessage::Credit { id, bytes } => core.handle_credit(*link, id, bytes),
         ServerMessage::GoAway => core.handle_go_away(*link),
         ServerMessage::Window(window) => core.handle_window(*link, window),
         // The message may be one of a later protocol version.

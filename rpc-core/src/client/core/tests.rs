@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use tokio::{sync::oneshot, time};

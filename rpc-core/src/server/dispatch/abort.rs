@@ -26,6 +26,16 @@ pub(super) enum Abort {
     PeerGone,
     DeadlineExceeded,
     Stopped,
+    /// Items, or credit for them, could not be sent.
+    Unsent,
+    /// The caller of a stream gave more credit than there can be.
+    TooMuchCredit,
+    /// The caller has sent items without credit, or after the end.
+    UnexpectedItem,
+    /// The caller has sent a message with items that is longer than a message may be.
+    LargeItem,
+    /// There is no capacity for an item that is larger than the window.
+    NoCapacity,
 }
 
 impl Abort {
@@ -36,6 +46,21 @@ impl Abort {
             Self::PeerGone => (Code::Cancelled, "the caller has gone"),
             Self::DeadlineExceeded => (Code::DeadlineExceeded, "the time ran out"),
             Self::Stopped => (Code::ShuttingDown, "the server has shut down"),
+            Self::Unsent => {
+                (Code::Cancelled, "items, or credit for them, could not be sent to the caller,")
+            }
+            Self::TooMuchCredit => (Code::BadRequest, "the caller gave too much credit"),
+            Self::UnexpectedItem => {
+                (Code::BadRequest, "the caller sent an item without credit, or after the end,")
+            }
+            Self::LargeItem => {
+                (Code::BadRequest, "the caller sent items in a message that is too large")
+            }
+            Self::NoCapacity => (
+                Code::Overloaded,
+                "an item was larger than the window, and the server had no capacity for it \
+                 (max_bytes_in_flight)",
+            ),
         };
         let when = if started { "while the function ran" } else { "before the function started" };
         WireError::new(code, ran, format!("{why} {when}"))
@@ -72,6 +97,8 @@ impl<E: Execute> Dispatcher<E> {
             // The responses are discarded, because the peer is not connected any more.
             self.abort(ticket, Abort::PeerGone, now, &mut Vec::new());
         }
+        // Its streams have ended, so that they hold nothing of it.
+        self.quota.handle_peer_gone(peer);
     }
 
     /// Answers every request whose deadline has passed.
@@ -80,6 +107,7 @@ impl<E: Execute> Dispatcher<E> {
         for ticket in self.requests.overdue(now) {
             self.abort(ticket, Abort::DeadlineExceeded, now, out);
         }
+        self.retry_stalled(now);
     }
 
     /// Gives up every request that is still in flight when the drain timeout has passed.
@@ -98,20 +126,31 @@ impl<E: Execute> Dispatcher<E> {
         out: &mut Vec<Outbound>,
     ) {
         let Some(request) = self.requests.get_mut(ticket) else { return };
-        if let Owner::Waiter { key, .. } = &request.owner {
-            let key = key.clone();
-            return self.abort_waiter(ticket, &key, reason, now, out);
+        match &request.owner {
+            Owner::Waiter { key, .. } => {
+                let key = key.clone();
+                return self.abort_waiter(ticket, &key, reason, now, out);
+            }
+            Owner::Settled => return,
+            Owner::Caller(_) | Owner::Nobody { .. } | Owner::Key(_) => {}
         }
         let (context, has_begun) = (request.context.clone(), request.context.cancel());
-        let Some(started) = &request.started else { return };
+        let Some(started) = &mut request.started else { return };
         self.executor.stop(started);
-        // A sync function that has begun cannot be stopped. Its request stays until it returns.
-        let owner = if has_begun && matches!(started, Started::Job(_)) {
+        let may_run = has_begun && !matches!(started, Started::Task(_));
+        let error = reason.error(if has_begun { Ran::Yes } else { Ran::No }, has_begun);
+        if let Some(outflow) = request.outflow() {
+            outflow.close();
+        }
+        // A sync function that waits for the next item is told.
+        request.end_arrivals(error.code.kind(), &error.message);
+        // A sync function that has begun cannot be stopped, or only between two items. Its request
+        // stays until it has ended.
+        let owner = if may_run {
             self.requests.settle(ticket)
         } else {
             self.requests.remove(ticket).map(|request| request.owner)
         };
-        let error = reason.error(if has_begun { Ran::Yes } else { Ran::No }, has_begun);
         self.log.note_end(&context, &error, now);
         if let Some(owner) = owner {
             self.tell(owner, Err(error), now, out);

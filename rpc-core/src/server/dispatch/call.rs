@@ -19,6 +19,8 @@ pub(super) struct Call {
     pub(super) function: Arc<Function>,
     pub(super) body: Bytes,
     pub(super) params_at: usize,
+    /// The credit for items, if the caller has asked for a stream.
+    pub(super) stream: Option<u64>,
     deadline: Option<Instant>,
     sent: Option<Box<Sent>>,
 }
@@ -39,7 +41,9 @@ impl Call {
         // A timeout beyond the range of the clock means no deadline.
         let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         let sent = options.and_then(sent);
-        Self { function: Arc::clone(function), body: body.clone(), params_at, deadline, sent }
+        let stream = options.and_then(|options| options.stream);
+        let function = Arc::clone(function);
+        Self { function, body: body.clone(), params_at, stream, deadline, sent }
     }
 
     #[inline]

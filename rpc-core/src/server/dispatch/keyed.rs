@@ -94,7 +94,7 @@ impl<E: Execute> Dispatcher<E> {
         // call.
         let context = Context::new(peer, context.function(), context.deadline());
         let owner = Owner::Waiter { caller, key: key.clone(), _permit: permit };
-        let request = ActiveRequest { owner, context, usage, started: None };
+        let request = ActiveRequest { owner, context, usage, started: None, streams: None };
         let ticket = self.requests.insert(request);
         self.service.idempotency.join(key, self.address(ticket));
     }

@@ -11,22 +11,39 @@ use crate::{
         error::{Code, WireError},
         response,
     },
-    server::requests::Caller,
+    server::{completion::Ticket, requests::Caller},
     transport::ReplyTo,
+    util::fair_share::Lease,
 };
 
 /// A message to a client.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) reply_to: ReplyTo,
     pub(crate) body: Bytes,
     /// True if the message must not be sent in a batch.
     pub(crate) alone: bool,
+    /// The stream that this is a part of.
+    pub(crate) stream: Option<StreamPart>,
+}
+
+/// A message with items of a stream, or the response after them.
+#[derive(Debug)]
+pub(crate) struct StreamPart {
+    pub(crate) ticket: Ticket,
+    /// The capacity that a message with items holds until it is sent. `None` for the response.
+    pub(crate) lease: Option<Lease>,
+}
+
+impl StreamPart {
+    pub(crate) fn has_items(&self) -> bool {
+        self.lease.is_some()
+    }
 }
 
 impl Outbound {
     pub(super) fn new(reply_to: ReplyTo, body: Bytes) -> Self {
-        Self { reply_to, body, alone: false }
+        Self { reply_to, body, alone: false, stream: None }
     }
 }
 

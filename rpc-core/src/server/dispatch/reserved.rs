@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::{
     protocol::{
         control::{self, Capabilities, Window},
@@ -22,17 +24,21 @@ impl<E: Execute> Dispatcher<E> {
     pub(super) fn handle_control(
         &mut self,
         reply_to: &ReplyTo,
+        body: &Bytes,
         method: &str,
-        params: &[u8],
+        params_at: usize,
         now: Instant,
         out: &mut Vec<Outbound>,
     ) {
+        let params = &body[params_at..];
         match method {
             control::CANCEL => {
                 if let Some(id) = control::read_cancel(params) {
                     self.cancel(reply_to, id, now, out);
                 }
             }
+            control::ITEM => self.handle_items(reply_to, body, params_at, now, out),
+            control::CREDIT => self.handle_credit(reply_to, params, now, out),
             control::WINDOW => {
                 if let (Some(window), Some(report)) =
                     (self.sessions.window(reply_to), control::read_window(params))
@@ -68,7 +74,7 @@ impl<E: Execute> Dispatcher<E> {
         // response.
         let body = result.unwrap_or_else(|error| response::error_response(Some(id), &error));
         // Not in a batch, because this response tells the client whether batches are supported.
-        out.push(Outbound { reply_to: reply_to.clone(), body, alone: true });
+        out.push(Outbound { alone: true, ..Outbound::new(reply_to.clone(), body) });
         if self.is_draining() {
             out.push(Outbound::new(reply_to, control::go_away()));
         }

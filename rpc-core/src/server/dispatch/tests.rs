@@ -7,6 +7,7 @@ use super::{draining::CROSSING, *};
 use crate::{
     function::Signature,
     handler::{Entry, HandlerFuture},
+    outlet::Outlet,
     peer::PeerId,
     protocol::{
         outgoing::EncodedArgs,
@@ -14,9 +15,10 @@ use crate::{
         response::{self, ServerMessage},
     },
     server::{
-        completion::CompletionQueue,
+        completion::{Completion, CompletionQueue},
         executor::Started,
         gate::Gate,
+        invoke::StreamFn,
         registry::{Registry, States},
         reply_cache::CacheLimits,
         service::ServiceLimits,
@@ -53,6 +55,16 @@ impl Execute for RecordingExecutor {
         unreachable!("these tests have no async function")
     }
 
+    fn run_stream(
+        &mut self,
+        _: StreamFn,
+        _: Execution,
+        _: Outlet,
+        _: AdmittedCall,
+    ) -> Result<Started, ()> {
+        unreachable!("these tests have no streams")
+    }
+
     fn flush(&mut self, _: Instant) {}
 
     fn next_timeout(&self) -> Option<Instant> {
@@ -65,7 +77,9 @@ impl Execute for RecordingExecutor {
         &self.completions
     }
 
-    fn stop(&mut self, _: &Started) {
+    fn watch(&mut self, _: Instant) {}
+
+    fn stop(&mut self, _: &mut Started) {
         self.stopped += 1;
     }
 }
@@ -93,7 +107,10 @@ fn service(max_in_flight: usize) -> Arc<Service> {
     let limits = ServiceLimits {
         max_in_flight,
         max_bytes_in_flight: 2_000,
+        max_unread_bytes: 1_000_000,
         max_message_size: 1_000,
+        stream_window: 250,
+        stream_idle_timeout: Duration::from_secs(30),
         reply_cache: CacheLimits { ttl: Duration::from_secs(60), calls: 3, bytes: 10_000 },
     };
     Arc::new(Service::new(

@@ -17,7 +17,6 @@ use crate::{
     },
     server::{
         config::ServerConfig,
-        egress,
         gate::Gate,
         registry::{Registry, States},
         service::Service,
@@ -26,17 +25,20 @@ use crate::{
     util::fair_share::Lease,
 };
 
-/// A listener that receives nothing, and records the bodies that it should send.
-struct RecordingListener(Arc<Mutex<Vec<Bytes>>>);
+/// A listener that receives one event at most, and records the bodies that it should send.
+struct RecordingListener {
+    event: Option<Event>,
+    sent: Arc<Mutex<Vec<Bytes>>>,
+}
 
 impl Listener for RecordingListener {
     fn poll_recv(&mut self, _: &mut Context<'_>) -> Poll<Event> {
-        Poll::Pending
+        self.event.take().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn send(&mut self, reply_to: ReplyTo, body: Bytes, _: Lease) -> bool {
         assert_eq!(reply_to, client());
-        self.0.lock().unwrap().push(body);
+        self.sent.lock().unwrap().push(body);
         true
     }
 
@@ -49,6 +51,11 @@ fn client() -> ReplyTo {
 
 /// Makes an event loop that serves the inline function `f`, and the list of bodies that it sends.
 fn event_loop() -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
+    event_loop_with(None)
+}
+
+/// Makes an event loop whose listener receives `event`.
+fn event_loop_with(event: Option<Event>) -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
     fn handler(invocation: &Invocation) -> HandlerResult {
         invocation.respond(|writer| writer.value(&7))
     }
@@ -67,10 +74,9 @@ fn event_loop() -> (EventLoop, Arc<Mutex<Vec<Bytes>>>) {
     let executor = Executor::new(workers, Handle::current(), completions.clone());
     let sent = Arc::default();
     let event_loop = EventLoop::new(
-        Box::new(RecordingListener(Arc::clone(&sent))),
+        Box::new(RecordingListener { event, sent: Arc::clone(&sent) }),
         Dispatcher::new(service, executor),
         completions,
-        Egress::new(egress::limit(1_000_000, 1_000)),
         watch::channel(Lifecycle::Serving).1,
     );
     (event_loop, sent)
@@ -143,4 +149,19 @@ async fn empty_batches_spend_the_yield_budget() {
         count += 1;
         assert!(count < 10_000);
     }
+}
+
+#[tokio::test]
+async fn requests_do_not_wait_for_the_last_completion() {
+    let (mut event_loop, sent) = event_loop_with(Some(Event::Body(client(), request(1))));
+    let (_stage, lifecycle) = watch::channel(Lifecycle::Serving);
+    event_loop.lifecycle = lifecycle;
+    for _ in 0..1_000_000 {
+        event_loop.completions.send(Completion::Unwanted(Ticket(1)));
+    }
+    let mut run = pin!(event_loop.run());
+    for _ in 0..10 {
+        assert!(futures_util::poll!(run.as_mut()).is_pending());
+    }
+    assert_eq!(sent.lock().unwrap().len(), 1);
 }

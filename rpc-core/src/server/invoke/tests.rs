@@ -25,7 +25,7 @@ pub(crate) fn nothing(_: &Invocation) -> HandlerResult {
 
 fn invocation(context: Context) -> Invocation {
     let body = Bytes::from_static(b"\x90");
-    Invocation { function: function(), body, params_at: 0, id: None, context }
+    Invocation { function: function(), body, params_at: 0, id: None, context, arrivals: None }
 }
 
 fn context(deadline: Option<Instant>) -> Context {
@@ -84,7 +84,8 @@ fn panicking_drop_does_not_lose_the_completion() {
     let queue = CompletionQueue::default();
     let mut running = Box::pin(admitted_call("", 1).run_async(never, queue.clone()));
     assert!((&mut running).now_or_never().is_none());
-    panics::catch(|| drop(running)).unwrap_err();
+    // The panic goes no further: whoever drops it may not be able to bear one.
+    drop(running);
     assert_eq!(completed(&queue).unwrap_err().ran, Ran::Yes);
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 fn job(ticket: u32, queue: &CompletionQueue) -> Job {
-    Job { function: nothing, call: admitted_call("", ticket), queue: queue.clone() }
+    Job::Call { function: nothing, call: admitted_call("", ticket), queue: queue.clone() }
 }
 
 fn fixed(threads: usize) -> PoolSize {
@@ -30,7 +30,7 @@ fn tickets(queue: &CompletionQueue) -> Vec<u32> {
     runtime.block_on(queue.recv(&mut completions));
     let ticket = |completion| match completion {
         Completion::Ended { ticket, .. } => ticket.0,
-        Completion::Unwanted(_) | Completion::Window(_) => panic!("{completion:?}"),
+        _ => panic!("{completion:?}"),
     };
     completions.into_iter().map(ticket).collect()
 }
@@ -40,7 +40,7 @@ fn idle_workers_extend_the_queue_limit() {
     let queue = CompletionQueue::default();
     let workers = Workers::start(fixed(1), 0).unwrap();
     // The job is refused until the worker has started and is idle.
-    while workers.submit(job(1, &queue)).is_none() {
+    while workers.submit(Bytes::new(), job(1, &queue)).is_none() {
         thread::yield_now();
     }
     workers.wake();
@@ -62,9 +62,8 @@ fn threads_are_added_while_all_of_them_block() {
     let queue = CompletionQueue::default();
     let workers = Workers::start(PoolSize { threads: 1, max_threads: 8 }, 100).unwrap();
     for ticket in 0..8 {
-        let mut job = job(ticket, &queue);
-        job.function = meets;
-        workers.submit(job).unwrap();
+        let Job::Call { call, queue, .. } = job(ticket, &queue) else { panic!("it is a call") };
+        workers.submit(Bytes::new(), Job::Call { function: meets, call, queue }).unwrap();
     }
     workers.wake();
     let (begin, mut now) = (Instant::now(), Instant::now());
@@ -92,8 +91,8 @@ fn threads_are_added_while_the_process_uses_little_cpu_time() {
     for (percent, expected) in [(0, Some(2)), (20, Some(2)), (50, Some(101)), (100, None)] {
         let size = PoolSize { threads: 0, max_threads: 100 };
         let workers = Workers::start(size, 100).unwrap();
-        workers.submit(job(1, &queue)).unwrap();
-        workers.submit(job(2, &queue)).unwrap();
+        workers.submit(Bytes::new(), job(1, &queue)).unwrap();
+        workers.submit(Bytes::new(), job(2, &queue)).unwrap();
         // As if all cores had a thread, and each thread took jobs.
         workers.0.lock().threads = cores as usize;
         let now = Instant::now();
@@ -112,8 +111,8 @@ fn threads_are_not_added_while_jobs_are_taken() {
     let workers = Workers::start(PoolSize { threads: 0, max_threads: 8 }, 100).unwrap();
     let (queue, now) = (CompletionQueue::default(), Instant::now());
     assert_eq!(workers.relieve_with(now, || None), None);
-    workers.submit(job(1, &queue)).unwrap();
-    workers.submit(job(2, &queue)).unwrap();
+    workers.submit(Bytes::new(), job(1, &queue)).unwrap();
+    workers.submit(Bytes::new(), job(2, &queue)).unwrap();
     for n in 1..5 {
         assert!(workers.relieve_with(now + n * CHECK_INTERVAL, || None).is_some());
         workers.0.lock().taken += 1;
@@ -132,7 +131,7 @@ fn dropped_workers_run_all_queued_jobs() {
     let queue = CompletionQueue::default();
     let workers = Workers::start(fixed(2), 100).unwrap();
     for ticket in 0..50 {
-        workers.submit(job(ticket, &queue)).unwrap();
+        workers.submit(Bytes::new(), job(ticket, &queue)).unwrap();
     }
     drop(workers);
     let mut all = Vec::new();

@@ -91,7 +91,7 @@ fn notification_is_complete_when_it_is_stored() {
     let message = EncodedArgs::dynamic("f", &()).finish().unwrap();
     let (kind, deadline) = (CallKind::Notification, tested.now + SECOND);
     let signature = Signature::UNKNOWN;
-    let call = NewCall { message, kind, policy: plain(), deadline, signature };
+    let call = NewCall { message, kind, policy: plain(), deadline, signature, flows: None };
     let id = tested.submit_call(call).unwrap();
     let out = tested.transmit(link, 256);
     assert_eq!((&out[0].calls[..], out[0].deadline), (&[id][..], None), "it does not expire");

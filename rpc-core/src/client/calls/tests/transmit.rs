@@ -52,6 +52,7 @@ fn batch_lists_its_notifications() {
             policy: plain(),
             deadline: tested.now + SECOND,
             signature: Signature::UNKNOWN,
+            flows: None,
         };
         ids.push(tested.submit_call(call).unwrap());
     }

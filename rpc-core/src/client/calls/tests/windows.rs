@@ -111,6 +111,7 @@ fn names_of_parameters_do_not_make_a_request_too_large() {
             policy: plain(),
             deadline: tested.now + SECOND,
             signature: &NAMED,
+            flows: None,
         };
         let id = tested.submit_call(call).unwrap();
         let bodies = tested.take(links[0]);
