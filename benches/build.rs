@@ -7,20 +7,20 @@ use tonic_build::manual::{Builder, Method, Service};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let method = |name: &str, route: &str, input: &str, output: &str| {
+    let builder = |name: &str, route: &str, input: &str, output: &str| {
         Method::builder()
             .name(name)
             .route_name(route)
             .input_type(format!("crate::contestants::tonic::{input}"))
             .output_type(format!("crate::contestants::tonic::{output}"))
             .codec_path("tonic_prost::ProstCodec")
-            .build()
     };
     let service = Service::builder()
         .package("bench")
         .name("Work")
-        .method(method("echo", "Echo", "Data", "Data"))
-        .method(method("count_words", "CountWords", "Text", "Counts"))
+        .method(builder("echo", "Echo", "Data", "Data").build())
+        .method(builder("count_words", "CountWords", "Text", "Counts").build())
+        .method(builder("items", "Items", "Size", "Data").server_streaming().build())
         .build();
     Builder::new().compile(&[service]);
 }

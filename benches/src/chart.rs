@@ -57,7 +57,7 @@ pub(crate) fn chart(results: &Results) -> Result<Option<String>, Failure> {
         for (at, (contestant, calls)) in (0..count).map(f64::from).zip(bars) {
             let color = match contestant.kind {
                 Kind::Rpc(..) => OURS,
-                Kind::Floor | Kind::Lapin => FLOOR,
+                Kind::Floor | Kind::Lapin | Kind::Copy => FLOOR,
                 Kind::Tarpc | Kind::Tonic | Kind::Python | Kind::Pika => OTHERS,
             };
             let bar = Rectangle::new([(0.0, at + 0.15), (calls, at + 0.85)], color.filled());

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     Failure,
     contestants::{broker, python},
-    work::{Function, MIB, Work},
+    work::{Function, KIB, MIB, Work},
 };
 
 /// A way to call a function in another process: a framework, and the threads of its callers.
@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Tarpc,
     /// tonic: HTTP/2 and Protocol Buffers. Functions run on the server's runtime.
     Tonic,
+    /// The bytes of a stream over bare TCP.
+    Copy,
     /// The default engine with hand-written MessagePack, and no framework on top.
     Floor,
     /// REQ and REP sockets with pickle.
@@ -115,6 +117,7 @@ impl Contestant {
         for kind in [Kind::Tarpc, Kind::Tonic, Kind::Floor] {
             all.extend([Threads::Two, Threads::One].map(|threads| Self { kind, threads }));
         }
+        all.push(Self { kind: Kind::Copy, threads: Threads::Two });
         all.push(Self { kind: Kind::Python, threads: Threads::One });
         for carrier in
             [Carrier::Curve, Carrier::Ipc, Carrier::Inproc, Carrier::Amqp, Carrier::AmqpPacked]
@@ -140,6 +143,7 @@ impl Contestant {
             Kind::Rpc(Execution::Async, _) => "rpc-async",
             Kind::Tarpc => "tarpc",
             Kind::Tonic => "tonic",
+            Kind::Copy => "copy",
             Kind::Floor => "floor",
             Kind::Python => "python",
             Kind::Lapin => "lapin",
@@ -189,7 +193,16 @@ impl Contestant {
     /// Returns true if the contestant is measured at this work. Combinations are left out that
     /// would show nothing new, or only a limit of the contestant itself.
     pub(crate) fn takes_part_in(self, work: Work) -> bool {
+        if let Function::Items(bytes) = work.function {
+            return match self.kind {
+                Kind::Rpc(Execution::Blocking | Execution::Async, Carrier::Tcp(_))
+                | Kind::Tonic => true,
+                Kind::Copy => bytes == 64 * KIB,
+                _ => false,
+            };
+        }
         match self.kind {
+            Kind::Copy => false,
             // A REQ socket has one call in flight, so each call in flight needs a thread. Python's
             // threads run one at a time.
             Kind::Python => {

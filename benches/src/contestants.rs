@@ -1,6 +1,7 @@
 //! The server and the client of each contestant. All contestants do the same work.
 
 pub(crate) mod broker;
+pub(crate) mod copy;
 #[cfg(feature = "curve")]
 mod curve;
 pub(crate) mod floor;
@@ -44,6 +45,7 @@ pub(crate) fn serve(contestant: Contestant) -> Result<(), Failure> {
         Kind::Lapin => Err(NO_AMQP.into()),
         Kind::Tarpc => runtime.block_on(tarpc::serve()),
         Kind::Tonic => runtime.block_on(tonic::serve()),
+        Kind::Copy => runtime.block_on(async { tokio::spawn(copy::serve()).await? }),
         // A spawned task runs on a worker thread if the runtime has any. The main thread is not a
         // worker: serving there would add a hop between threads.
         Kind::Floor => runtime.block_on(async { tokio::spawn(floor::serve()).await? }),
@@ -71,6 +73,10 @@ pub(crate) fn drive(contestant: Contestant, work: Work, endpoint: &str) -> Resul
         }
         Kind::Tonic => {
             runtime.block_on(drive_all(work, async || tonic::connect(endpoint).await.map(Tasks)))
+        }
+        Kind::Copy => {
+            let caller = copy::CopyCaller(endpoint.into());
+            runtime.block_on(drive_all(work, async || Ok(Tasks(caller.clone()))))
         }
         Kind::Floor => {
             runtime.block_on(drive_all(work, async || floor::Connection::open(endpoint).await))

@@ -18,16 +18,17 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     Failure,
-    work::{Input, Output, Work},
+    work::{Function, Input, Output, Work},
 };
 
-/// The sampling interval: if several calls are in flight, the latency of one call in this many is
-/// measured. Reading the clock costs as much as a tenth of a call.
+/// The sampling interval: if several calls are in flight, or for items of a stream, the latency of
+/// one in this many is measured. Reading the clock costs as much as a tenth of a call.
 const SAMPLED: u64 = 32;
 
 /// The load of one turn.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
+    function: Function,
     pub(crate) input: Input,
     pub(crate) window: usize,
     sampled: u64,
@@ -36,8 +37,15 @@ pub(crate) struct Load {
 
 impl Load {
     fn new(work: Work) -> Self {
-        let sampled = if work.window * work.clients == 1 { 1 } else { SAMPLED };
-        Self { input: work.input(), window: work.window, sampled, over: Arc::default() }
+        let is_stream = matches!(work.function, Function::Items(_));
+        let sampled = if work.window * work.clients == 1 && !is_stream { 1 } else { SAMPLED };
+        Self {
+            function: work.function,
+            input: work.input(),
+            window: work.window,
+            sampled,
+            over: Arc::default(),
+        }
     }
 
     /// Returns true once the time of the turn is up and no more calls are to be made.
@@ -72,6 +80,16 @@ pub(crate) trait Caller: Clone + Send + Sync + 'static {
         &self,
         text: &'static str,
     ) -> impl Future<Output = Result<HashMap<String, u64>, Failure>> + Send;
+
+    /// Takes the items of one stream, until `take` returns false.
+    fn items(
+        &self,
+        bytes: usize,
+        take: impl FnMut(Bytes) -> Result<bool, Failure> + Send,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        let _ = (bytes, take);
+        async { Err("it has no streams".into()) }
+    }
 }
 
 /// A connection with one calling task for each call in flight.
@@ -89,6 +107,18 @@ impl<C: Caller> Connection for Tasks<C> {
 
 async fn call_on(caller: impl Caller, load: Load) -> Result<Sampled, Failure> {
     let mut sampled = Sampled::default();
+    if let Function::Items(bytes) = load.function {
+        let mut start = Some(Instant::now());
+        let take = |item| {
+            sampled.latencies.extend(start.map(|start| start.elapsed()));
+            load.input.check(&Output::Data(item), start.is_some())?;
+            sampled.calls += 1;
+            start = load.samples(sampled.calls).then(Instant::now);
+            Ok(!load.over())
+        };
+        caller.items(bytes, take).await?;
+        return Ok(sampled);
+    }
     while !load.over() {
         let start = load.samples(sampled.calls).then(Instant::now);
         let output = match &load.input {

@@ -4,7 +4,7 @@ use crate::{
     contestant::{Carrier, Contestant, Execution, Kind, Threads},
     results::{Measured, Metric, Results, extremes, median},
     words::{self, WordsRound},
-    work::{MIB, Work, size_of},
+    work::{KIB, MIB, Work, size_of},
 };
 
 /// The bound that a ratio should keep.
@@ -40,6 +40,8 @@ pub(crate) struct Judged {
 const INLINE: Contestant = Contestant::rpc(Execution::Inline, Threads::Two);
 const INLINE_CT: Contestant = Contestant::rpc(Execution::Inline, Threads::One);
 const BLOCKING: Contestant = Contestant::rpc(Execution::Blocking, Threads::Two);
+const ASYNC: Contestant = Contestant::rpc(Execution::Async, Threads::Two);
+const COPY: Contestant = Contestant { kind: Kind::Copy, threads: Threads::Two };
 const TARPC: Contestant = Contestant::tarpc();
 const TONIC: Contestant = Contestant::tonic();
 const FLOOR: Contestant = Contestant::floor(Threads::Two);
@@ -57,6 +59,8 @@ pub(crate) fn judge(results: &Results) -> Vec<Judged> {
     let echo = |window| Work::echo(64, window);
     let count = Work::count_words;
     let many = Work::MANY_CLIENTS;
+    let items = |streams| Work::items(64, streams);
+    let chunks = Work::items(64 * KIB, 1);
     let rows = [
         (echo(64), CallsPerSecond, INLINE, TARPC, AtLeast(1.9)),
         (echo(1024), CallsPerSecond, INLINE, TARPC, AtLeast(2.8)),
@@ -78,6 +82,14 @@ pub(crate) fn judge(results: &Results) -> Vec<Judged> {
         (Work::echo(MIB, 8), CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
         (many, CallsPerSecond, INLINE, FLOOR, AtLeast(0.9)),
         (many, CallsPerSecond, INLINE_CT, FLOOR_CT, AtLeast(0.9)),
+        (items(1), CallsPerSecond, BLOCKING, TONIC, AtLeast(3.0)),
+        (items(1), CallsPerSecond, ASYNC, TONIC, AtLeast(3.0)),
+        (items(64), CallsPerSecond, BLOCKING, TONIC, AtLeast(3.0)),
+        (items(64), CallsPerSecond, ASYNC, TONIC, AtLeast(3.0)),
+        (chunks, CallsPerSecond, BLOCKING, TONIC, AtLeast(1.0)),
+        (chunks, CallsPerSecond, ASYNC, TONIC, AtLeast(1.0)),
+        (chunks, CallsPerSecond, BLOCKING, COPY, AtLeast(0.7)),
+        (chunks, CallsPerSecond, ASYNC, COPY, AtLeast(0.7)),
         (echo(1024), Cpu, INLINE, TARPC, AtMost(0.4)),
         (echo(64), CallsPerSecond, AMQP, LAPIN, AtLeast(0.8)),
         (echo(1024), CallsPerSecond, AMQP, LAPIN, AtLeast(0.8)),

@@ -15,8 +15,8 @@ const _: () = assert!(SENTENCE.len() == 89);
 pub(crate) const KIB: usize = 1024;
 pub(crate) const MIB: usize = 1024 * KIB;
 
-/// A function to call, the number of clients, and the number of calls that each client has in
-/// flight.
+/// A function to call, the number of clients, and the number of calls or streams that each client
+/// has at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) function: Function,
@@ -31,6 +31,8 @@ pub(crate) enum Function {
     Echo(usize),
     /// Counts the words of [`SENTENCE`].
     CountWords,
+    /// Returns a stream of items of this many bytes. Each item counts as a call.
+    Items(usize),
 }
 
 impl Work {
@@ -40,6 +42,10 @@ impl Work {
 
     pub(crate) const fn count_words(window: usize) -> Self {
         Self { function: Function::CountWords, clients: 1, window }
+    }
+
+    pub(crate) const fn items(bytes: usize, streams: usize) -> Self {
+        Self { function: Function::Items(bytes), clients: 1, window: streams }
     }
 
     /// A thousand clients with one call in flight each.
@@ -55,6 +61,8 @@ impl Work {
         all.push(Self::echo(MIB, 8));
         all.extend([1, 64, 1024].map(Self::count_words));
         all.push(Self::MANY_CLIENTS);
+        all.extend([1, 64].map(|streams| Self::items(64, streams)));
+        all.push(Self::items(64 * KIB, 1));
         all
     }
 
@@ -70,6 +78,7 @@ impl Work {
         let function = match self.function {
             Function::Echo(bytes) => format!("echo-{}", size_of(bytes).replace(' ', "")),
             Function::CountWords => "count_words".to_owned(),
+            Function::Items(bytes) => format!("items-{}", size_of(bytes).replace(' ', "")),
         };
         match self.clients {
             1 => format!("{function}-{}", self.window),
@@ -82,6 +91,10 @@ impl Work {
         let function = match self.function {
             Function::Echo(bytes) => format!("echo of {}", size_of(bytes)),
             Function::CountWords => "count_words of 89 characters".to_owned(),
+            Function::Items(bytes) => {
+                let streams = if self.window == 1 { "stream" } else { "streams" };
+                return format!("items of {}, {} {streams}", size_of(bytes), self.window);
+            }
         };
         match (self.clients, self.window) {
             (1, 1024) => format!("{function}, 1,024 in flight"),
@@ -90,14 +103,19 @@ impl Work {
         }
     }
 
-    /// Returns the argument of the calls.
+    /// Returns the argument of the calls, or the items that are expected.
     pub(crate) fn input(self) -> Input {
         match self.function {
-            // Neighboring bytes always differ, so that the check detects parts that were mixed up.
-            Function::Echo(bytes) => Input::Data((0..=250).cycle().take(bytes).collect()),
+            Function::Echo(bytes) | Function::Items(bytes) => Input::Data(data(bytes)),
             Function::CountWords => Input::Text(SENTENCE),
         }
     }
+}
+
+/// Returns the bytes that calls and items carry. Neighboring bytes always differ, so that the check
+/// detects parts that were mixed up.
+pub(crate) fn data(bytes: usize) -> Bytes {
+    (0..=250).cycle().take(bytes).collect()
 }
 
 /// Formats a size in bytes for people.

@@ -31,6 +31,7 @@ pub(crate) fn client(kind: Kind, work: Work, endpoint: &str) -> Result<Process, 
     let (function, bytes) = match work.function {
         Function::Echo(bytes) => ("echo", bytes),
         Function::CountWords => ("count_words", 0),
+        Function::Items(_) => return Err("it has no streams".into()),
     };
     let program = if kind == Kind::Pika { "pika_client.py" } else { "client.py" };
     start(program, &[endpoint, function, &bytes.to_string(), &work.window.to_string()])

@@ -3,9 +3,10 @@
 // The async functions wait for nothing: the benchmark measures how the server runs them.
 #![allow(clippy::unused_async)]
 
-use std::{collections::HashMap, future, process, sync::Arc};
+use std::{collections::HashMap, future, iter, process, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 use rpc_core::{Client, Engine, Server, ServerBuilder, ServerHandle, remote};
 
 #[cfg(feature = "curve")]
@@ -46,6 +47,16 @@ fn count_words_pool(text: &str) -> HashMap<String, u64> {
 #[remote]
 async fn count_words_async(text: &str) -> HashMap<String, u64> {
     work::count_words(text)
+}
+
+#[remote]
+fn items_pool(bytes: usize) -> impl Iterator<Item = Bytes> + Send {
+    iter::repeat(work::data(bytes))
+}
+
+#[remote]
+async fn items_async(bytes: usize) -> impl Stream<Item = Bytes> + Send {
+    stream::repeat(work::data(bytes))
 }
 
 pub(crate) async fn serve(carrier: Carrier) -> Result<(), Failure> {
@@ -139,5 +150,20 @@ impl Caller for RpcCaller {
             Execution::Blocking => count_words_pool::call(&self.client, text).await?,
             Execution::Async => count_words_async::call(&self.client, text).await?,
         })
+    }
+
+    async fn items(
+        &self,
+        bytes: usize,
+        mut take: impl FnMut(Bytes) -> Result<bool, Failure> + Send,
+    ) -> Result<(), Failure> {
+        if self.execution == Execution::Async {
+            let mut items = items_async::call(&self.client, bytes);
+            while take(items.next().await.ok_or("an endless stream has ended")??)? {}
+        } else {
+            let mut items = items_pool::call(&self.client, bytes);
+            while take(items.next().await.ok_or("an endless stream has ended")??)? {}
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use futures_util::stream;
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
@@ -39,6 +40,12 @@ pub(crate) struct Counts {
     counts: HashMap<String, u64>,
 }
 
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Size {
+    #[prost(uint64, tag = "1")]
+    bytes: u64,
+}
+
 struct Functions;
 
 #[tonic::async_trait]
@@ -50,6 +57,13 @@ impl Work for Functions {
     async fn count_words(&self, request: Request<Text>) -> Result<Response<Counts>, Status> {
         let counts = work::count_words(&request.into_inner().text);
         Ok(Response::new(Counts { counts }))
+    }
+
+    type ItemsStream = stream::Repeat<Result<Data, Status>>;
+
+    async fn items(&self, request: Request<Size>) -> Result<Response<Self::ItemsStream>, Status> {
+        let bytes = usize::try_from(request.into_inner().bytes).unwrap_or(0);
+        Ok(Response::new(stream::repeat(Ok(Data { data: work::data(bytes) }))))
     }
 }
 
@@ -79,5 +93,16 @@ impl Caller for TonicCaller {
     async fn count_words(&self, text: &'static str) -> Result<HashMap<String, u64>, Failure> {
         let text = text.to_owned();
         Ok(self.0.clone().count_words(Text { text }).await?.into_inner().counts)
+    }
+
+    async fn items(
+        &self,
+        bytes: usize,
+        mut take: impl FnMut(Bytes) -> Result<bool, Failure> + Send,
+    ) -> Result<(), Failure> {
+        let size = Size { bytes: bytes.try_into()? };
+        let mut items = self.0.clone().items(size).await?.into_inner();
+        while take(items.message().await?.ok_or("an endless stream has ended")?.data)? {}
+        Ok(())
     }
 }
