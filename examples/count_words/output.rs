@@ -15,7 +15,7 @@ pub(crate) struct Summary {
     pub(crate) bytes: usize,
     /// The number of calls, or of items of one call.
     pub(crate) parts: usize,
-    /// What these are.
+    /// The name of these: calls, or items.
     pub(crate) unit: &'static str,
     pub(crate) endpoints: Vec<String>,
     /// The time from the first call to the last result.

@@ -66,7 +66,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// How far work has come.
+/// The progress of some work.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Step {
     pub(crate) percent: u8,

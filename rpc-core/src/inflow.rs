@@ -17,7 +17,7 @@ pub(crate) struct Inflow {
     chunks: VecDeque<Chunk>,
     /// The length of the chunk that the reader has.
     lent: usize,
-    /// What the sender may still send.
+    /// The bytes that the sender may still send.
     credit: Credit,
     /// The bytes that were read since credit was given last.
     taken: usize,

@@ -32,12 +32,12 @@ pub(crate) struct Outflow {
     state: Mutex<State>,
     /// The most bytes that a message may have.
     limit: usize,
-    /// What the peer of the caller has not read.
+    /// The bytes that the peer of the caller has not read.
     unread: Unread,
     announce: Announce,
 }
 
-/// What the peer of a caller has not read.
+/// The bytes that the peer of a caller has not read.
 pub(crate) struct Unread {
     pub(crate) share: Arc<Share>,
     /// The bytes that a message counts in addition to its body.
@@ -69,7 +69,7 @@ pub(crate) struct Message {
     pub(crate) lease: Lease,
 }
 
-/// Whether a function waits for its peer to read. The event loop must [`retry`](Outflow::retry) it
+/// True if a function waits for its peer to read. The event loop must [`retry`](Outflow::retry) it
 /// then, because nothing else does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

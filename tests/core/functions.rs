@@ -117,7 +117,7 @@ pub(crate) struct Made {
     pub(crate) dropped: AtomicUsize,
     /// The client of a server that calls itself.
     pub(crate) client: OnceLock<Client>,
-    /// How a function ended that took a stream.
+    /// The errors with which streams among arguments ended.
     pub(crate) ends: Mutex<Vec<ErrorKind>>,
 }
 

@@ -8,38 +8,49 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{ErrorKind, Ran, remote};
-use tests::{RawClient, soon};
+use bytes::Bytes;
+use rpc_core::{Client, ErrorKind, Ran, remote};
+use tests::{RawClient, RawServer, soon};
 
 use crate::{
     functions::{Made, add, builder},
     streams::{collect, endless, squares},
 };
 
-#[tokio::test]
-async fn lost_connection_ends_a_stream_that_has_begun() {
-    let mut peer = tests::RawServer::bind().await;
+/// The greeting of a server that has streams.
+const STREAMS: &[u8] = b"\x82\xb0max_message_size\xcd\xff\xff\xaccapabilities\x91\xa7streams";
+
+/// Makes a server by hand, whose greeting is `welcome`, and a client of it. Returns the identity of
+/// the client too.
+async fn welcomed(welcome: &[u8]) -> (RawServer, Client, Bytes) {
+    let mut peer = RawServer::bind().await;
     let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
     let [identity, _, hello] = peer.recv().await;
-    let welcome = b"\xc0\x82\xb0max_message_size\xcd\xff\xff\xaccapabilities\x91\xa7streams";
-    peer.send(&identity, &[b"\x94\x01", &hello[2..7], welcome].concat()).await;
+    peer.send(&identity, &[b"\x94\x01", &hello[2..7], b"\xc0", welcome].concat()).await;
+    (peer, client, identity)
+}
+
+#[tokio::test]
+async fn lost_connection_ends_a_stream_that_has_begun() {
+    let (mut peer, client, identity) = welcomed(STREAMS).await;
     // The function is idempotent, and yet it is not called again.
-    let items = tokio::spawn(collect_until_error(squares::call(&client, 10)));
+    let mut items = squares::call(&client, 10);
+    let two = tokio::spawn(async move { ([items.next().await, items.next().await], items) });
     let request = peer.recv().await[2].clone();
     let item = [b"\x93\x02\xa8rpc.item\x92", &request[2..7], b"\x05"].concat();
-    for _ in 0..2 {
-        peer.send(&identity, &item).await;
-    }
+    peer.send(&identity, &item).await;
     // An item of another call, and one of none.
     for wrong in
         [&b"\x93\x02\xa8rpc.item\x92\xce\xff\xff\xff\xff\x05"[..], b"\x93\x02\xa8rpc.item\x90"]
     {
         peer.send(&identity, wrong).await;
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    peer.send(&identity, &item).await;
+    let (two, items) = soon("two items", two).await.unwrap();
+    assert_eq!(two.map(|item| item.unwrap().unwrap()), [5, 5]);
     drop(peer);
-    let (received, error) = soon("the stream ends", items).await.unwrap();
-    assert_eq!(received, [5, 5]);
+    let (more, error) = soon("the stream ends", collect_until_error(items)).await;
+    assert!(more.is_empty(), "{more:?}");
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Disconnected, Ran::Yes), "{error}");
     assert!(error.message().contains("2 items had come"), "{error}");
     client.close().await;
@@ -47,11 +58,7 @@ async fn lost_connection_ends_a_stream_that_has_begun() {
 
 #[tokio::test]
 async fn refusal_that_comes_with_items_ends_a_stream_after_them() {
-    let mut peer = tests::RawServer::bind().await;
-    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
-    let [identity, _, hello] = peer.recv().await;
-    let welcome = b"\xc0\x82\xb0max_message_size\xcd\xff\xff\xaccapabilities\x91\xa7streams";
-    peer.send(&identity, &[b"\x94\x01", &hello[2..7], welcome].concat()).await;
+    let (mut peer, client, identity) = welcomed(STREAMS).await;
     let items = tokio::spawn(collect_until_error(squares::call(&client, 10)));
     let request = peer.recv().await[2].clone();
     let item = [b"\x93\x02\xa8rpc.item\x93", &request[2..7], b"\x05\x06"].concat();
@@ -81,11 +88,7 @@ async fn collect_until_error(
 
 #[tokio::test]
 async fn server_that_exceeds_its_credit_is_not_listened_to() {
-    let mut peer = tests::RawServer::bind().await;
-    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
-    let [identity, _, hello] = peer.recv().await;
-    let welcome = b"\xc0\x82\xb0max_message_size\xcd\xff\xff\xaccapabilities\x91\xa7streams";
-    peer.send(&identity, &[b"\x94\x01", &hello[2..7], welcome].concat()).await;
+    let (mut peer, client, identity) = welcomed(STREAMS).await;
     let mut items = squares::call(&client, 10).window(20);
     let first = tokio::spawn(async move { (items.next().await, items) });
     let request = peer.recv().await[2].clone();
@@ -108,11 +111,8 @@ async fn server_that_exceeds_its_credit_is_not_listened_to() {
 
 #[tokio::test]
 async fn server_without_streams_is_not_asked() {
-    let mut peer = tests::RawServer::bind().await;
-    let client = tests::client().connect_lazy(&peer.endpoint).unwrap();
-    let [identity, _, hello] = peer.recv().await;
-    let welcome = b"\xc0\x81\xb0max_message_size\xcd\xff\xff";
-    peer.send(&identity, &[b"\x94\x01", &hello[2..7], welcome].concat()).await;
+    let welcome = b"\x81\xb0max_message_size\xcd\xff\xff";
+    let (_peer, client, _) = welcomed(welcome).await;
     let error = soon("the error", squares::call(&client, 1).next()).await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.ran()), (ErrorKind::Protocol, Ran::No), "{error}");
     assert!(error.message().contains("knows no streams"), "{error}");
@@ -292,7 +292,7 @@ async fn reader_that_always_has_an_item_lets_other_tasks_run() {
     server.shutdown().await;
 }
 
-/// What a client believes that has another version of `add`.
+/// The declaration of a client that has another version of `add`.
 #[remote(name = "add", type = AddStream)]
 fn add_stream(a: i64, b: i64) -> impl Iterator<Item = i64> + Send;
 

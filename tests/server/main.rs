@@ -88,7 +88,7 @@ async fn pause(number: u64) {
     }
 }
 
-/// What `items` has made.
+/// The number of items that `items` has made.
 #[derive(Debug, Default)]
 struct Made {
     items: AtomicU64,

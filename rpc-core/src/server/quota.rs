@@ -45,7 +45,7 @@ impl UnreadLimits {
     }
 }
 
-/// What a peer has not read.
+/// The shares of a peer, in what it has not read.
 #[derive(Debug)]
 struct Shares {
     replies: Arc<Share>,

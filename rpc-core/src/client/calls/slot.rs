@@ -51,7 +51,7 @@ impl NewCall {
 /// The response to a call, or the reason why there is none.
 pub(crate) type Outcome = Result<Reply, RpcError>;
 
-/// What there is of a stream.
+/// The next part of a stream.
 #[derive(Debug)]
 pub(crate) enum Next {
     Items(Chunk),

@@ -16,7 +16,7 @@ use crate::{
     util::wakers::Wakers,
 };
 
-/// What a call may pass of the stream among its arguments.
+/// The part of the stream among its arguments that a call may pass now.
 #[derive(Debug)]
 pub(crate) struct Room {
     /// The bytes of items. One item may exceed them.
