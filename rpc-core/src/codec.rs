@@ -15,7 +15,7 @@ mod writer;
 pub use self::{error::DecodeError, reader::Reader, writer::Writer};
 pub(crate) use self::{
     error::EncodeError,
-    reader::{from_slice, read_again, read_whole},
+    reader::{from_slice, read_again, read_exact, read_whole},
     writer::to_vec,
 };
 

@@ -14,7 +14,7 @@ use futures_core::Stream;
 
 use crate::{
     arrivals::Arrivals,
-    codec::{DecodeError, Reader, read_whole},
+    codec::{DecodeError, Reader},
     error::{ErrorKind, Ran, RpcError},
     protocol::stream::Chunk,
     util::{item_turn::ItemTurn, park::park_until_ready, worker_waits::Waiting},
@@ -139,8 +139,10 @@ impl<T> Incoming<T> {
                 return Poll::Ready(None);
             }
             let error =
-                if let Some((body, value)) = coming.chunk.as_mut().and_then(Chunk::next) {
-                    match read_whole(body, value, coming.decode) {
+                if let Some(item) =
+                    coming.chunk.as_mut().and_then(|chunk| chunk.read(coming.decode))
+                {
+                    match item {
                         Ok(item) => return Poll::Ready(Some(Ok(item))),
                         Err(cause) => Some(undecodable(coming.name, cause)),
                     }

@@ -113,14 +113,17 @@ impl Outflow {
         if state.closed {
             return false;
         }
+        let before = state.full_bytes;
         if let Some(full) = state.items.push(item, self.limit) {
             state.add_full(full, &self.unread);
         }
         if state.items.len() >= MESSAGE_BYTES {
             state.complete(&self.unread);
         }
+        // Only a message that was completed counts among the unread ones.
+        let completed = state.full_bytes > before;
         let announced = mem::replace(&mut state.announced, true);
-        let may_follow = state.takes_items() && self.unread.share.has_room();
+        let may_follow = state.takes_items() && (!completed || self.unread.share.has_room());
         drop(state);
         if !announced {
             (self.announce)();

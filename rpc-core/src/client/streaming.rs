@@ -19,7 +19,7 @@ use crate::{
         raw_call::{CallStreams, RawCall},
         upload::Upload,
     },
-    codec::{DecodeError, read_whole},
+    codec::DecodeError,
     error::{CallFailure, ErrorKind, Ran, RpcError},
     function::RemoteStream,
     protocol::{msgpack::NIL, response, stream::Chunk},
@@ -179,8 +179,8 @@ impl<F: RemoteStream> Streaming<F> {
             if self.ended {
                 return Poll::Ready(None);
             }
-            if let Some((body, value)) = self.chunk.as_mut().and_then(Chunk::next) {
-                break match read_whole(body, value, F::decode_item) {
+            if let Some(item) = self.chunk.as_mut().and_then(|chunk| chunk.read(F::decode_item)) {
+                break match item {
                     Ok(item) => return Poll::Ready(Some(Ok(item))),
                     Err(cause) => Some(Err(self.undecodable(cause))),
                 };

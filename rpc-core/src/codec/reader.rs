@@ -113,6 +113,18 @@ pub(crate) fn read_whole<'de, T>(
     whole(buffer, part, MAX_DEPTH, decode)
 }
 
+/// Decodes the one value that `part` consists of, which must be a part of `buffer`. Nothing may
+/// follow the value, which is not checked again.
+#[inline]
+pub(crate) fn read_exact<'de, T>(
+    buffer: &'de Bytes,
+    part: &'de [u8],
+    decode: impl Fn(&mut Reader<'de>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    decode(&mut Reader::new(buffer, part))
+        .or_else(|error| again(buffer, part, MAX_DEPTH, decode, error))
+}
+
 /// Decodes one value that takes up the whole slice. It may be an array or a map that the protocol
 /// puts around values, and so it may nest one level deeper than these.
 pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {

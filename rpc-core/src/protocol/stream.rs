@@ -6,7 +6,7 @@ use rmp::decode;
 
 use super::MsgId;
 use crate::{
-    codec::{self, EncodeError, Writer},
+    codec::{self, DecodeError, EncodeError, Reader, Writer},
     protocol::{
         control::CREDIT,
         msgpack::{U32, read_u32, skip_value},
@@ -191,22 +191,26 @@ impl Chunk {
         self.left
     }
 
-    /// Returns the next value, and the message that it is a part of. Returns `None` after the last
-    /// one. A value that ends too early is whatever there is.
-    pub(crate) fn next(&mut self) -> Option<(&Bytes, &[u8])> {
-        if self.left == 0 {
-            return None;
-        }
+    /// Reads the next item with `decode`. Returns `None` after the last one. A value that ends too
+    /// early is the last one, and what follows the last one belongs to it: neither decodes.
+    #[inline]
+    pub(crate) fn read<T>(
+        &mut self,
+        decode: impl Fn(&mut Reader<'_>) -> Result<T, DecodeError>,
+    ) -> Option<Result<T, DecodeError>> {
+        self.left = self.left.checked_sub(1)?;
         let values = &self.body[self.at..];
         let mut rest = values;
-        self.left -= 1;
         if skip_value(&mut rest).is_none() {
             self.left = 0;
         }
-        // What follows the last value belongs to it, so that it does not decode.
-        let len = if self.left == 0 { values.len() } else { values.len() - rest.len() };
+        if self.left == 0 {
+            self.at = self.body.len();
+            return Some(codec::read_whole(&self.body, values, decode));
+        }
+        let len = values.len() - rest.len();
         self.at += len;
-        Some((&self.body, &values[..len]))
+        Some(codec::read_exact(&self.body, &values[..len], decode))
     }
 }
 
@@ -260,13 +264,21 @@ pub(crate) fn read_credit(params: &[u8]) -> Option<(MsgId, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use serde::de::DeserializeOwned;
+
     use super::*;
     use crate::protocol::request::Head;
 
     const ID: MsgId = MsgId(0x0102_0304);
 
-    fn values(mut chunk: Chunk) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| chunk.next().map(|(_, value)| value.to_vec())).collect()
+    /// Reads all items, of which those that do not decode are `None`.
+    #[allow(clippy::redundant_closure_for_method_calls)] // Its reader may have any lifetime.
+    fn values<T: DeserializeOwned>(mut chunk: Chunk) -> Vec<Option<T>> {
+        std::iter::from_fn(|| chunk.read(|reader| reader.value()).map(Result::ok)).collect()
+    }
+
+    fn some<const N: usize>(texts: [&str; N]) -> [Option<String>; N] {
+        texts.map(|text| Some(text.to_owned()))
     }
 
     #[test]
@@ -284,7 +296,7 @@ mod tests {
         // The params begin behind the name.
         assert_eq!(read_items(&body, 11), Some(head));
         assert_eq!((head.id, head.count), (ID, 2));
-        assert_eq!(values(Chunk::new(body.clone(), head)), [&b"\xa3abc"[..], b"\xa1d"]);
+        assert_eq!(values(Chunk::new(body.clone(), head)), some(["abc", "d"]));
         for cut in 0..HEAD_LEN {
             assert_eq!(plain_items(&body[..cut]), None);
         }
@@ -314,7 +326,7 @@ mod tests {
         assert!(add("1").unwrap().is_none());
         let rest = items.take().unwrap();
         let head = plain_items(&rest).unwrap();
-        assert_eq!(values(Chunk::new(rest, head)), [&b"\xa567890"[..], b"\xa11"]);
+        assert_eq!(values(Chunk::new(rest, head)), some(["67890", "1"]));
     }
 
     #[test]
@@ -349,9 +361,9 @@ mod tests {
             let head = ItemsHead { id: ID, values_at: 0, count };
             Chunk::new(Bytes::from_static(values), head)
         };
-        assert_eq!(values(chunk(b"\x01\x02", 3)), [&b"\x01"[..], b"\x02", b""]);
-        assert_eq!(values(chunk(b"\x01\xa5x", u32::MAX)), [&b"\x01"[..], b"\xa5x"]);
-        assert_eq!(values(chunk(b"\x01\x02\x03", 2)), [&b"\x01"[..], b"\x02\x03"]);
-        assert_eq!(values(chunk(b"", 0)), [b""; 0]);
+        assert_eq!(values(chunk(b"\x01\x02", 3)), [Some(1), Some(2), None]);
+        assert_eq!(values(chunk(b"\x01\xa5x", u32::MAX)), [Some(1), None]);
+        assert_eq!(values(chunk(b"\x01\x02\x03", 2)), [Some(1), None]);
+        assert_eq!(values::<u8>(chunk(b"", 0)), []);
     }
 }

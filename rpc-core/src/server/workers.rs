@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_task::{Runnable, Task};
+use async_task::{Runnable, ScheduleInfo, Task, WithInfo};
 use bytes::Bytes;
 use nix::sys::resource::{UsageWho, getrusage};
 
@@ -251,12 +251,12 @@ impl Workers {
         watch: impl Fn() + Send + Sync + 'static,
     ) -> Option<(JobId, Task<()>)> {
         let (shared, again) = (Arc::clone(&self.0), holder.clone());
-        let schedule = move |turn| {
-            if shared.queue_turn(&again, turn) {
+        let schedule = move |turn, info: ScheduleInfo| {
+            if shared.queue_turn(&again, turn, info.woken_while_running) {
                 watch();
             }
         };
-        let (first, task) = async_task::spawn(future, schedule);
+        let (first, task) = async_task::spawn(future, WithInfo(schedule));
         self.submit(holder, Job::Turn(first)).map(|job| (job, task))
     }
 
@@ -290,8 +290,9 @@ impl Shared {
     }
 
     /// Queues the next turn of a future that was woken. Returns true if it may have to wait, and no
-    /// event loop was asked to check that.
-    fn queue_turn(&self, holder: &Bytes, turn: Runnable) -> bool {
+    /// event loop was asked to check that. If the future `goes_on`, its own thread asks for the next
+    /// job now, and another one is woken only if there are more.
+    fn queue_turn(&self, holder: &Bytes, turn: Runnable, goes_on: bool) -> bool {
         let mut state = self.lock();
         // No thread is left. The future is dropped with its turn, and not under the lock.
         if state.closed && state.threads == 0 {
@@ -301,11 +302,15 @@ impl Shared {
         }
         let pushed = state.queue.push(holder.clone(), Job::NextTurn(turn), usize::MAX);
         state.turns += 1;
-        let waits = state.idle < state.queue.len();
+        let free = state.idle + usize::from(goes_on);
+        let waits = free < state.queue.len();
         let watch = waits && !mem::replace(&mut state.watched, true);
+        let wakes = !goes_on || state.queue.len() > 1;
         drop(state);
         debug_assert!(pushed.is_ok(), "it may exceed the limit");
-        self.not_empty.notify_one();
+        if wakes {
+            self.not_empty.notify_one();
+        }
         watch
     }
 }
