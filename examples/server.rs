@@ -101,7 +101,8 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
 
 /// Prints the endpoints of the server and the functions that it serves.
 fn announce(server: &ServerHandle) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    // Written at once, for a reader that only wants the first line.
+    let mut out = io::BufWriter::new(io::stdout().lock());
     for endpoint in server.endpoints() {
         writeln!(out, "listening on {endpoint}")?;
     }

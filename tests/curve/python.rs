@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsString,
     io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,6 +32,8 @@ fn python(arguments: &[&str]) -> Command {
 struct Peer {
     child: Child,
     endpoint: String,
+    /// Kept open because the process may go on to write to it.
+    _stdout: BufReader<ChildStdout>,
 }
 
 impl Peer {
@@ -43,9 +45,9 @@ impl Peer {
     fn of(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect(NO_PYTHON);
         let mut endpoint = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut endpoint).unwrap();
-        Self { child, endpoint: endpoint.trim().to_owned() }
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        stdout.read_line(&mut endpoint).unwrap();
+        Self { child, endpoint: endpoint.trim().to_owned(), _stdout: stdout }
     }
 }
 
