@@ -113,17 +113,17 @@ impl Outflow {
         if state.closed {
             return false;
         }
-        let before = state.full_bytes;
         if let Some(full) = state.items.push(item, self.limit) {
             state.add_full(full, &self.unread);
         }
         if state.items.len() >= MESSAGE_BYTES {
             state.complete(&self.unread);
         }
-        // Only a message that was completed counts among the unread ones.
-        let completed = state.full_bytes > before;
         let announced = mem::replace(&mut state.announced, true);
-        let may_follow = state.takes_items() && (!completed || self.unread.share.has_room());
+        // Only a message that was completed since the last item, here or by the event loop, adds to
+        // what the peer has not read.
+        let continues = state.items.count() > 1;
+        let may_follow = state.takes_items() && (continues || self.unread.share.has_room());
         drop(state);
         if !announced {
             (self.announce)();
@@ -229,5 +229,46 @@ impl State {
 impl fmt::Debug for Outflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Outflow")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::util::fair_share::SharedLimit;
+
+    const LIMIT: usize = 1024 * 1024;
+
+    /// Pushes items of `size` bytes for a peer that reads nothing, until the function is stopped.
+    /// The event loop takes them after every `pushes`. Returns the bytes that the peer then has.
+    fn fill(size: usize, pushes: usize) -> usize {
+        let share = Share::new(&Arc::new(SharedLimit::new(LIMIT, 0)));
+        let unread = Unread { share: Arc::clone(&share), overhead: 100 };
+        let outflow = Outflow::new(MsgId(1), u64::MAX, LIMIT, unread, Box::new(|| ()));
+        let value = Bytes::from(vec![0; size]);
+        let (mut item, mut unread) = (Item::default(), Vec::new());
+        let cx = Context::from_waker(Waker::noop());
+        while share.held() < LIMIT {
+            let waits = (0..pushes).any(|_| {
+                item.encode(LIMIT, |writer| writer.value(&value)).unwrap();
+                !outflow.push(&mut item) && outflow.poll_ready(&cx).is_pending()
+            });
+            unread.extend(outflow.take().0);
+            if waits && !share.has_room() {
+                break;
+            }
+        }
+        share.held()
+    }
+
+    #[test]
+    fn items_that_the_peer_does_not_read_are_bounded() {
+        for size in [10, 1_000, 5_000, MESSAGE_BYTES, 4 * MESSAGE_BYTES] {
+            for pushes in [1, 2, 7] {
+                // A quarter of what is free, and what waited.
+                let held = fill(size, pushes);
+                assert!(held < LIMIT / 5 + MAX_WAITING + size, "{held}: {pushes} of {size} bytes");
+            }
+        }
     }
 }

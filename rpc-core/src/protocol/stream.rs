@@ -201,11 +201,9 @@ impl Chunk {
         self.left = self.left.checked_sub(1)?;
         let values = &self.body[self.at..];
         let mut rest = values;
-        if skip_value(&mut rest).is_none() {
+        let ends = skip_value(&mut rest).is_some() && (self.left > 0 || rest.is_empty());
+        if !ends {
             self.left = 0;
-        }
-        if self.left == 0 {
-            self.at = self.body.len();
             return Some(codec::read_whole(&self.body, values, decode));
         }
         let len = values.len() - rest.len();
@@ -353,6 +351,20 @@ mod tests {
         assert!(credit.grant(25).is_ok() && credit.left() == 5);
         assert!(credit.grant(u64::MAX).is_err() && credit.grant(i64::MAX as u64).is_err());
         assert_eq!(credit.left(), 5);
+    }
+
+    #[test]
+    fn value_that_nobody_reads_is_passed_over() {
+        struct Unread;
+        impl<'de> serde::Deserialize<'de> for Unread {
+            fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+                Ok(Self)
+            }
+        }
+        let body = Bytes::from_static(b"\xa3abc\x92\x01\x02\x03");
+        let head = ItemsHead { id: MsgId(1), values_at: 0, count: 3 };
+        let read: Vec<_> = values::<Unread>(Chunk::new(body, head));
+        assert!(read.len() == 3 && read.iter().all(Option::is_some));
     }
 
     #[test]
