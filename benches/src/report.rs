@@ -71,17 +71,17 @@ fn table(work: Work, measured: &[&Measured]) -> String {
         if large {
             let _ = write!(out, " {calls:.0} |");
         }
-        let micros = |metric| micros(measured.median(metric));
+        let duration = |metric| duration(measured.median(metric));
         let mib = |bytes| float(bytes) / 1_048_576.0;
         let _ = write!(
             out,
             " {} | {} | {} ({}) + {} ({}) | {:.1} + {:.1} MiB |",
-            micros(Metric::P50),
-            micros(Metric::P99),
-            micros(Metric::ClientCpu),
-            micros(Metric::ClientKernel),
-            micros(Metric::ServerCpu),
-            micros(Metric::ServerKernel),
+            duration(Metric::P50),
+            duration(Metric::P99),
+            duration(Metric::ClientCpu),
+            duration(Metric::ClientKernel),
+            duration(Metric::ServerCpu),
+            duration(Metric::ServerKernel),
             mib(measured.client_peak),
             mib(measured.server_peak),
         );
@@ -118,9 +118,16 @@ fn words_table(rounds: &[WordsRound]) -> String {
     out
 }
 
-fn micros(seconds: f64) -> String {
+/// Formats a duration in microseconds, or in nanoseconds if it is shorter than one.
+fn duration(seconds: f64) -> String {
     let micros = seconds * 1e6;
-    if micros < 100.0 { format!("{micros:.1} µs") } else { format!("{} µs", thousands(micros)) }
+    if micros < 1.0 {
+        format!("{:.0} ns", micros * 1e3)
+    } else if micros < 100.0 {
+        format!("{micros:.1} µs")
+    } else {
+        format!("{} µs", thousands(micros))
+    }
 }
 
 /// Formats a number with commas between groups of three digits: `1,234,567`.
@@ -181,5 +188,11 @@ mod tests {
     fn commas_separate_groups_of_three_digits() {
         let texts = [0.4, 999.0, 1000.0, 1_234_567.0].map(thousands);
         assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn durations_have_a_unit_that_fits() {
+        let texts = [0.0, 123.4e-9, 1.5e-6, 99.94e-6, 1.5e-3].map(duration);
+        assert_eq!(texts, ["0 ns", "123 ns", "1.5 µs", "99.9 µs", "1,500 µs"]);
     }
 }
