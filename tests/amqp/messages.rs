@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties,
+    BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
     options::{BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, QueueDeclareOptions},
     types::{FieldTable, ShortString},
 };
-use rpc_core::Client;
+use rpc_core::{CallError, Client, ErrorKind, Ran};
 use tests::{
     ledger::Ledger,
-    served::{echo, sum},
+    served::{echo, numbers, sum, take},
     soon,
 };
 
@@ -34,6 +34,17 @@ impl Raw {
         let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         Self { _connection: connection, channel, queue: queue.to_owned() }
+    }
+
+    /// Declares a queue for replies, and consumes it. Returns its name as well.
+    async fn replies(&self) -> (Consumer, ShortString) {
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel.queue_declare(short(""), options, FieldTable::default());
+        let queue = declared.await.unwrap().name().clone();
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let consumer =
+            self.channel.basic_consume(queue.clone(), short(""), options, FieldTable::default());
+        (consumer.await.unwrap(), queue)
     }
 
     async fn publish(&self, body: &[u8], properties: BasicProperties) {
@@ -67,18 +78,40 @@ const SUM: &[u8] = b"\x94\x00\x07\xa3sum\x92\x02\x03";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs rabbitmq-server"]
+async fn streams_are_refused_or_come_as_one_array() {
+    let endpoint = BROKER.endpoint();
+    let _server = server(&endpoint, &[]);
+    let client = Client::connect(&endpoint).await.unwrap();
+    let result = soon("an item", numbers::call(&client, 2, 3).next()).await.unwrap().unwrap_err();
+    let argument = soon("the result", take::call(&client, 2, stream::iter([2, 3])).into_future());
+    let Err(CallError::Rpc(argument)) = argument.await else { panic!("there are no streams") };
+    for error in [result, argument] {
+        assert_eq!((error.kind(), error.ran()), (ErrorKind::Protocol, Ran::No), "{error}");
+        assert!(error.message().contains("knows no streams"), "{error}");
+    }
+    let raw = Raw::connect(&endpoint).await;
+    let (mut replies, queue) = raw.replies().await;
+    let asked = plain().with_reply_to(queue);
+    let options: &[u8] = b"\x81\xa6stream\xcd\xff\xff";
+    for (call, params, expected) in [
+        (&b"\x95\x00\x07\xa7numbers"[..], &b"\x92\x02\x03"[..], &b"\xc0\x93\x02\x03\x04"[..]),
+        (b"\x95\x00\x08\xa4take", b"\x92\x02\x92\x02\x03", b"\xc0\x02"),
+        (b"\x95\x00\x09\xa4take", b"\x92\x02\xc0", b"bad_arguments"),
+    ] {
+        raw.publish(&[call, options, params].concat(), asked.clone()).await;
+        let reply = soon("a reply", replies.next()).await.unwrap().unwrap().data;
+        let found = reply.windows(expected.len()).any(|part| part == expected);
+        assert!(reply[1] == 1 && found, "{}", String::from_utf8_lossy(&reply));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
 async fn plain_client_gets_its_reply() {
     let endpoint = BROKER.endpoint();
     let _server = server(&endpoint, &[]);
     let raw = Raw::connect(&endpoint).await;
-    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    let replies =
-        raw.channel.queue_declare(short(""), options, FieldTable::default()).await.unwrap();
-    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let queue = replies.name().clone();
-    let consumer =
-        raw.channel.basic_consume(queue.clone(), short(""), options, FieldTable::default());
-    let mut replies = consumer.await.unwrap();
+    let (mut replies, queue) = raw.replies().await;
     let asked = plain().with_reply_to(queue).with_correlation_id(short("mine"));
     for id in [7, 8] {
         let mut request = SUM.to_vec();

@@ -286,8 +286,9 @@ impl<E: Execute> Dispatcher<E> {
             // It keeps its request for as long as it lasts.
             invocation.body = stream::own(invocation.body);
         }
-        let has_caller = matches!(owner, Owner::Caller(_));
-        let takes_stream = has_caller && invocation.function.entry.takes_stream;
+        // A carrier that stores messages gives those of a stream to any server.
+        let has_streams = matches!(&owner, Owner::Caller(to) if to.reply_to.delivery().is_none());
+        let takes_stream = has_streams && invocation.function.entry.takes_stream;
         if takes_stream {
             bytes = self.service.with_stream(bytes);
         }
@@ -309,7 +310,7 @@ impl<E: Execute> Dispatcher<E> {
             Handler::Async(function) => Ok(self.executor.run_async(function, admitted)),
             Handler::Stream(function) => {
                 let peer = admitted.invocation.context().peer_id();
-                let outlet = self.open_outlet(id, ticket, peer, credit.filter(|_| has_caller));
+                let outlet = self.open_outlet(id, ticket, peer, credit.filter(|_| has_streams));
                 self.executor.run_stream(function, execution, outlet, admitted)
             }
         };
