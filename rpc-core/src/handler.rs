@@ -230,8 +230,8 @@ impl Invocation {
                 Code::BadArguments,
                 Ran::No,
                 format!(
-                    "parameter `{name}`: a notification, or a call with a key, passes an array of all \
-                     items"
+                    "parameter `{name}`: the items cannot come one by one in a notification, in a \
+                     call with a key, or through a proxy or a broker; pass an array of all items"
                 ),
             )),
         }

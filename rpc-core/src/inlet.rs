@@ -61,7 +61,8 @@ use crate::{
 /// function is to know, the items are results: `Incoming<Result<T, E>>`. So does a function pass on
 /// what it takes: `next::call(client, numbers.map(|number| number.map_err(|e| e.to_string())))`.
 ///
-/// A caller in another language, or a call by name, may pass an array of all items instead.
+/// A caller in another language, or a call by name, may pass an array of all items instead. Through
+/// a ZeroMQ proxy it has to.
 ///
 /// # Tests
 /// A function can be called directly, with items that are there already: `sum(vec![1, 2].into())`.

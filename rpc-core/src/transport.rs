@@ -173,9 +173,10 @@ impl ReplyTo {
         &self.0.peer
     }
 
-    /// Returns true if the peer itself has sent the request, and does not pass it on for another.
+    /// Returns true if the peer itself has sent the request to this server. It comes through no
+    /// proxy and no broker, which may pass on the next message to another server.
     pub(crate) fn is_direct(&self) -> bool {
-        self.0.frames.iter().skip(1).all(Bytes::is_empty)
+        self.0.delivery.is_none() && self.0.frames.iter().skip(1).all(Bytes::is_empty)
     }
 
     /// Copies the address, so that it does not keep alive the buffers in which it was received.

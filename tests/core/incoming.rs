@@ -266,7 +266,7 @@ async fn all_items_may_come_in_one_array() {
     let keyed = client.call_dynamic::<u64>("total", (None::<u8>,)).idempotency_key("k");
     let error = keyed.await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadArguments);
-    assert!(error.message().contains("passes an array of all items"), "{error}");
+    assert!(error.message().contains("pass an array of all items"), "{error}");
     let error = total::call(&client, stream::empty()).idempotency_key("k").await.unwrap_err();
     let CallError::Rpc(error) = error else { panic!("{error}") };
     assert_eq!((error.kind(), error.ran()), (ErrorKind::BadArguments, Ran::No));

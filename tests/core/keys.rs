@@ -7,7 +7,6 @@ use std::sync::{
 
 use rpc_core::remote;
 use tests::{Gate, RawClient, soon, unique};
-use zeromq::{DealerSocket, RouterSocket, Socket};
 
 use crate::functions::builder;
 
@@ -166,42 +165,4 @@ async fn request_for_another_process_is_not_run() {
     assert!(contains(&reply, "other_instance") && contains(&reply, "no"), "{reply:?}");
     assert_eq!(RUNS[3].load(Ordering::Relaxed), 0);
     server.shutdown().await;
-}
-
-/// The number of times that `once` has run with each index.
-static ONCE: [AtomicU64; 20] = [const { AtomicU64::new(0) }; 20];
-
-#[remote]
-fn once(index: usize) -> u64 {
-    ONCE[index].fetch_add(1, Ordering::Relaxed) + 1
-}
-
-#[tokio::test]
-async fn keyed_calls_run_once_behind_a_proxy_with_two_servers() {
-    let gate: Arc<Gate> = Arc::default();
-    let (mut front, mut back) = (RouterSocket::new(), DealerSocket::new());
-    let endpoint = front.bind("tcp://127.0.0.1:0").await.unwrap().to_string();
-    let mut servers = Vec::new();
-    for _ in 0..2 {
-        let bound = builder(&gate).bind("tcp://127.0.0.1:0").await.unwrap();
-        back.connect(bound.endpoint()).await.unwrap();
-        servers.push(bound.spawn().unwrap());
-    }
-    let calls = async {
-        let client = tests::client().connect(endpoint).await.unwrap();
-        for index in 0..ONCE.len() {
-            let call = || once::call(&client, index).idempotency_key(index.to_be_bytes());
-            assert_eq!(soon("the call", call()).await.unwrap(), 1);
-            assert_eq!(soon("the retry", call()).await.unwrap(), 1);
-        }
-    };
-    tokio::select! {
-        // The dealer passes every other message to the other server.
-        ended = zeromq::proxy(front, back, None) => panic!("{ended:?}"),
-        () = calls => {}
-    }
-    assert!(ONCE.iter().all(|runs| runs.load(Ordering::Relaxed) == 1), "{ONCE:?}");
-    for server in servers {
-        server.shutdown().await;
-    }
 }

@@ -22,6 +22,7 @@ mod logs;
 mod map;
 mod metadata;
 mod overload;
+mod proxies;
 mod registry;
 mod several;
 mod shapes;

@@ -286,9 +286,12 @@ impl<E: Execute> Dispatcher<E> {
             // It keeps its request for as long as it lasts.
             invocation.body = stream::own(invocation.body);
         }
-        // A carrier that stores messages gives those of a stream to any server.
-        let has_streams = matches!(&owner, Owner::Caller(to) if to.reply_to.delivery().is_none());
-        let takes_stream = has_streams && invocation.function.entry.takes_stream;
+        let caller = if let Owner::Caller(caller) = &owner { Some(&caller.reply_to) } else { None };
+        // Items through a proxy may reach another server, and the function would miss them. Credit
+        // may too, but then the caller gets no more items, and notices.
+        let takes_stream =
+            invocation.function.entry.takes_stream && caller.is_some_and(ReplyTo::is_direct);
+        let credit = credit.filter(|_| caller.is_some_and(|caller| caller.delivery().is_none()));
         if takes_stream {
             bytes = self.service.with_stream(bytes);
         }
@@ -310,7 +313,7 @@ impl<E: Execute> Dispatcher<E> {
             Handler::Async(function) => Ok(self.executor.run_async(function, admitted)),
             Handler::Stream(function) => {
                 let peer = admitted.invocation.context().peer_id();
-                let outlet = self.open_outlet(id, ticket, peer, credit.filter(|_| has_streams));
+                let outlet = self.open_outlet(id, ticket, peer, credit);
                 self.executor.run_stream(function, execution, outlet, admitted)
             }
         };
